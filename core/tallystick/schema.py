@@ -1,0 +1,347 @@
+"""Cerberus with the value types of this house, and mistakes a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any, Final
+
+import attrs
+from cerberus import TypeDefinition, Validator, errors
+from cerberus.errors import ValidationError
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from tallystick import values
+from tallystick.document import Document, Path, dotted, pointer
+from tallystick.errors import Problem
+
+#: A Cerberus schema; the types of :data:`TYPES` may be used beside Cerberus's own.
+Schema = Mapping[str, Any]
+#: Checks the text of a rule against what the schema says of it (``{"scope": ..., "gives": ...}``); the lines and
+#: columns of what it returns are counted within the text.
+RuleCheck = Callable[[str, Mapping[str, Any]], Sequence[Problem]]
+
+ID: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
+NAME: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*")
+_OBJECT: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_PACKAGE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+
+
+@attrs.frozen
+class Type:
+    """A type of value a schema may ask for."""
+
+    python: tuple[type, ...]
+    expected: str  #: completes "expected ..."
+    #: Returns normally if the value will do, and raises ValueError otherwise; the message may say more.
+    read: Callable[[Any], object] | None = None
+    exclude: tuple[type, ...] = (bool,)
+
+
+def _full(pattern: re.Pattern[str]) -> Callable[[str], object]:
+    def read(value: str) -> None:
+        if pattern.fullmatch(value) is None:
+            raise ValueError
+
+    return read
+
+
+def _specifier(value: str) -> SpecifierSet:
+    try:
+        return SpecifierSet(value)
+    except InvalidSpecifier:
+        raise ValueError from None
+
+
+def _version(value: str) -> Version:
+    try:
+        return Version(value)
+    except InvalidVersion:
+        raise ValueError from None
+
+
+def _date(value: str | date) -> date:
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _instant(value: str | datetime) -> datetime:
+    instant = datetime.fromisoformat(value) if isinstance(value, str) else value
+    if instant.tzinfo is None:
+        raise ValueError("it says no offset from UTC")
+    return instant
+
+
+def _time(value: str | time) -> time:
+    return time.fromisoformat(value) if isinstance(value, str) else value
+
+
+def _text(value: str | Mapping[str, str]) -> None:
+    for language, sentence in values.text(value).languages.items():  # type: ignore[redundant-expr]
+        if not isinstance(language, str) or _LANGUAGE.fullmatch(language) is None or not isinstance(sentence, str):
+            raise ValueError
+
+
+def _currency(value: str) -> None:
+    if value not in values.CURRENCIES:
+        raise ValueError(_did_you_mean(value.upper(), values.CURRENCIES))
+
+
+def _secret(value: Mapping[str, str]) -> None:
+    if len(value) != 1 or next(iter(value)) not in ("file", "env") or not isinstance(next(iter(value.values())), str):
+        raise ValueError
+
+
+#: The types of this house, beside Cerberus's own.
+TYPES: Final[Mapping[str, Type]] = {
+    "amount": Type((int,), "a whole number of the smallest unit (cents, points)"),
+    "exact": Type((int, str), 'an exact number in quotes such as "1.5" or "1/3"', values.exact),
+    "period": Type((str,), 'a calendar period such as "P12M", "30d", "12mo" or "1y"', values.period),
+    "duration": Type((str,), 'a duration such as "7d", "36h", "15min" or "PT90S"', values.duration),
+    "zone": Type((str,), 'an IANA time zone such as "Asia/Shanghai"', values.zone),
+    "currency": Type((str,), 'an ISO 4217 currency such as "EUR"', _currency),
+    "language": Type((str,), 'a language such as "en" or "zh"', _full(_LANGUAGE)),
+    "text": Type((str, Mapping), 'a string or a table of languages such as { en = "...", zh = "..." }', _text),
+    "day": Type((str, date), "a date such as 2025-12-31", _date, exclude=(datetime,)),
+    "instant": Type((str, datetime), "a date and time with offset such as 2025-12-31T18:00:00+08:00", _instant),
+    "clock": Type((str, time), "a time of day such as 18:30:00", _time),
+    "id": Type((str,), "an id of small letters, digits and _, beginning with a letter", _full(ID)),
+    "name": Type((str,), 'a name of small letters such as "points.redeemed"', _full(NAME)),
+    "object": Type((str,), '"module:object"', _full(_OBJECT)),
+    "package": Type((str,), 'a package such as "tallystick_points.migrations"', _full(_PACKAGE)),
+    "versions": Type((str,), 'a version range (PEP 440) such as ">=1,<2"', _specifier),
+    "version": Type((str,), 'a version (PEP 440) such as "1.2.0"', _version),
+    "unit": Type((str,), "the name of a unit", _full(ID)),
+    "rule": Type((str,), "a rule"),
+    "secret": Type((Mapping,), '{ file = "path" } or { env = "NAME" }: secrets are never written here', _secret),
+}
+
+#: How Cerberus's own types are called in messages.
+_PLAIN: Final[Mapping[str, str]] = {
+    "string": "a string",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "dict": "a table",
+    "list": "an array",
+    "date": "a date such as 2025-12-31",
+    "datetime": "a date and time",
+}
+
+
+@attrs.frozen
+class Mistake:
+    """One thing wrong in a document: where, what was found, what was expected."""
+
+    path: Path
+    message: str
+    on_key: bool = False  #: the key itself is wrong or in the way, not its value
+    inside: tuple[int, int] | None = None  #: line and column within the string that the value is
+
+    def problem(self, document: Document | None, at: Path = ()) -> Problem:
+        """The mistake with its place in *document*, of which the checked part stands at *at*."""
+        path = at + self.path
+        if document is None:
+            return Problem(self.message, pointer=pointer(path))
+        if self.inside is None:
+            return document.problem(path, self.message, key=self.on_key)
+        lines = str(document.value(path)).split("\n")
+        offset = sum(len(line) + 1 for line in lines[: self.inside[0] - 1]) + self.inside[1] - 1
+        line, column = document.place_in(path, offset)
+        return Problem(self.message, file=document.file, line=line, column=column, pointer=pointer(path))
+
+
+def check(
+    data: Mapping[str, Any],
+    schema: Schema,
+    *,
+    check_rule: RuleCheck | None = None,
+    units: Collection[str] | None = None,
+) -> tuple[dict[str, Any], list[Mistake]]:
+    """Check *data* against *schema*: the data with defaults filled in, and every mistake in it.
+
+    Rules are checked by *check_rule* and units must be among *units*, where these are given.
+    Dates and times come back as ISO strings, so that the result is plain JSON.
+    """
+    checker = Checker(schema, check_rule=check_rule, units=units)
+    checker.validate(data)
+    mistakes = [*_floats(data, ()), *_mistakes(checker._errors)]
+    seen: dict[tuple[Path, str], Mistake] = {}
+    for mistake in mistakes:
+        seen.setdefault((mistake.path, "" if mistake.inside is None else mistake.message), mistake)
+    return (plain(checker.document) if not mistakes else dict(data)), list(seen.values())
+
+
+class Checker(Validator):  # type: ignore[misc]  # Cerberus has no types
+    """Cerberus, knowing :data:`TYPES` and the rule ``rule = {"scope": ..., "gives": ...}``."""
+
+    types_mapping = {
+        **Validator.types_mapping,
+        **{name: TypeDefinition(name, kind.python, kind.exclude) for name, kind in TYPES.items()},
+    }
+
+    def _validate_type(self, data_type: str | list[str], field: str, value: Any) -> None:
+        """
+        {'type': ['string', 'list'],
+         'check_with': 'type'}
+        """
+        before = len(self._errors)
+        super()._validate_type(data_type, field, value)
+        if len(self._errors) > before or not isinstance(data_type, str) or data_type not in TYPES:
+            return
+        read = TYPES[data_type].read
+        if read is not None:
+            try:
+                read(value)
+            except ValueError as error:
+                hint = str(error) if str(error)[:1] == ";" else ""
+                self._error(field, f"found {_show(value)}; expected {TYPES[data_type].expected}{hint}")
+                self._drop_remaining_rules()
+                return
+        units = self._config.get("units")
+        if data_type == "unit" and units is not None and value not in units:
+            known = ", ".join(sorted(units)) or "none"
+            self._error(field, f"found {_show(value)}; expected a declared unit ({known}){_did_you_mean(value, units)}")
+
+    def _validate_rule(self, about: Mapping[str, Any], field: str, value: Any) -> None:
+        """{'type': 'dict'}"""
+        check_rule: RuleCheck | None = self._config.get("check_rule")
+        if check_rule is None or not isinstance(value, str):
+            return
+        for problem in check_rule(value, about):
+            self._error(field, errors.CUSTOM, problem.reason, (problem.line, problem.column))
+
+    def _error(self, *arguments: Any) -> None:
+        super()._error(*arguments)
+        if len(arguments) > 1 and not isinstance(arguments[1], str):
+            definition = self.schema.get(arguments[0]) if isinstance(self.schema, Mapping) else None
+            self.recent_error.known = tuple(self.schema)
+            self.recent_error.definition = definition if isinstance(definition, Mapping) else {}
+
+
+def plain(value: Any) -> Any:
+    """*value* as plain JSON: dates and times become ISO strings."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return value
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that looks most like *word*, if any does."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.6)), None)
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = nearest(word, known)
+    return f'; did you mean "{close}"?' if close is not None else ""
+
+
+def _floats(value: Any, path: Path) -> Iterator[Mistake]:
+    if isinstance(value, float):
+        yield Mistake(path, f'found {value!r}, a float, which is not exact; expected it in quotes: "{value!r}"')
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _floats(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _floats(item, (*path, index))
+
+
+def _mistakes(found: Iterable[ValidationError]) -> Iterator[Mistake]:
+    for error in found:
+        if error.is_logic_error:
+            yield Mistake(tuple(error.document_path), f"found {_show(error.value)}; expected one of several forms")
+        elif error.is_group_error:
+            yield from _mistakes(error.child_errors)
+        else:
+            yield _mistake(error)
+
+
+def _mistake(error: ValidationError) -> Mistake:
+    path: Path = tuple(error.document_path)
+    key = dotted(path[-1:])
+    found = f"found {_show(error.value)}"
+    definition: Mapping[str, Any] = getattr(error, "definition", {})
+    if error.rule != "keysrules" and "keysrules" in error.schema_path:
+        found = f"found the key {_show(path[-1])}"
+    on_key = "keysrules" in error.schema_path
+    match error.code:
+        case errors.CUSTOM.code:
+            inside = error.info[1] if len(error.info) > 1 else None
+            return Mistake(path, str(error.info[0]), on_key=on_key, inside=inside)
+        case errors.REQUIRED_FIELD.code:
+            return Mistake(path, f'"{key}" is missing; expected {expected(definition)}')
+        case errors.UNKNOWN_FIELD.code:
+            known = getattr(error, "known", ())
+            hint = _did_you_mean(str(path[-1]), map(str, known))
+            return Mistake(path, f'unknown key "{key}"; expected {_one_of(known)}{hint}', on_key=True)
+        case errors.BAD_TYPE.code | errors.BAD_TYPE_FOR_SCHEMA.code | errors.NOT_NULLABLE.code:
+            return Mistake(path, f"{found}; expected {expected(definition)}", on_key=on_key)
+        case errors.MIN_VALUE.code:
+            return Mistake(path, f"{found}; expected at least {error.constraint}")
+        case errors.MAX_VALUE.code:
+            return Mistake(path, f"{found}; expected at most {error.constraint}")
+        case errors.MIN_LENGTH.code:
+            return Mistake(path, f"{found}; expected a length of at least {error.constraint}")
+        case errors.MAX_LENGTH.code:
+            return Mistake(path, f"{found}; expected a length of at most {error.constraint}")
+        case errors.EMPTY_NOT_ALLOWED.code:
+            return Mistake(path, f"found nothing in it; expected {expected(definition)}")
+        case errors.UNALLOWED_VALUE.code:
+            hint = _did_you_mean(str(error.value), map(str, error.constraint))
+            return Mistake(path, f"{found}; expected {_one_of(error.constraint)}{hint}", on_key=on_key)
+        case errors.UNALLOWED_VALUES.code:
+            return Mistake(path, f"found {_show(list(error.info[0]))}; expected {_one_of(error.constraint)}")
+        case errors.REGEX_MISMATCH.code:
+            what = definition.get("meta", {}).get("expected") or f"something like {error.constraint}"
+            return Mistake(path, f"{found}; expected {what}", on_key=on_key)
+        case errors.EXCLUDES_FIELD.code:
+            return Mistake(path, f'"{key}" does not go together with {error.info[0]}', on_key=True)
+        case errors.DEPENDENCIES_FIELD.code:
+            return Mistake(path, f'"{key}" needs "{error.info[0]}" beside it', on_key=True)
+        case _:
+            said = errors.BasicErrorHandler.messages.get(error.code, "is not allowed")
+            return Mistake(path, f"{found}; {said.format(*error.info, constraint=error.constraint, field=key, value='')}")
+
+
+def expected(definition: Mapping[str, Any]) -> str:
+    """What a schema's entry asks for, in words."""
+    if "expected" in definition.get("meta", {}):
+        return str(definition["meta"]["expected"])
+    if "allowed" in definition:
+        return _one_of(definition["allowed"])
+    kinds = definition.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    words = [TYPES[kind].expected if kind in TYPES else _PLAIN.get(kind, kind) for kind in kinds]
+    bounds = [f"{word} {definition[rule]}" for rule, word in (("min", "at least"), ("max", "at most")) if rule in definition]
+    return ", ".join([" or ".join(words) or "a value", *bounds])
+
+
+def _one_of(words: Iterable[Any]) -> str:
+    shown = [_show(word) for word in words]
+    return shown[0] if len(shown) == 1 else "one of " + ", ".join(shown) if shown else "nothing here"
+
+
+def _show(value: Any) -> str:
+    match value:
+        case True | False:
+            return str(value).lower()
+        case str():
+            shown = value if len(value) <= 60 else value[:57] + "..."
+            return '"' + shown.replace("\n", "\\n") + '"'
+        case Mapping():
+            return "a table" if value else "an empty table"
+        case list() | tuple():
+            return "[" + ", ".join(map(_show, value)) + "]" if len(value) <= 4 else f"an array of {len(value)}"
+        case date() | time():
+            return value.isoformat()
+        case None:
+            return "nothing"
+        case _:
+            return str(value)
