@@ -1,0 +1,407 @@
+"""The one place where proposals become amounts: all effects of an event are weighed together, so order cannot matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import attrs
+
+from .effects import (
+    Bonus,
+    Cap,
+    Command,
+    Count,
+    Effect,
+    Emit,
+    Extend,
+    Grant,
+    Keep,
+    LineBasis,
+    Move,
+    Multiply,
+    Notify,
+    Put,
+    Restock,
+    Revoke,
+    SetTier,
+    Spend,
+    Take,
+)
+from .errors import EffectRefused
+from .ledger import Step
+from .situation import Rounding, Unit
+
+Gain = Grant | Bonus
+#: (counter, window) under which the core keeps what a cap has already let through
+CapKey = tuple[str, str]
+
+
+class Posting:
+    """A gain on its way into a lot: who gets how much by which rule, under which terms."""
+
+    __slots__ = ("amount", "gain", "rule", "weights")
+
+    def __init__(self, rule: str, amount: int, gain: Gain, weights: LineBasis | None) -> None:
+        self.rule, self.amount, self.gain, self.weights = rule, amount, gain, weights
+
+
+@attrs.define
+class Settlement:
+    """What all proposals of an event come to."""
+
+    postings: list[Posting] = attrs.field(factory=list)
+    steps: list[Step] = attrs.field(factory=list)
+    spends: list[Spend] = attrs.field(factory=list)
+    moves: list[Move] = attrs.field(factory=list)
+    counts: list[Count] = attrs.field(factory=list)
+    caps: list[tuple[Cap, int]] = attrs.field(factory=list)  #: what each windowed cap let through
+    takes: list[Take | Restock] = attrs.field(factory=list)
+    puts: list[Put] = attrs.field(factory=list)
+    tiers: list[SetTier] = attrs.field(factory=list)
+    extends: list[Extend] = attrs.field(factory=list)
+    revokes: list[Revoke] = attrs.field(factory=list)
+    keeps: list[Keep] = attrs.field(factory=list)
+    intents: list[Notify | Command] = attrs.field(factory=list)
+    emits: list[Emit] = attrs.field(factory=list)
+
+
+def round_to_unit(value: Fraction, rounding: Rounding) -> int:
+    """Round an exact amount to the smallest unit, as the programme declares it.
+
+    >>> [round_to_unit(Fraction(57, 2), how) for how in ("floor", "half_up", "half_even", "ceil")]
+    [28, 29, 28, 29]
+    """
+    floor, rest = divmod(value.numerator, value.denominator)
+    if not rest or rounding == "floor":
+        return floor
+    if rounding == "ceil":
+        return floor + 1
+    twice = 2 * rest
+    if twice == value.denominator:
+        return floor + 1 if rounding == "half_up" or floor % 2 else floor
+    return floor + (twice > value.denominator)
+
+
+def cap_key(cap: Cap) -> CapKey:
+    """The counter under which a windowed cap is kept: ``cap:<key or rule>`` in its window."""
+    return f"cap:{cap.key or cap.rule}", cap.per
+
+
+def settle(
+    proposals: Iterable[Effect],
+    units: Mapping[str, Unit],
+    used: Mapping[CapKey, int],
+    versions: Mapping[str, str],
+) -> Settlement:
+    """Weigh all proposals of one event together.
+
+    Base grants add up; multipliers scale the lines they name; bonuses are flat; caps cut; the unit's rounding is
+    applied once to the total.  *used* says what windowed caps have already let through, *versions* which version each
+    plugin has.  Pure, and independent of the order of *proposals*.
+
+    Raises :class:`EffectRefused` for an undeclared unit or an impossible amount.
+    """
+    out = Settlement()
+    gains: dict[str, _Unit] = {}
+    for effect in proposals:
+        kind = type(effect)
+        if kind is Grant:
+            _unit(gains, effect, units).grants.append(effect)  # type: ignore[arg-type]
+        elif kind is Bonus:
+            _unit(gains, effect, units).bonuses.append(effect)  # type: ignore[arg-type]
+        elif kind is Multiply:
+            _unit(gains, effect, units).factors.append(effect)  # type: ignore[arg-type]
+        elif kind is Cap:
+            _unit(gains, effect, units).caps.append(effect)  # type: ignore[arg-type]
+        else:
+            _sort(effect, out, units, versions)
+    for unit in sorted(gains):
+        _settle_unit(gains[unit], units[unit], used, versions, out)
+    return out
+
+
+class _Unit:
+    """The gains of one unit before they are weighed."""
+
+    __slots__ = ("bonuses", "caps", "factors", "grants")
+
+    def __init__(self) -> None:
+        self.grants: list[Grant] = []
+        self.bonuses: list[Bonus] = []
+        self.factors: list[Multiply] = []
+        self.caps: list[Cap] = []
+
+
+def _unit(gains: dict[str, _Unit], effect: Any, units: Mapping[str, Unit]) -> _Unit:
+    unit: str = effect.unit
+    found = gains.get(unit)
+    if found is None:
+        if unit not in units:
+            raise EffectRefused(f"{effect.rule}: unit {unit!r} is not declared", rule=effect.rule, unit=unit)
+        found = gains[unit] = _Unit()
+    return found
+
+
+_ROOMS = {
+    Spend: "spends", Move: "moves", Count: "counts", Take: "takes", Restock: "takes", Put: "puts", SetTier: "tiers",
+    Extend: "extends", Revoke: "revokes", Keep: "keeps", Notify: "intents", Command: "intents", Emit: "emits",
+}  # fmt: skip
+
+
+def _sort(effect: Effect, out: Settlement, units: Mapping[str, Unit], versions: Mapping[str, str]) -> None:
+    room = _ROOMS.get(type(effect))
+    if room is None:
+        raise EffectRefused(f"{effect.rule}: {type(effect).__name__} cannot be settled", rule=effect.rule)
+    unit = getattr(effect, "unit", None)
+    if unit is not None and unit not in units:
+        raise EffectRefused(f"{effect.rule}: unit {unit!r} is not declared", rule=effect.rule, unit=unit)
+    getattr(out, room).append(effect)
+
+
+def _version(rule: str, versions: Mapping[str, str]) -> str:
+    return versions.get(rule.partition(".")[0], "")
+
+
+def _settle_unit(
+    gains: _Unit, unit: Unit, used: Mapping[CapKey, int], versions: Mapping[str, str], out: Settlement
+) -> None:
+    grants, steps = gains.grants, out.steps
+    if len(grants) > 1:
+        grants.sort(key=_place)
+        grants = _groups(grants, unit, versions, steps)
+    postings = [Posting(grant.rule, grant.amount, grant, grant.lines) for grant in grants]
+    if gains.factors and grants:
+        _multiply(grants, sorted(gains.factors, key=lambda m: m.rule), unit, postings, versions, steps)
+    gains.bonuses.sort(key=lambda bonus: (bonus.rule, bonus.amount, bonus.to))
+    postings += [Posting(bonus.rule, bonus.amount, bonus, bonus.lines) for bonus in gains.bonuses]
+    # the amount of each posting before caps is its step's "wanted" where a cap cuts it
+    cut: dict[int, tuple[int, str]] = {}
+    for cap in sorted(gains.caps, key=lambda c: (c.rule, c.per, c.key, c.limit)):
+        _cap(cap, postings, used, out, cut)
+    for index, posting in enumerate(postings):
+        gain, amount = posting.gain, posting.amount
+        wanted, by = cut.get(index, (None, ""))
+        effect = "bonus" if type(gain) is Bonus else ("grant" if posting.rule == gain.rule else "multiply")
+        steps.append(
+            Step(
+                rule=posting.rule,
+                effect=effect,
+                version=_version(posting.rule, versions),
+                unit=unit.name,
+                amount=amount,
+                wanted=wanted,
+                note="capped" if by else "",
+                by=by,
+                lines=posting.weights,
+                fixed=not gain.reversible,
+                data=gain.data if posting.rule == gain.rule else _factor_data(posting.rule, gains.factors),
+            )
+        )
+        if amount:
+            out.postings.append(posting)
+
+
+def _place(grant: Grant) -> tuple[Any, ...]:
+    return grant.order, grant.rule, grant.amount, grant.to
+
+
+def _factor_data(rule: str, factors: Sequence[Multiply]) -> Mapping[str, Any] | None:
+    for factor in factors:
+        if factor.rule == rule:
+            return {"factor": str(factor.factor), **(factor.data or {})}
+    return None
+
+
+def _groups(
+    grants: list[Grant], unit: Unit, versions: Mapping[str, str], steps: list[Step]
+) -> list[Grant]:
+    """An exclusive grant displaces the stackable ones of its group; ``stop`` ends its group."""
+    winner: dict[str, Grant] = {}
+    stopped: dict[str, Grant] = {}
+    for grant in grants:
+        if grant.exclusive:
+            best = winner.get(grant.group)
+            if best is None or grant.priority > best.priority:
+                winner[grant.group] = grant
+    if not winner and not any(grant.stop for grant in grants):
+        return grants
+    kept: list[Grant] = []
+    for grant in grants:
+        best = winner.get(grant.group)
+        end = stopped.get(grant.group)
+        note, by = "", ""
+        if best is not None and grant is not best:
+            note, by = "displaced", best.rule
+        elif end is not None:
+            note, by = "stopped", end.rule
+        if note:
+            steps.append(
+                Step(rule=grant.rule, effect="grant", version=_version(grant.rule, versions), unit=unit.name,
+                     wanted=grant.amount, note=note, by=by, data=grant.data)
+            )  # fmt: skip
+            continue
+        kept.append(grant)
+        if grant.stop:
+            stopped[grant.group] = grant
+    return kept
+
+
+def exact(factor: Decimal | Fraction | int) -> Fraction:
+    """A factor as an exact fraction."""
+    return factor if type(factor) is Fraction else Fraction(factor)
+
+
+def combined_factor(factors: Iterable[Multiply]) -> Fraction:
+    """Gains add (x2 and x3 give x4), compounding ones multiply with each other first, a 0 wins, never below 0."""
+    compound, gain = Fraction(1), Fraction(0)
+    for multiply in factors:
+        factor = exact(multiply.factor)
+        if factor == 0:
+            return Fraction(0)
+        if multiply.compound:
+            compound *= factor
+        else:
+            gain += factor - 1
+    return max(Fraction(0), compound + gain)
+
+
+def _multiply(
+    grants: Sequence[Grant],
+    factors: Sequence[Multiply],
+    unit: Unit,
+    postings: list[Posting],
+    versions: Mapping[str, str],
+    steps: list[Step],
+) -> None:
+    """Scale each grant's share of each line, round the total once, and say which multiplier added what.
+
+    The members' shares are scaled per recipient, so that rounding of one never moves a point of another.
+    """
+    for multiply in factors:
+        if exact(multiply.factor) < 0:
+            raise EffectRefused(f"{multiply.rule}: a factor below 0", rule=multiply.rule)
+    for to in sorted({grant.to for grant in grants}):
+        base = 0
+        total = Fraction(0)
+        extra: dict[str, Fraction] = {}
+        weights: dict[str, dict[int, Fraction]] = {}
+        host: dict[str, Grant] = {}
+        lost: dict[int, Fraction] = {}
+        for place, grant in enumerate(grants):
+            if grant.to != to:
+                continue
+            base += grant.amount
+            for line, share in _shares(grant):
+                hitting = [
+                    m
+                    for m in factors
+                    if (m.rules is None or grant.rule in m.rules)
+                    and (m.lines is None or (line is not None and line in m.lines))
+                ]
+                if not hitting:
+                    total += share
+                    continue
+                scaled = share * combined_factor(hitting)
+                total += scaled
+                gained = scaled - share
+                if gained < 0:
+                    lost[place] = lost.get(place, Fraction(0)) - gained
+                    continue
+                # what the multipliers added is told apart in proportion to what each would add alone
+                alone = [(m, max(Fraction(0), exact(m.factor) - 1)) for m in hitting]
+                whole = sum((part for _, part in alone), Fraction(0))
+                for m, part in alone:
+                    if part and whole:
+                        piece = gained * part / whole
+                        extra[m.rule] = extra.get(m.rule, Fraction(0)) + piece
+                        host.setdefault(m.rule, grant)
+                        if line is not None:
+                            by_line = weights.setdefault(m.rule, {})
+                            by_line[line] = by_line.get(line, Fraction(0)) + piece
+        rounded = round_to_unit(total, unit.rounding)
+        _reduce(postings, grants, to, lost)
+        left = sum([posting.amount for posting in postings if posting.gain.to == to])
+        names = sorted(extra)
+        for rule, amount in zip(names, _apportion(rounded - left, [extra[name] for name in names]), strict=True):
+            posting = Posting(rule, amount, host[rule], _line_weights(weights.get(rule)))
+            postings.append(posting)
+        short = left + sum([p.amount for p in postings if p.gain.to == to and p.rule in extra]) - rounded
+        _trim(postings, to, short)
+        if not names and rounded > left:  # only rounding up is left: it belongs to the first grant
+            first = next(p for p in postings if p.gain.to == to)
+            first.amount += rounded - left
+
+
+def _shares(grant: Grant) -> list[tuple[int | None, Fraction]]:
+    """The grant by line: each line's part of the amount, in proportion to its basis."""
+    if not grant.lines:
+        return [(None, Fraction(grant.amount))]
+    whole = sum([basis for _, basis in grant.lines])
+    if whole == 0:
+        return [(None, Fraction(grant.amount))]
+    return [(line, Fraction(grant.amount * basis, whole)) for line, basis in grant.lines]
+
+
+def _line_weights(weights: Mapping[int, Fraction] | None) -> LineBasis | None:
+    # thousandths are enough to share a refund; a full return is exact whatever the weights are
+    if not weights:
+        return None
+    return tuple((line, int(weight * 1000)) for line, weight in sorted(weights.items()))
+
+
+def _reduce(postings: list[Posting], grants: Sequence[Grant], to: int, lost: Mapping[int, Fraction]) -> None:
+    """A factor below 1 makes the grants themselves smaller; the fraction stays with the total's rounding."""
+    for place, amount in lost.items():
+        if grants[place].to == to:
+            postings[place].amount -= amount.numerator // amount.denominator
+
+
+def _trim(postings: list[Posting], to: int, short: int) -> None:
+    """Take what rounding left too much from the last postings."""
+    for posting in reversed(postings):
+        if short <= 0:
+            return
+        if posting.gain.to == to:
+            taken = min(posting.amount, short)
+            posting.amount -= taken
+            short -= taken
+
+
+def _apportion(amount: int, parts: Sequence[Fraction]) -> list[int]:
+    """Split *amount* in proportion to *parts* by largest remainder; ties go to the first."""
+    whole = sum(parts, Fraction(0))
+    if amount <= 0 or not whole:
+        return [0] * len(parts)
+    exactly = [amount * part / whole for part in parts]
+    shares = [part.numerator // part.denominator for part in exactly]
+    order = sorted(range(len(parts)), key=lambda i: (shares[i] - exactly[i], i))
+    for i in order[: amount - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def _cap(
+    cap: Cap, postings: list[Posting], used: Mapping[CapKey, int], out: Settlement, cut: dict[int, tuple[int, str]]
+) -> None:
+    if cap.limit < 0:
+        raise EffectRefused(f"{cap.rule}: a limit below 0", rule=cap.rule)
+    covered = [i for i, posting in enumerate(postings) if cap.rules is None or posting.rule in cap.rules]
+    total = sum([postings[i].amount for i in covered])
+    windowed = cap.per != "event"
+    room = cap.limit - used.get(cap_key(cap), 0) if windowed else cap.limit
+    over = total - max(0, room)
+    if over > 0 and cap.whole:
+        over = total
+    if over > 0:
+        # bonuses and multipliers stand last and are cut first: the base is what the member was promised
+        for i in reversed(covered):
+            taken = min(postings[i].amount, over)
+            if taken:
+                cut.setdefault(i, (postings[i].amount, cap.rule))
+                postings[i].amount -= taken
+                over -= taken
+    if windowed:
+        out.caps.append((cap, sum([postings[i].amount for i in covered])))
