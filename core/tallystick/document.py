@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
-from tallystick.errors import Problem
+from .errors import Problem
 
 #: The way to a value: table keys as strings, array positions as integers.
 Path = tuple[str | int, ...]

@@ -14,9 +14,9 @@ from cerberus.errors import ValidationError
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from tallystick import values
-from tallystick.document import Document, Path, dotted, pointer
-from tallystick.errors import Problem
+from . import values
+from .document import Document, Path, dotted, pointer
+from .errors import Problem
 
 #: A Cerberus schema; the types of :data:`TYPES` may be used beside Cerberus's own.
 Schema = Mapping[str, Any]
@@ -79,8 +79,8 @@ def _time(value: str | time) -> time:
     return time.fromisoformat(value) if isinstance(value, str) else value
 
 
-def _text(value: str | Mapping[str, str]) -> None:
-    for language, sentence in values.text(value).languages.items():  # type: ignore[redundant-expr]
+def _text(value: Any) -> None:
+    for language, sentence in values.text(value).languages.items():
         if not isinstance(language, str) or _LANGUAGE.fullmatch(language) is None or not isinstance(sentence, str):
             raise ValueError
 
@@ -167,7 +167,7 @@ def check(
     """
     checker = Checker(schema, check_rule=check_rule, units=units)
     checker.validate(data)
-    mistakes = [*_floats(data, ()), *_mistakes(checker._errors)]
+    mistakes = [*_floats(data, ()), *_mistakes(checker._errors)]  # noqa: SLF001  # its public form has no codes
     seen: dict[tuple[Path, str], Mistake] = {}
     for mistake in mistakes:
         seen.setdefault((mistake.path, "" if mistake.inside is None else mistake.message), mistake)
@@ -266,11 +266,9 @@ def _mistakes(found: Iterable[ValidationError]) -> Iterator[Mistake]:
 def _mistake(error: ValidationError) -> Mistake:
     path: Path = tuple(error.document_path)
     key = dotted(path[-1:])
-    found = f"found {_show(error.value)}"
-    definition: Mapping[str, Any] = getattr(error, "definition", {})
-    if error.rule != "keysrules" and "keysrules" in error.schema_path:
-        found = f"found the key {_show(path[-1])}"
     on_key = "keysrules" in error.schema_path
+    found = f"found {'the key ' if on_key else ''}{_show(error.value)}"
+    definition: Mapping[str, Any] = getattr(error, "definition", {})
     match error.code:
         case errors.CUSTOM.code:
             inside = error.info[1] if len(error.info) > 1 else None
@@ -280,34 +278,44 @@ def _mistake(error: ValidationError) -> Mistake:
         case errors.UNKNOWN_FIELD.code:
             known = getattr(error, "known", ())
             hint = _did_you_mean(str(path[-1]), map(str, known))
-            return Mistake(path, f'unknown key "{key}"; expected {_one_of(known)}{hint}', on_key=True)
-        case errors.BAD_TYPE.code | errors.BAD_TYPE_FOR_SCHEMA.code | errors.NOT_NULLABLE.code:
-            return Mistake(path, f"{found}; expected {expected(definition)}", on_key=on_key)
-        case errors.MIN_VALUE.code:
-            return Mistake(path, f"{found}; expected at least {error.constraint}")
-        case errors.MAX_VALUE.code:
-            return Mistake(path, f"{found}; expected at most {error.constraint}")
-        case errors.MIN_LENGTH.code:
-            return Mistake(path, f"{found}; expected a length of at least {error.constraint}")
-        case errors.MAX_LENGTH.code:
-            return Mistake(path, f"{found}; expected a length of at most {error.constraint}")
-        case errors.EMPTY_NOT_ALLOWED.code:
-            return Mistake(path, f"found nothing in it; expected {expected(definition)}")
+            # a long list hides the one word that matters
+            wanted = "" if hint and len(known) > 8 else f"; expected {_one_of(known)}"
+            return Mistake(path, f'unknown key "{key}"{wanted}{hint}', on_key=True)
         case errors.UNALLOWED_VALUE.code:
             hint = _did_you_mean(str(error.value), map(str, error.constraint))
             return Mistake(path, f"{found}; expected {_one_of(error.constraint)}{hint}", on_key=on_key)
-        case errors.UNALLOWED_VALUES.code:
-            return Mistake(path, f"found {_show(list(error.info[0]))}; expected {_one_of(error.constraint)}")
-        case errors.REGEX_MISMATCH.code:
-            what = definition.get("meta", {}).get("expected") or f"something like {error.constraint}"
-            return Mistake(path, f"{found}; expected {what}", on_key=on_key)
         case errors.EXCLUDES_FIELD.code:
             return Mistake(path, f'"{key}" does not go together with {error.info[0]}', on_key=True)
         case errors.DEPENDENCIES_FIELD.code:
             return Mistake(path, f'"{key}" needs "{error.info[0]}" beside it', on_key=True)
-        case _:
-            said = errors.BasicErrorHandler.messages.get(error.code, "is not allowed")
-            return Mistake(path, f"{found}; {said.format(*error.info, constraint=error.constraint, field=key, value='')}")
+        case code if code in _LIMITS:
+            return Mistake(path, f"{found}; expected {_LIMITS[code]} {error.constraint}", on_key=on_key)
+        case code if code in _WRONG:
+            return Mistake(path, f"{found}; expected {expected(definition)}", on_key=on_key)
+        case code:
+            said = errors.BasicErrorHandler.messages.get(code, "is not allowed")
+            return Mistake(
+                path, f"{found}; {said.format(*error.info, constraint=error.constraint, field=key, value='')}"
+            )
+
+
+_LIMITS: Final[Mapping[int, str]] = {
+    errors.MIN_VALUE.code: "at least",
+    errors.MAX_VALUE.code: "at most",
+    errors.MIN_LENGTH.code: "a length of at least",
+    errors.MAX_LENGTH.code: "a length of at most",
+    errors.UNALLOWED_VALUES.code: "only values of",
+}
+_WRONG: Final = frozenset(
+    definition.code
+    for definition in (
+        errors.BAD_TYPE,
+        errors.BAD_TYPE_FOR_SCHEMA,
+        errors.NOT_NULLABLE,
+        errors.EMPTY_NOT_ALLOWED,
+        errors.REGEX_MISMATCH,
+    )
+)
 
 
 def expected(definition: Mapping[str, Any]) -> str:
@@ -316,10 +324,14 @@ def expected(definition: Mapping[str, Any]) -> str:
         return str(definition["meta"]["expected"])
     if "allowed" in definition:
         return _one_of(definition["allowed"])
+    if "regex" in definition:
+        return f"something like {definition['regex']}"
     kinds = definition.get("type", ())
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     words = [TYPES[kind].expected if kind in TYPES else _PLAIN.get(kind, kind) for kind in kinds]
-    bounds = [f"{word} {definition[rule]}" for rule, word in (("min", "at least"), ("max", "at most")) if rule in definition]
+    bounds = [
+        f"{word} {definition[rule]}" for rule, word in (("min", "at least"), ("max", "at most")) if rule in definition
+    ]
     return ", ".join([" or ".join(words) or "a value", *bounds])
 
 

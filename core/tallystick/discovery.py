@@ -1,0 +1,163 @@
+"""The plugins that are installed here, found through their entry points and not imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import manifest
+from .errors import InvalidManifest, PluginBroken
+from .events import EventKind, Facts
+from .manifest import Manifest
+
+GROUP = "tallystick.plugins"
+_VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
+
+
+class Installed:
+    """One installed plugin.  Looking at it imports nothing of it; only :meth:`load` does."""
+
+    def __init__(self, entry: EntryPoint) -> None:
+        self._entry = entry
+        self.id = entry.name
+        #: other distributions that claim the same id
+        self.rivals: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Installed {self.id} from {self.distribution}>"
+
+    @property
+    def distribution(self) -> str:
+        """Name of the distribution that brought it."""
+        return self._entry.dist.name if self._entry.dist is not None else "?"
+
+    @cached_property
+    def version(self) -> str:
+        """Version of that distribution."""
+        # dist.version parses the whole METADATA, README included, with the mail parser: ten times the time
+        metadata = self._entry.dist.read_text("METADATA") if self._entry.dist is not None else None
+        found = _VERSION.search(metadata or "")
+        return found[1] if found else "0"
+
+    @cached_property
+    def file(self) -> Path:
+        """Where its plugin.toml is; raises :class:`~tallystick.errors.PluginBroken` if there is none."""
+        package, _, name = self._entry.value.partition(":")
+        if "." in package or not name.strip():
+            raise self.broken(f'entry point is "{self._entry.value}"; expected "top_level_package:plugin.toml"')
+        try:
+            spec = importlib.util.find_spec(package.strip())  # of a top-level package: locates, executes nothing
+        except (ImportError, ValueError) as error:
+            raise self.broken(f"package {package} cannot be found: {error}") from None
+        for folder in (spec.submodule_search_locations if spec is not None else None) or ():
+            if (path := Path(folder, name.strip())).is_file():
+                return path
+        raise self.broken(f"its package {package} has no {name}: its files are missing")
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Its name plate; raises :class:`~tallystick.errors.PluginBroken` if that cannot be had."""
+        if self.rivals:
+            raise self.broken(f"several distributions bring it: {', '.join(self.rivals)}; uninstall all but one")
+        try:
+            found = manifest.read(self.file, version=self.version, file=f"{self.file.parent.name}/{self.file.name}")
+        except InvalidManifest as error:
+            raise PluginBroken(f'plugin "{self.id}": {error}', plugin=self.id, problems=error.problems) from error
+        if found.id != self.id:
+            raise self.broken(f'its entry point is called "{self.id}" but its plugin.toml says id = "{found.id}"')
+        return found
+
+    @cached_property
+    def is_glue(self) -> bool:
+        """Whether it may install itself, known without reading the whole manifest."""
+        try:
+            return b"auto_install" in self.file.read_bytes()
+        except (OSError, PluginBroken):
+            return False
+
+    def broken(self, why: str) -> PluginBroken:
+        """The refusal to run this plugin, saying why."""
+        return PluginBroken(f'plugin "{self.id}" ({self.distribution}): {why}', plugin=self.id)
+
+
+def discover() -> dict[str, Installed]:
+    """Every installed plugin by id, sorted; broken ones too, which say so when their manifest is asked for."""
+    found: dict[str, Installed] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        plugin = Installed(entry)
+        if entry.name in found:
+            first = found[entry.name]
+            first.rivals = (*(first.rivals or (first.distribution,)), plugin.distribution)
+        else:
+            found[entry.name] = plugin
+    return found
+
+
+def manifests(plugins: Mapping[str, Installed]) -> tuple[dict[str, Manifest], dict[str, PluginBroken]]:
+    """The manifests that can be read, and why the others cannot."""
+    good: dict[str, Manifest] = {}
+    bad: dict[str, PluginBroken] = {}
+    for name, plugin in plugins.items():
+        try:
+            good[name] = plugin.manifest
+        except PluginBroken as error:
+            bad[name] = error
+    return good, bad
+
+
+def load(reference: str, *, plugin: str) -> Any:
+    """Import what ``module:object`` names.
+
+    Raises :class:`~tallystick.errors.PluginBroken`, naming *plugin*, whatever goes wrong inside its code.
+    """
+    module, _, name = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the core must boot
+        why = f"{type(error).__name__}: {error}"
+        raise PluginBroken(f'plugin "{plugin}": cannot import {reference}: {why}', plugin=plugin) from error
+    return found
+
+
+def load_kinds(declared: Manifest) -> tuple[EventKind, ...]:
+    """The kinds of events a plugin brings, with their facts classes imported.
+
+    Raises :class:`~tallystick.errors.PluginBroken` if one is not a subclass of Facts or its example does not fit it.
+    """
+    kinds = []
+    for event in declared.events:
+        facts = load(event.facts, plugin=declared.id)
+        if not (isinstance(facts, type) and issubclass(facts, Facts)):
+            raise PluginBroken(f'plugin "{declared.id}": {event.facts} is not a subclass of Facts', plugin=declared.id)
+        example = event.example
+        try:
+            if isinstance(example, str):
+                folder = declared.root or Path()
+                example = msgspec.json.decode((folder / example).read_bytes(), type=dict[str, Any])
+            msgspec.convert(example, facts)
+        except (OSError, msgspec.MsgspecError) as error:
+            why = f'plugin "{declared.id}": the example of {event.name} does not fit its facts: {error}'
+            raise PluginBroken(why, plugin=declared.id) from None
+        kinds.append(
+            EventKind(
+                name=event.name,
+                facts=facts,
+                summary=event.summary.languages,
+                example=example,
+                plugin=declared.id,
+                members=event.members,
+                guest=event.guest,
+                permission=event.permission,
+            )
+        )
+    return tuple(kinds)
