@@ -97,7 +97,7 @@ person = _table(
 alias = _table(
     "alias",
     _col("tenant", sa.Text, key=True),
-    _col("fingerprint", Bytes, key=True),
+    _col("fingerprint", sa.Text, key=True),
     _col("member", Int),
     sa.Index("alias_member", "tenant", "member"),
 )
@@ -219,6 +219,15 @@ order_key = _table(
     "order_key",
     _col("tenant", sa.Text, key=True),
     _col("order_id", sa.Text, key=True),
+)
+
+#: How much of each gain of an entry (by its place in the explanation) was taken back, kept or forgiven.
+taken = _table(
+    "taken",
+    _col("tenant", sa.Text, key=True),
+    _col("entry", Int, key=True),
+    _col("place", Int, key=True),
+    _col("amount", Int),
 )
 
 counter = _table(

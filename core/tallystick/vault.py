@@ -20,9 +20,10 @@ def new_key() -> bytes:
     return os.urandom(KEY_BYTES)
 
 
-def fingerprint(secret: bytes, tenant: str, name: str) -> bytes:
-    """Sixteen bytes by which an external id is found again, and not read, without the house's *secret*."""
-    return hmac.digest(secret, f"{tenant}\x00{name}".encode(), "sha256")[:16]
+@lru_cache(maxsize=65_536)
+def fingerprint(secret: bytes, tenant: str, name: str) -> str:
+    """Thirty-two hex digits by which an external id is found again, and not read, without the house's *secret*."""
+    return hmac.digest(secret, f"{tenant}\x00{name}".encode(), "sha256").hex()[:32]
 
 
 @lru_cache(maxsize=65_536)
@@ -65,3 +66,4 @@ def open_sealed(key: bytes | None, sealed: bytes, context: bytes = b"") -> bytes
 def forget_ciphers() -> None:
     """Drop cached ciphers, so that a destroyed key is gone from this process too."""
     _cipher.cache_clear()
+    fingerprint.cache_clear()
