@@ -51,9 +51,22 @@ def test_a_plugin_is_named_wherever_it_has_to_be(plugin: Path) -> None:
     assert project["project"]["entry-points"]["tallystick.plugins"] == {plugin.name: f"{package}:plugin.toml"}
     assert project["tool"]["uv"]["build-backend"] == {"module-name": package, "module-root": ""}
     assert (plugin / package / "py.typed").exists()
+    assert (plugin / "LICENSE").read_text() == (ROOT / "LICENSE").read_text(), "a link: it goes into the wheel"
     assert distribution in ROOT_PROJECT["project"]["dependencies"], "the batteries"
     assert ROOT_PROJECT["tool"]["uv"]["sources"][distribution] == {"workspace": True}
-    assert package in ROOT_PROJECT["tool"]["importlinter"]["root_packages"], "the floors"
+    linter = ROOT_PROJECT["tool"]["importlinter"]
+    assert package in linter["root_packages"]
+    assert not [
+        contract["id"]
+        for contract in linter["contracts"]
+        if contract["type"] == "forbidden" and package not in contract["source_modules"] + contract["forbidden_modules"]
+    ], "the contracts that leave it out"
+
+
+def test_ci_runs_the_tests_as_a_newcomer_does() -> None:
+    command = re.search(r"^python3 -m pip install .* pytest.*$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert command
+    assert f"    {command[0]}\n" in (ROOT / ".ci" / "run").read_text()
 
 
 def test_all_distributions_have_one_version_and_one_build_back_end() -> None:
