@@ -1,0 +1,222 @@
+"""How a database is opened, and what its errors mean: SQLite for one machine, PostgreSQL by another URL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from .errors import Unavailable
+
+#: How long anybody waits for a lock, a connection or a lost peer.  The longest answer a till accepts is ten seconds.
+PATIENCE_SECONDS = 5
+#: The write-ahead log is copied home by :func:`checkpoint` off the commit path; should nobody call it, SQLite does so by
+#: itself at this many pages (64 MiB), so that the log cannot grow without end.
+CHECKPOINT_PAGES = 16_384
+
+_PRAGMAS = (
+    "PRAGMA synchronous = FULL",  # NORMAL lost acknowledged commits in 196 of 200 power cuts, FULL in none
+    "PRAGMA foreign_keys = ON",
+    f"PRAGMA busy_timeout = {PATIENCE_SECONDS * 1000}",
+    "PRAGMA secure_delete = ON",  # what is deleted is overwritten: an erased member's rows leave no bytes behind
+    f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}",
+    f"PRAGMA journal_size_limit = {CHECKPOINT_PAGES * 4096}",
+    "PRAGMA cache_size = -32768",  # KiB
+    "PRAGMA temp_store = MEMORY",  # sorting must not leave copies in temporary files
+    "PRAGMA trusted_schema = OFF",
+)
+
+_READING = "tallystick_reading"
+
+
+def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
+    """Make an engine for ``sqlite:///FILE`` or ``postgresql://...``.  Nothing is opened before it is used.
+
+    ``engine.begin()`` starts a transaction that writes; :func:`reading` one that only looks.
+    """
+    parsed = sa.make_url(url)
+    match parsed.get_backend_name():
+        case "sqlite":
+            return _sqlite(parsed, pool_size)
+        case "postgresql" | "postgres":
+            return _postgresql(parsed.set(drivername="postgresql+psycopg"), pool_size)
+        case other:
+            raise Unavailable(f"{other} is not a database this house knows; expected sqlite or postgresql")
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that sees one instant of the books, waits for no writer and cannot write."""
+    with engine.connect() as conn:
+        if engine.dialect.name == "sqlite":
+            conn.execution_options(**{_READING: True})
+        else:
+            conn.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with conn.begin():
+            yield conn
+
+
+def _sqlite(url: sa.URL, pool_size: int) -> sa.Engine:
+    # enough compiled statements for the whole house: the default of 128 would be compiled again and again
+    arguments: dict[str, Any] = {"cached_statements": 512, "timeout": PATIENCE_SECONDS}
+    pool: dict[str, Any] = {}
+    if url.database and url.database != ":memory:":
+        pool = {"pool_size": pool_size, "pool_timeout": PATIENCE_SECONDS, "max_overflow": 0, "pool_use_lifo": True}
+    engine = sa.create_engine(url, connect_args=arguments, pool_reset_on_return=None, **pool)
+    event.listen(engine, "connect", _open_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "reset", _reset_sqlite)
+    return engine
+
+
+def _open_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    # The driver would begin a transaction at the first write only, and none before DDL: we begin them ourselves.
+    connection.isolation_level = None
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode not in {"wal", "memory"}:
+        raise Unavailable(f"the SQLite file cannot have a write-ahead log here (journal mode {mode})")
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+
+
+def _begin_sqlite(conn: sa.Connection) -> None:
+    if conn.get_execution_options().get(_READING):
+        conn.exec_driver_sql("PRAGMA query_only = ON")
+        conn.exec_driver_sql("BEGIN")
+    else:
+        # IMMEDIATE takes the write lock before the first read.  A transaction that reads first and writes later finds
+        # its snapshot outdated and fails at once (SQLITE_BUSY_SNAPSHOT), however long it would have waited.
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _reset_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _state: Any) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    if connection.in_transaction:
+        connection.rollback()
+    connection.execute("PRAGMA query_only = OFF")
+
+
+def _postgresql(url: sa.URL, pool_size: int) -> sa.Engine:
+    milliseconds = PATIENCE_SECONDS * 1000
+    settings = {
+        "statement_timeout": 2 * milliseconds,
+        "lock_timeout": milliseconds,
+        # a node that froze in the middle of a transaction must not keep the others' rows locked
+        "idle_in_transaction_session_timeout": 2 * milliseconds,
+        "timezone": "UTC",
+    }
+    given = url.query.get("options", "")
+    options = [*(given if isinstance(given, tuple) else (given,)), *(f"-c {k}={v}" for k, v in settings.items())]
+    arguments = {
+        "connect_timeout": PATIENCE_SECONDS,
+        "application_name": "tallystick",
+        "options": " ".join(options).strip(),
+        # a peer that vanished without a word is noticed in seconds and not after the system's two hours
+        "keepalives_idle": 2,
+        "keepalives_interval": 1,
+        "keepalives_count": 3,
+        "tcp_user_timeout": milliseconds,
+    }
+    return sa.create_engine(
+        url.difference_update_query(["options"]),
+        connect_args=arguments,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=PATIENCE_SECONDS,
+        pool_recycle=1800,
+        pool_use_lifo=True,  # the last one used is the likeliest to be alive; the others may go idle
+    )
+
+
+def checkpoint(engine: sa.Engine, *, truncate: bool = False) -> bool:
+    """Copy SQLite's write-ahead log home; True if all of it went.  Waits for nobody unless it shall *truncate*.
+
+    Truncating also leaves the log empty: after an erasure nothing of the old pages remains in it.  PostgreSQL does this
+    by itself, so there it is always True.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    with engine.connect() as conn:
+        driver = conn.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        mode = "TRUNCATE" if truncate else "PASSIVE"
+        busy, pages, copied = driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        return bool(not busy and pages == copied)
+
+
+def database_file(engine: sa.Engine) -> Path | None:
+    """The SQLite file behind *engine*; None for a server or a database in memory."""
+    name = engine.url.database
+    return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
+
+
+# --- what errors mean ----------------------------------------------------------------------------------------------
+
+#: Deadlock, serialization failure, lock not obtained in time: the transaction is gone, and may be run again.
+_AGAIN = {"40001", "40P01", "55P03"}
+#: The connection or the server went away (class 08, shutdown, crash, starting up, too many connections).
+_GONE = {"57P01", "57P02", "57P03", "57P05", "53300", "25P03"}
+#: Out of disk, memory or time; an I/O error; a read-only server after a failover.
+_EXHAUSTED = {"53000", "53100", "53200", "57014", "58030", "25006"}
+_SQLITE_AGAIN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_SQLITE_EXHAUSTED = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
+}
+
+
+def retryable(error: BaseException) -> bool:
+    """Whether the same transaction may succeed when it is simply run again: deadlock, conflict, busy, lost connection.
+
+    After a lost connection nobody knows whether the commit arrived: what is run again must recognise what it did.
+    """
+    if isinstance(error, sa.exc.DBAPIError):
+        if error.connection_invalidated:
+            return True
+        cause: BaseException | None = error.orig
+    else:
+        cause = error
+    if isinstance(cause, sqlite3.Error):
+        return _sqlite_code(cause) in _SQLITE_AGAIN
+    state = _sqlstate(cause)
+    return state is not None and (state in _AGAIN or state in _GONE or state[:2] == "08" or state == "")
+
+
+def refusal(error: BaseException) -> Unavailable | None:
+    """The house's own word for *error* if the database cannot serve right now (busy, gone, full); None for a mistake."""
+    if retryable(error):
+        return Unavailable("the database is busy or was lost; the request may be sent again")
+    if isinstance(error, sa.exc.TimeoutError):
+        return Unavailable("no database connection became free in time")
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if isinstance(cause, sqlite3.Error):
+        exhausted = _sqlite_code(cause) in _SQLITE_EXHAUSTED
+    else:
+        exhausted = _sqlstate(cause) in _EXHAUSTED
+    return Unavailable("the database cannot store anything right now", retry_after=5) if exhausted else None
+
+
+def _sqlite_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell variants apart
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    """The SQLSTATE of a psycopg error, empty where the server could not even answer; None for anything else."""
+    if error is None or not type(error).__module__.startswith("psycopg"):
+        return None
+    state: str | None = getattr(error, "sqlstate", None)
+    if state is None:
+        return "" if any(base.__name__ == "OperationalError" for base in type(error).__mro__) else "unknown"
+    return state
