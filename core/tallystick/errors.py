@@ -184,6 +184,12 @@ class GuestOrder(Refused):
     code = "guest_order"
 
 
+class PluginFailed(Refused):
+    """The plugin that decides about this event failed, so nothing is written; `details` name it."""
+
+    code = "plugin_failed"
+
+
 # --- plugins and settings ------------------------------------------------------------------------------------------
 
 

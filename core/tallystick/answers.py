@@ -1,0 +1,418 @@
+"""What a plugin may answer: every effect is checked against its type, the hook, the manifest's grants and the event.
+
+An answer is checked whole and refused whole.  What passes is frozen: nobody can change it afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from typing import Any, Final, Never, get_args, get_origin
+
+import msgspec
+from msgspec.structs import FieldInfo, fields, force_setattr
+
+from .effects import AMOUNTS, EFFECTS, Effect
+from .errors import EffectRefused
+from .events import MAX_AMOUNT, MAX_LINES, Event, EventKind
+from .manifest import Bounds
+from .situation import Programme
+
+#: Takes a non-empty answer and the event (None where a hook has none); returns the effects, or raises EffectRefused.
+Check = Callable[[Any, Event | None], Sequence[Effect]]
+
+_EARNING = (
+    "Grant", "Multiply", "Bonus", "Cap", "Extend", "Revoke", "Count", "Take", "Restock", "Put", "SetTier", "Notify", "Command", "Emit",
+)  # fmt: skip
+#: The effects each hook may propose, if the manifest grants them.
+MAY_PROPOSE: Final[Mapping[str, frozenset[str]]] = {
+    "earn": frozenset(_EARNING),
+    "redeem": frozenset({*_EARNING, "Spend", "Move"}),
+    "reverse": frozenset({"Keep", "Revoke", "Count", "Restock", "Put", "Notify", "Command", "Emit"}),
+    "review": frozenset({"Verdict", "Count", "Put"}),
+    "evaluate_tier": frozenset({"SetTier", "Count", "Put", "Notify", "Emit"}),
+    "react": frozenset(_EARNING),
+}
+#: No answer is longer than this, whatever a manifest grants.
+MAX_EFFECTS: Final = 1_000
+MAX_TEXT: Final = 1_000
+#: Values in one document (data, facts, gives, value), their nesting, and the characters of one text in it.
+MAX_VALUES, MAX_DEPTH, MAX_DOCUMENT_TEXT = 2_000, 8, 20_000
+MAX_FACTOR: Final = 1_000_000
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that stays as it is; still a dict, so that it encodes as one."""
+
+    __slots__ = ()
+
+    def _frozen(self, *_: Any, **__: Any) -> Never:
+        raise TypeError("what plugins hand over cannot be changed afterwards")
+
+    __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _frozen
+
+
+def checker(
+    plugin: str, hook: str, grants: Mapping[str, Bounds], *, programme: Programme, kinds: Mapping[str, EventKind]
+) -> Check:
+    """The function that checks the answers of *plugin* to *hook*."""
+    allowed = _Allowed(plugin, hook, grants, programme, kinds)
+    bounded = {
+        name: bounds
+        for name, bounds in grants.items()
+        if bounds.max_count is not None or bounds.max_per_event is not None
+    }
+
+    def check(effects: Any, event: Event | None) -> Sequence[Effect]:
+        if effects.__class__ is not list and effects.__class__ is not tuple:
+            effects = _listed(effects)
+        try:
+            for effect in effects:
+                allowed[effect.__class__](effect, event)
+        except TypeError:
+            raise EffectRefused("a field holds a value of a wrong type") from None
+        if len(effects) > 1:
+            if len(effects) > MAX_EFFECTS:
+                raise EffectRefused(f"{len(effects)} effects in one answer; at most {MAX_EFFECTS} are read")
+            if bounded:
+                _check_sums(effects, bounded)
+        checked: Sequence[Effect] = effects
+        return checked
+
+    return check
+
+
+def _listed(effects: Any) -> list[Any]:
+    if not isinstance(effects, Sequence) or isinstance(effects, str | bytes | bytearray):
+        raise EffectRefused(f"the answer is {_article(effects)}; a sequence of effects is expected")
+    return list(effects)
+
+
+def _article(value: Any) -> str:
+    return f"of type {type(value).__name__[:64]}"
+
+
+def _check_sums(effects: Sequence[Effect], bounded: Mapping[str, Bounds]) -> None:
+    for name, bounds in bounded.items():
+        mine = [effect for effect in effects if effect.__class__ is EFFECTS[name]]
+        if bounds.max_count is not None and len(mine) > bounds.max_count:
+            raise EffectRefused(f"{len(mine)} {name} effects; the manifest grants {bounds.max_count}")
+        if bounds.max_per_event is not None and name in AMOUNTS:
+            total = sum(effect.amount for effect in mine)  # type: ignore[attr-defined]
+            if total > bounds.max_per_event:
+                raise EffectRefused(f"{name} effects of {total} together; the manifest grants {bounds.max_per_event}")
+
+
+class _Allowed(dict[type, Callable[[Any, Event | None], None]]):
+    """Class of effect -> its check, made when the plugin first proposes one."""
+
+    __slots__ = ("_grants", "_hook", "_kinds", "_plugin", "_programme")
+
+    def __init__(
+        self, plugin: str, hook: str, grants: Mapping[str, Bounds], programme: Programme, kinds: Mapping[str, EventKind]
+    ) -> None:
+        self._plugin, self._hook, self._grants, self._programme, self._kinds = plugin, hook, grants, programme, kinds
+
+    def __missing__(self, effect: type) -> Callable[[Any, Event | None], None]:
+        name = effect.__name__
+        if EFFECTS.get(name) is not effect:
+            raise EffectRefused(f"the answer holds a value of type {name[:64]}, which is no effect")
+        if name not in MAY_PROPOSE[self._hook]:
+            raise EffectRefused(f"{name} cannot be proposed by {self._hook}")
+        if name not in self._grants:
+            raise EffectRefused(f"{name} is not granted by the manifest")
+        bounds = self._grants[name]
+        units = frozenset(
+            unit.name
+            for unit in self._programme.units.values()
+            if "*" in bounds.units
+            or unit.name in bounds.units
+            or (not bounds.units and unit.plugin in ("", self._plugin))
+        )
+        kinds = {
+            kind.name: kind
+            for kind in self._kinds.values()
+            if kind.name in bounds.kinds or (not bounds.kinds and kind.plugin == self._plugin)
+        }
+        tops = [top for top in (bounds.max_amount, bounds.max_per_event, MAX_AMOUNT) if top is not None]
+        factor = bounds.max_factor if bounds.max_factor is not None else Fraction(MAX_FACTOR)
+        self[effect] = made = _maker(effect)(_Rules(self._plugin), units, min(tops), factor, kinds)
+        return made
+
+
+class _Rules(set[str]):
+    """Names of rules seen and found right."""
+
+    __slots__ = ("_prefix",)
+
+    def __init__(self, plugin: str) -> None:
+        self._prefix = f"{plugin}."
+
+    def learn(self, rule: Any) -> None:
+        if type(rule) is not str or not rule.startswith(self._prefix) or not len(self._prefix) < len(rule) <= 128:
+            raise EffectRefused(f'"rule" does not begin with "{self._prefix}"')
+        if len(self) < 1_000:  # a plugin that invents names without end shall not fill the memory
+            self.add(rule)
+
+
+# --- one check per class of effect -----------------------------------------------------------------------------------
+
+#: Effects that take something or say how often: an amount of zero would say nothing.
+_AT_LEAST_ONE = frozenset({"Move", "Take"})
+
+
+@cache
+def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], None]]:
+    """Generate the check of one class of effect: fields left at their default are right and cost one comparison."""
+    name = effect.__name__
+    lines = [
+        "def make(rules, units, top, factor, kinds):",
+        "    def check(e, event):",
+        "        if e.rule not in rules: rules.learn(e.rule)",
+    ]
+    names: dict[str, Any] = {"EffectRefused": EffectRefused}
+    for field in fields(effect):
+        if field.name == "rule":
+            continue
+        value = f"e.{field.name}"
+        if field.name == "unit":
+            lines += [f"        if {value} not in units: refuse_unit()"]
+        elif field.type is int and field.name in ("amount", "limit"):
+            least = 1 if name in _AT_LEAST_ONE else 0
+            lines += [
+                f"        v = {value}",
+                f"        if v.__class__ is not int or v < {least} or v > top: refuse_amount('{field.name}', v, {least}, top)",
+            ]
+        else:
+            names[f"check_{field.name}"] = _field_check(name, field)
+            extra = (
+                {"factor": ", factor", "kind": ", kinds"}.get(field.name, "") if name in ("Multiply", "Emit") else ""
+            )
+            call = f"check_{field.name}(e, '{field.name}', {value}, event{extra})"
+            if field.required:
+                lines += [f"        {call}"]
+            else:
+                names[f"default_{field.name}"] = field.default if field.default is not msgspec.NODEFAULT else None
+                lines += [f"        if {value} is not default_{field.name}: {call}"]
+    lines += ["    return check"]
+    names |= {"refuse_unit": _refuse_unit, "refuse_amount": _refuse_amount}
+    exec(compile("\n".join(lines), f"<check {name}>", "exec"), names)  # noqa: S102  only names of our own fields
+    made: Callable[..., Callable[[Any, Event | None], None]] = names["make"]
+    return made
+
+
+def _field_check(effect: str, field: FieldInfo) -> Callable[..., None]:
+    """The check for one field, by its name where that means more than its type."""
+    if effect == "Emit" and field.name in ("kind", "facts"):
+        return _check_emitted if field.name == "kind" else _accept
+    if field.name in ("to", "member"):
+        return _check_member
+    kind = field.type
+    if get_origin(kind) is not None and get_origin(kind).__name__ == "Literal":
+        return _one_of(get_args(kind))
+    for types, check in _BY_TYPE:
+        if kind == types:
+            return check
+    raise AssertionError(f"no check for {effect}.{field.name} of type {kind}")
+
+
+def _no(field: str, expected: str) -> Never:
+    raise EffectRefused(f'"{field}" is not {expected}')
+
+
+def _refuse_unit() -> Never:
+    raise EffectRefused('"unit" is not a unit of this programme that the manifest grants')
+
+
+def _refuse_amount(field: str, value: Any, least: int, top: int) -> Never:
+    if type(value) is not int:
+        _no(field, "an integer")
+    raise EffectRefused(
+        f'"{field}" is {value if abs(value) < 10**30 else "enormous"}; from {least} to {top} is granted'
+    )
+
+
+def _accept(_effect: Any, _field: str, _value: Any, _event: Event | None) -> None:
+    """Checked together with another field."""
+
+
+def _check_text(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if type(value) is not str or len(value) > MAX_TEXT:
+        _no(field, f"a text of at most {MAX_TEXT} characters")
+
+
+def _check_flag(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if type(value) is not bool:
+        _no(field, "true or false")
+
+
+def _check_whole(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if type(value) is not int or not -MAX_AMOUNT <= value <= MAX_AMOUNT:
+        _no(field, "a whole number within bounds")
+
+
+def _check_optional_amount(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if value is not None and (type(value) is not int or not 0 <= value <= MAX_AMOUNT):
+        _no(field, "a whole number from 0")
+
+
+def _check_instant(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if type(value) is not datetime or value.utcoffset() is None:
+        _no(field, "an instant with its zone")
+
+
+def _check_optional_instant(effect: Any, field: str, value: Any, event: Event | None) -> None:
+    if value is not None:
+        _check_instant(effect, field, value, event)
+
+
+def _check_basis(_effect: Any, field: str, value: Any, event: Event | None) -> None:
+    if value is None:
+        return
+    # facts without lines of their own (a refund, a correction) may still speak of the lines of their order
+    top = (
+        len(getattr(event.facts, "lines", ()))
+        if event is not None and event.kind == "purchase.completed"
+        else MAX_LINES
+    )
+    if type(value) is not tuple or len(value) > MAX_LINES:
+        _no(field, "a tuple of (line, basis)")
+    for pair in value:
+        if type(pair) is not tuple or len(pair) != 2:
+            _no(field, "a tuple of (line, basis)")
+        line, basis = pair
+        if type(line) is not int or not 0 <= line < top:
+            _no(field, "about lines of this event")
+        if type(basis) is not int or not 0 <= basis <= MAX_AMOUNT:
+            _no(field, "a tuple of (line, basis), the basis from 0")
+
+
+def _check_lines(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if value is not None and (
+        type(value) is not frozenset
+        or len(value) > MAX_LINES
+        or not all(type(line) is int and 0 <= line < MAX_LINES for line in value)
+    ):
+        _no(field, "a frozenset of lines")
+
+
+def _check_names(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if value is not None and (
+        type(value) is not frozenset or len(value) > MAX_EFFECTS or not all(type(name) is str for name in value)
+    ):
+        _no(field, "a frozenset of rules")
+
+
+def _check_factor(_effect: Any, field: str, value: Any, _event: Event | None, top: Fraction) -> None:
+    kind = type(value)
+    if kind is Decimal:
+        # 1E-999999999 is a small number whose fraction has no room in this world
+        right = value.is_finite() and 0 <= value <= MAX_FACTOR and -30 <= int(value.as_tuple().exponent) <= 30
+    else:
+        right = (kind is int or kind is Fraction) and value >= 0
+    if not right:
+        _no(field, "an exact number from 0")
+    if value > top:
+        raise EffectRefused(f'"{field}" is larger than {top}, which is granted')
+
+
+def _check_member(_effect: Any, field: str, value: Any, event: Event | None) -> None:
+    if type(value) is not int:
+        _no(field, "a member's number")
+    if value and (event is None or (value != event.member and value not in event.others.values())):
+        _no(field, "a member this event names")
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[..., None]:
+    def check(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
+        if value not in choices:
+            _no(field, f"one of {', '.join(choices)}")
+
+    return check
+
+
+def _check_emitted(effect: Any, field: str, value: Any, _event: Event | None, kinds: Mapping[str, EventKind]) -> None:
+    """A derived event is read as strictly as one that comes in at the door."""
+    if type(value) is not str or value not in kinds:
+        _no(field, "a kind of event the manifest grants")
+    facts, expected = effect.facts, kinds[value].facts
+    if type(facts) is not expected and not isinstance(facts, Mapping):
+        _no("facts", f"of type {expected.__name__}, as {value} has it")
+    try:
+        document = facts if type(facts) is expected else _freeze("facts", facts, MAX_DEPTH, [MAX_VALUES])
+        read = msgspec.json.decode(msgspec.json.encode(document), type=expected)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+        _no("facts", f"what {value} may say")
+    force_setattr(effect, "facts", read)
+
+
+def _check_document(effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if type(value) is FrozenDict:
+        return
+    if not isinstance(value, Mapping):
+        _no(field, "a mapping")
+    force_setattr(effect, field, _freeze(field, value, MAX_DEPTH, [MAX_VALUES]))
+
+
+def _check_optional_document(effect: Any, field: str, value: Any, event: Event | None) -> None:
+    if value is not None:
+        _check_document(effect, field, value, event)
+
+
+def _check_value(effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if value is not None and type(value) is not FrozenDict:
+        force_setattr(effect, field, _freeze(field, value, MAX_DEPTH, [MAX_VALUES]))
+
+
+#: Values that are right as they are; integers, texts and floats have a second look.
+_SCALARS: Final = frozenset({bool, type(None), Decimal, datetime, date})
+
+
+def _freeze(field: str, value: Any, depth: int, left: list[int]) -> Any:
+    """A frozen copy of a JSON-like value."""
+    left[0] -= 1
+    kind = type(value)
+    if left[0] < 0 or depth < 0:
+        _no(field, f"a document of at most {MAX_VALUES} values, {MAX_DEPTH} deep")
+    if kind in _SCALARS:
+        return value
+    if kind is int:
+        if not -(1 << 63) <= value < 1 << 63:
+            _no(field, "free of integers above 64 bits")
+        return value
+    if kind is str:
+        if len(value) > MAX_DOCUMENT_TEXT:
+            _no(field, f"free of texts above {MAX_DOCUMENT_TEXT} characters")
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            _no(field, "free of infinite numbers")
+        return value
+    if isinstance(value, Mapping):
+        if not all(type(key) is str for key in value):
+            _no(field, "keyed by texts")
+        return FrozenDict({key: _freeze(field, one, depth - 1, left) for key, one in value.items()})
+    if kind is list or kind is tuple:
+        return tuple(_freeze(field, one, depth - 1, left) for one in value)
+    _no(field, f"JSON: it holds a value {_article(value)}")
+
+
+_BY_TYPE: Final[tuple[tuple[Any, Callable[..., None]], ...]] = (
+    (str, _check_text),
+    (bool, _check_flag),
+    (int, _check_whole),
+    (int | None, _check_optional_amount),
+    (datetime, _check_instant),
+    (datetime | None, _check_optional_instant),
+    (tuple[tuple[int, int], ...] | None, _check_basis),
+    (frozenset[int] | None, _check_lines),
+    (frozenset[str] | None, _check_names),
+    (Decimal | Fraction | int, _check_factor),
+    (Mapping[str, Any], _check_document),
+    (Mapping[str, Any] | None, _check_optional_document),
+    (Any, _check_value),
+)

@@ -1,0 +1,169 @@
+"""Ends a plugin's Python loop that runs over its budget, and never anything else.
+
+There is no cost on the hot path: a thread looks at the running frames a few times per second.  What it cannot end is a
+block inside C code (a backtracking pattern, a long sleep): that needs a process of its own (``lane = "worker"``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import CodeType, FrameType
+from typing import Any, Final
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = [ctypes.c_ulong, ctypes.py_object]
+
+
+class Overrun(BaseException):
+    """A hook ran longer than its budget.  Not an Exception, so that a plugin's ``except Exception`` does not hide it."""
+
+
+#: Threads that an :class:`Overrun` was sent to and that have not yet said :func:`absorb`.  Watched code tests its truth
+#: after each plugin's answer: a shot may arrive late, and must not arrive in the core's own work.
+fired: Final[set[int]] = set()
+_lock: Final = threading.Lock()
+#: Code that calls plugins: line -> name of the local that holds the running plugin's guard; None: any line, ``guard``.
+_watched: Final[dict[CodeType, Mapping[int, str] | None]] = {}
+
+
+def watch(code: CodeType, lines: Mapping[int, str] | None = None) -> None:
+    """Make the *lines* of *code* known as places where a plugin runs.
+
+    From each of them, every way on must lead through ``if fired: absorb()`` inside a ``try`` that catches Overrun.
+    """
+    _watched[code] = lines
+
+
+def absorb() -> None:
+    """Take the shot sent to this thread, if it has not arrived yet; afterwards none is under way."""
+    if fired:
+        thread = threading.get_ident()
+        with _lock:
+            if thread in fired:
+                # None takes back what is pending: ctypes passes a null pointer only through a fresh prototype
+                _take_back(ctypes.c_ulong(thread), None)
+                fired.discard(thread)
+
+
+_take_back = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(
+    ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
+)
+
+
+class Watchdog:
+    """Looks after the plugins of this process; one thread is enough for all tenants.
+
+    *budget* is CPU seconds of the calling thread, so that a busy machine convicts nobody; *patience* is seconds of
+    waiting for a loop that mostly sleeps.  Time in which the watchdog itself did not run is not counted.
+    """
+
+    def __init__(self, *, budget: float = 0.05, patience: float = 0.2, period: float = 0.02) -> None:
+        self._budget, self._patience, self._period = budget, patience, period
+        self._seen: dict[int, _Sighting] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Watchdog:
+        """Begin to watch; returns itself."""
+        if self._thread is None or not self._thread.is_alive():
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="tallystick-watchdog", daemon=True)
+            self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._seen.clear()
+
+    def __enter__(self) -> Watchdog:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        before = time.monotonic()
+        while not self._stop.wait(self._period):
+            now = time.monotonic()
+            # a process that was stopped or starved for a while has not given its plugins that while
+            self.look(min(now - before, 2 * self._period))
+            before = now
+
+    def look(self, passed: float) -> None:
+        """Look at all threads once, *passed* seconds after the last time."""
+        seen: dict[int, _Sighting] = {}
+        for thread, top in sys._current_frames().items():  # noqa: SLF001  the documented way
+            place = _find(top)
+            if place is None:
+                continue
+            last = self._seen.get(thread)
+            if last is None or last.place != place:
+                seen[thread] = _Sighting(place, _cpu_clock(thread))
+                continue
+            last.waited += passed
+            seen[thread] = last
+            if last.used() >= self._budget or last.waited >= self._patience:
+                _shoot(thread, place)
+        self._seen = seen
+
+
+#: the frame that calls a plugin, the call's line in it, and the plugin's guard
+_Place = tuple[FrameType, int, Any]
+
+
+class _Sighting:
+    __slots__ = ("_clock", "_start", "place", "waited")
+
+    def __init__(self, place: _Place, clock: Callable[[], float] | None) -> None:
+        self.place, self.waited = place, 0.0
+        self._clock = clock
+        self._start = clock() if clock else 0.0
+
+    def used(self) -> float:
+        """CPU seconds since the first sighting; where that cannot be known, seconds waited."""
+        return self._clock() - self._start if self._clock else self.waited
+
+
+def _find(frame: FrameType | None) -> _Place | None:
+    """The outermost plugin call on the stack of *frame*."""
+    found = None
+    while frame is not None:
+        if frame.f_code in _watched:
+            lines = _watched[frame.f_code]
+            line = frame.f_lineno
+            name = "guard" if lines is None else lines.get(line)
+            if name is not None:
+                found = (frame, -1 if lines is None else line, frame.f_locals.get(name))
+        frame = frame.f_back
+    return found
+
+
+def _shoot(thread: int, place: _Place) -> None:
+    """Send an Overrun to *thread*, if it is still at *place*."""
+    with _lock:
+        # From here on the thread cannot leave the place without seeing `fired` and waiting for the lock in `absorb`.
+        known = thread in fired
+        fired.add(thread)
+        if _find(sys._current_frames().get(thread)) == place:  # noqa: SLF001
+            place[2].overran()
+            _set_async_exc(thread, Overrun)
+        elif not known:
+            fired.discard(thread)
+
+
+def _cpu_clock(thread: int) -> Callable[[], float] | None:
+    """A clock of the CPU seconds of *thread*, where the system has one."""
+    try:
+        clock = time.pthread_getcpuclockid(thread)
+        time.clock_gettime(clock)
+    except (AttributeError, OSError):
+        return None
+    return lambda: time.clock_gettime(clock)
