@@ -1,4 +1,4 @@
-"""How the documentation is built: `sphinx-build -W docs docs/_build/en`, and `-D language=zh_CN` for Chinese."""
+"""How the documentation is built: `sphinx-build -W docs docs/_build`. Chinese pages lie under `zh_CN`, file by file."""
 
 import tomllib
 from pathlib import Path
@@ -15,13 +15,6 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 nitpicky = True
-
-# Chinese lies beside the English text, paragraph by paragraph; what is not translated yet is shown in English.
-language = "en"
-locale_dirs = ["locale"]
-gettext_compact = False
-gettext_location = False  # a moved paragraph is not a changed one
-gettext_uuid = False
 
 html_theme = "furo"
 html_title = f"Tallystick {release}"

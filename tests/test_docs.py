@@ -1,0 +1,29 @@
+"""The documentation says the same in both languages."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+#: Pages for people who run or use the house. Reference and decisions are for developers and in English.
+TRANSLATED = ("tutorial", "how-to")
+PAGES = sorted(page.relative_to(DOCS) for folder in TRANSLATED for page in (DOCS / folder).glob("*.md"))
+
+
+def shape(page: Path) -> list[str]:
+    """The levels of the headings and what is to be typed, in order; comments may be in the page's language."""
+    found = []
+    for part in re.finditer(r"^(#+) |^```\w*\n.*?^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        found.append(part[1] or re.sub(r"(^|\s+)#.*$", "", part[0], flags=re.MULTILINE))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_the_chinese_page_has_the_same_steps(page: Path) -> None:
+    assert shape(DOCS / "zh_CN" / page) == shape(DOCS / page)
+
+
+def test_no_chinese_page_is_left_without_its_english_one() -> None:
+    pages = [page.relative_to(DOCS / "zh_CN") for page in (DOCS / "zh_CN").rglob("*.md")]
+    assert [page for page in pages if not (DOCS / page).exists()] == []
