@@ -1,0 +1,75 @@
+"""Times, dates, durations and decimals as they are written in rules; each reader raises ValueError with a plain sentence."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_PIECE = re.compile(r"(\d{1,12})(?:\.(\d{1,6}))?(d|h|ms|us|m|s)", re.ASCII)
+_DECIMAL = re.compile(r"-?\d{1,18}(?:\.(\d{1,9}))?", re.ASCII)
+_MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,31}){0,2}", re.ASCII)
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> ZoneInfo:
+    """The IANA zone of that name."""
+    if not _ZONE.fullmatch(name):
+        raise ValueError(f"{name[:60]!r} is not a zone name")
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"there is no zone {name!r}") from None
+
+
+def timestamp(text: str) -> datetime:
+    """An instant, RFC 3339 with its offset, in UTC."""
+    found = _TIMESTAMP.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text[:60]!r} is not an instant with its offset from UTC")
+    day, clock, fraction, offset = found.groups()
+    try:
+        return datetime.fromisoformat(day + "T" + clock + (fraction or "") + offset.upper()).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("this instant lies outside the years 1 to 9999") from None
+
+
+def day(text: str) -> date:
+    """A calendar day."""
+    if not _DATE.fullmatch(text):
+        raise ValueError(f"{text[:60]!r} is not a date")
+    return date.fromisoformat(text)
+
+
+def duration(text: str) -> timedelta:
+    """A length of time: ``1h30m``, ``90s``, ``-2h``, ``30d`` (a day is always 24 hours)."""
+    negative, rest = text.startswith("-"), text.removeprefix("-")
+    at, total = 0, 0
+    while at < len(rest):
+        piece = _PIECE.match(rest, at)
+        if piece is None:
+            break
+        unit = _MICROSECONDS[piece[3]]
+        fraction = piece[2] or ""
+        if unit * int(fraction or 0) % 10 ** len(fraction):
+            raise ValueError(f"{text[:60]!r} is finer than a microsecond")
+        total += int(piece[1]) * unit + unit * int(fraction or 0) // 10 ** len(fraction)
+        at = piece.end()
+    if not rest or at < len(rest):
+        raise ValueError(f"{text[:60]!r} is not a duration")
+    if total > 3_652_059 * _MICROSECONDS["d"]:
+        raise ValueError("this duration is longer than ten thousand years")
+    return timedelta(microseconds=-total if negative else total)
+
+
+def decimal(text: str) -> tuple[Decimal, int]:
+    """An exact decimal and its digits after the point: at most 18 before it, 9 after it."""
+    found = _DECIMAL.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text[:60]!r} is not a decimal number")
+    return Decimal(text), len(found[1] or "")

@@ -1,0 +1,163 @@
+"""The tree of a rule after checking: every node knows its type, every overload is resolved.
+
+All renderings (interpreter, Python, columns, SQL) and all readers (explain, aloud, lint) work on these few kinds of node.
+Absence is a value here: a node of an `Optional` type may be None, and every operation is defined for what may reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from typing import Literal as OneOf
+
+from tallystick.rules import tree
+from tallystick.rules.types import Type
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A value with its type, and the node of the written tree it comes from."""
+
+    type: Type
+    source: tree.Node
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Checked):
+    """A value known before any event: int, str, bool, None, Decimal, datetime (UTC), date or timedelta."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(Checked):
+    """A name of the scope."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variable(Checked):
+    """The item a macro is looking at."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Checked):
+    """A field of an object; *keyed* objects are mappings at run time."""
+
+    target: Checked
+    name: str
+    keyed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Checked):
+    """The value of a map for a text, null if there is none."""
+
+    target: Checked
+    key: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class Element(Checked):
+    """The item of a list at a position counted from 0, null if the list is not that long."""
+
+    target: Checked
+    index: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Checked):
+    """A strict operation of `operations`, or a plugin's function (``call:name``)."""
+
+    operation: str
+    arguments: tuple[Checked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Both(Checked):
+    """``&&``: false at the first item that is false."""
+
+    items: tuple[Checked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Either(Checked):
+    """``||``: true at the first item that is true."""
+
+    items: tuple[Checked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Checked):
+    """``test ? yes : no``"""
+
+    test: Checked
+    yes: Checked
+    no: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class Items(Checked):
+    """A list written out."""
+
+    items: tuple[Checked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Each(Checked):
+    """A macro: *body* (and for ``map`` perhaps *test*) looked at for each item of a list."""
+
+    macro: OneOf["all", "exists", "exists_one", "filter", "map", "sum"]
+    items: Checked
+    variable: str
+    body: Checked
+    test: Checked | None
+
+
+def below(node: Checked) -> tuple[Checked, ...]:
+    """The nodes directly below."""
+    match node:
+        case Field(target=target):
+            return (target,)
+        case Entry(target=target, key=key):
+            return (target, key)
+        case Element(target=target, index=index):
+            return (target, index)
+        case Apply(arguments=arguments):
+            return arguments
+        case Both(items=items) | Either(items=items) | Items(items=items):
+            return items
+        case Choice(test=test, yes=yes, no=no):
+            return (test, yes, no)
+        case Each(items=items, body=body, test=test):
+            return (items, body) if test is None else (items, test, body)
+    return ()
+
+
+def walk(node: Checked) -> Iterator[Checked]:
+    """The node and everything below it."""
+    yield node
+    for child in below(node):
+        yield from walk(child)
+
+
+def path_of(node: Checked) -> str | None:
+    """``member.tier`` for a chain of fields and constant keys that begins at a name, else None."""
+    match node:
+        case Fact(name=name) | Variable(name=name):
+            return name
+        case Field(target=target, name=name):
+            before = path_of(target)
+            return None if before is None else f"{before}.{name}"
+        case Entry(target=target, key=Constant(value=key)):
+            before = path_of(target)
+            plain = key.isascii() and key.isidentifier()
+            return None if before is None else f"{before}.{key}" if plain else f"{before}[{tree.quote(key)}]"
+        case Element(target=target, index=Constant(value=index)):
+            before = path_of(target)
+            return None if before is None else f"{before}[{index}]"
+    return None
