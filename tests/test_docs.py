@@ -13,10 +13,8 @@ PAGES = sorted(page.relative_to(DOCS) for folder in TRANSLATED for page in (DOCS
 
 def shape(page: Path) -> list[str]:
     """The levels of the headings and what is to be typed, in order; comments may be in the page's language."""
-    found = []
-    for part in re.finditer(r"^(#+) |^```\w*\n.*?^```", page.read_text(), re.MULTILINE | re.DOTALL):
-        found.append(part[1] or re.sub(r"(^|\s+)#.*$", "", part[0], flags=re.MULTILINE))
-    return found
+    parts = re.finditer(r"^(#+) |^```\w*\n.*?^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [part[1] or re.sub(r"(^|\s+)#.*$", "", part[0], flags=re.MULTILINE) for part in parts]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
