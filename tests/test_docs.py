@@ -1,11 +1,13 @@
-"""The documentation says the same in both languages."""
+"""The documentation says what the code says, and the same in both languages."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
+REFERENCE = runpy.run_path(str(DOCS.parent / ".ci" / "reference.py"))["pages"]()
 #: Pages for people who run or use the house. Reference and decisions are for developers and in English.
 TRANSLATED = ("tutorial", "how-to")
 PAGES = sorted(page.relative_to(DOCS) for folder in TRANSLATED for page in (DOCS / folder).glob("*.md"))
@@ -15,6 +17,12 @@ def shape(page: Path) -> list[str]:
     """The levels of the headings and what is to be typed, in order; comments may be in the page's language."""
     parts = re.finditer(r"^(#+) |^```\w*\n.*?^```", page.read_text(), re.MULTILINE | re.DOTALL)
     return [part[1] or re.sub(r"(^|\s+)#.*$", "", part[0], flags=re.MULTILINE) for part in parts]
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_a_reference_page_says_what_the_code_says(name: str) -> None:
+    """``python .ci/reference.py`` writes them."""
+    assert (DOCS / "reference" / name).read_text() == REFERENCE[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

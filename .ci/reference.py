@@ -1,0 +1,177 @@
+"""Write the pages of docs/reference/ that say what the code says, from the code.
+
+`python .ci/reference.py` after a change of an error, a hook or an event kind; tests/test_docs.py compares.
+"""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+from sphinx.pycode import ModuleAnalyzer
+
+from tallystick import discovery, errors, events, hookspecs
+from tallystick.events import EventKind
+from tallystick.manifest import Manifest
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
+HEAD = "% Written by .ci/reference.py: change the code's docstrings, not this page.\n\n"
+
+
+def pages() -> dict[str, str]:
+    """The text of every generated page, by its file name."""
+    plugins, broken = discovery.manifests(discovery.discover())
+    assert not broken, broken
+    return {
+        "errors.md": HEAD + "\n".join(errors_page(f"tallystick_{plugin}" for plugin in plugins)),
+        "events.md": HEAD + "\n".join(events_page(plugins)),
+        "hooks.md": HEAD + "\n".join(hooks_page()),
+    }
+
+
+def errors_page(plugins: Iterable[str]) -> Iterator[str]:
+    """Every refusal under its public code."""
+    yield "# Errors\n"
+    yield "Every refusal has a code that is never renamed.\n"
+    yield (
+        "HTTP answers carry it as `code` in a problem document (RFC 9457), commands print it on standard error, "
+        "and Python code catches the class.\n"
+    )
+    modules = [errors, *(import_module(f"{name}.errors") for name in plugins if find_spec(f"{name}.errors"))]
+    for module in modules:
+        for error in refusals(module):
+            yield f"## {error.code}\n"
+            yield prose(error) + "\n"
+            base = error.__mro__[1]
+            kind = "" if base is errors.TallyError else f", a kind of [{base.code}](#{base.code})"
+            yield f"`{error.__module__}.{error.__name__}`{kind}\n"
+
+
+def refusals(module: ModuleType) -> list[type[errors.TallyError]]:
+    """The classes that *module* defines, in the order of the source; their common base has no heading."""
+    defined = [each for each in vars(module).values() if inspect.isclass(each) and each.__module__ == module.__name__]
+    return [each for each in defined if issubclass(each, errors.TallyError) and each is not errors.TallyError]
+
+
+def hooks_page() -> Iterator[str]:
+    """Every hook under its signature."""
+    yield "# Hooks\n"
+    yield prose(hookspecs.Hooks) + "\n"
+    for name in hookspecs.all_hooks():
+        hook = getattr(hookspecs.Hooks, name)
+        signature = inspect.signature(hook)
+        arguments = [argument for argument in signature.parameters if argument != "self"]
+        yield f"## {name}({', '.join(arguments)})\n"
+        kind = "async def" if inspect.iscoroutinefunction(hook) else "def"
+        yield f"```python\n{kind} {name}{signature}\n```\n".replace("'", "")
+        yield prose(hook) + "\n"
+
+
+def events_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:
+    """Every kind of event under its public name, then the classes that their facts are made of."""
+    yield "# Event kinds\n"
+    yield "What may stand in `data` of an event, per `type`. Fields without a default are required; others are unknown and refused.\n"
+    types: dict[str, Any] = {}
+    docs: dict[tuple[str, str], str] = {}
+    of_plugins = [kind for plugin in plugins.values() for kind in discovery.load_kinds(plugin)]
+    for kind in (*events.CORE_KINDS, *of_plugins):
+        schema = msgspec.json.schema(kind.facts)
+        docs |= attribute_docs(kind.facts.__module__)
+        own = schema["$defs"].pop(kind.facts.__name__)
+        types |= schema["$defs"]
+        yield f"## {kind.name}\n"
+        yield f"{kind.summary['en']} {kind.summary['zh']}\n"
+        yield prose(kind.facts) + "\n"
+        yield facts_line(kind) + "\n"
+        yield from fields(own, docs)
+        yield f"```json\n{json.dumps(kind.example, indent=2, ensure_ascii=False)}\n```\n"
+    yield "## Parts of facts\n"
+    for name, schema in sorted(types.items()):
+        yield f"### {name}\n"
+        yield schema.get("description", "") + "\n"
+        yield from fields(schema, docs)
+
+
+def facts_line(kind: EventKind) -> str:
+    """Who may send it and for whom, in one line."""
+    guest = "may come without a member" if kind.guest else "names a member"
+    brought = "the core" if kind.plugin == "core" else f"the plugin `{kind.plugin}`"
+    return f"Brought by {brought}; {guest}; needs the permission `{kind.permission}`."
+
+
+def fields(schema: Mapping[str, Any], docs: Mapping[tuple[str, str], str]) -> Iterator[str]:
+    """A table of the fields of one class."""
+    if not schema["properties"]:
+        return
+    yield "| field | type | default | meaning |\n|---|---|---|---|"
+    for name, field in schema["properties"].items():
+        default = f"`{json.dumps(field['default'])}`" if "default" in field else ""
+        meaning = docs.get((schema["title"], name)) or field.get("description", "")
+        yield f"| `{name}` | {type_of(field)} | {default} | {meaning} |"
+    yield ""
+
+
+def type_of(field: Mapping[str, Any]) -> str:
+    """What may stand in a field, in words."""
+    match field:
+        case {"$ref": reference}:
+            name = reference.rpartition("/")[2]
+            return f"[{name}](#{name.lower()})"
+        case {"anyOf": choices}:
+            return " or ".join(type_of(choice) for choice in choices)
+        case {"enum": values}:
+            return ", ".join(f"`{value}`" for value in values)
+        case {"type": "array", "items": items}:
+            return f"list of {type_of(items)}{bounds(field, 'Items', '')}"
+        case {"type": "string"}:
+            return f"string{bounds(field, 'Length', ' characters')}"
+        case {"type": kind}:
+            return f"{kind}{bounds(field, 'imum', '')}"
+    return "anything"
+
+
+def bounds(field: Mapping[str, Any], suffix: str, unit: str) -> str:
+    """The least and the most of a field; "imum" completes minimum and maximum."""
+    low, high = field.get(f"min{suffix}"), field.get(f"max{suffix}")
+    if high is None and "exclusiveMaximum" in field:
+        high = field["exclusiveMaximum"] - 1
+    found = (
+        f"{low:,} to {high:,}" if low and high else f"at most {high:,}" if high else f"at least {low:,}" if low else ""
+    )
+    return f", {found}{unit}" if found else ""
+
+
+def attribute_docs(module: str) -> dict[tuple[str, str], str]:
+    """The `#:` comments of a module's classes, by class and attribute."""
+    found = ModuleAnalyzer.for_module(module).find_attr_docs()
+    return {key: markdown(" ".join(line for line in lines if line)) for key, lines in found.items()}
+
+
+def prose(documented: Any) -> str:
+    """A docstring as Markdown."""
+    return markdown(inspect.getdoc(documented) or "")
+
+
+def markdown(text: str) -> str:
+    """The little reStructuredText that docstrings use, as Markdown."""
+    text = re.sub(r":\w+:`~?([\w.]+)`", lambda match: f"`{match[1].rpartition('.')[2]}`", text)
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def write(found: Iterable[tuple[str, str]]) -> None:
+    """Write the pages that changed."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in found:
+        (REFERENCE / name).write_text(text)
+        sys.stdout.write(f"docs/reference/{name}\n")
+
+
+if __name__ == "__main__":
+    write(pages().items())
