@@ -93,10 +93,13 @@ class Cap(Effect, frozen=True, kw_only=True):
 
 
 class Spend(Effect, frozen=True, kw_only=True):
-    """Take *amount* from the member's usable lots, earliest expiry first; refused if they do not cover it."""
+    """Take *amount* from the member's usable lots, earliest expiry first; refused if they do not cover it.
+
+    An amount of 0 takes nothing and only answers: ``gives`` and ``data`` say why nothing could be applied.
+    """
 
     unit: str
-    amount: int  #: at least 1
+    amount: int  #: at least 0
     wanted: int | None = None  #: what the member asked for, when limits made it less
     order: str = ""  #: the order it pays for: a refund of that order gives the points back to their lots
     account: str = "redeemed"  #: where they go

@@ -1,0 +1,101 @@
+"""What the merchant's rules may name, and what must be loaded for the names they use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from zoneinfo import ZoneInfo
+
+from tallystick.events import MAX_AMOUNT, Enrolled, Line, OrderAdvanced, Purchase
+from tallystick.rules import (
+
+    DATE,
+    INT,
+    STRING,
+    TIMESTAMP,
+    Int,
+    ListOf,
+    MapOf,
+    Object,
+    Optional,
+    Scope,
+    String,
+    Type,
+    object_type,
+)
+from tallystick.situation import Needs
+
+from .events import Adjusted, Gifted, Redeemed
+from .settings import PURCHASE, Counter, Settings
+
+_MONEY = Int(0, MAX_AMOUNT)
+
+LINE = Object("line", {**object_type(Line).fields, "net": _MONEY})
+_PURCHASE = object_type(Purchase)
+PURCHASE_TYPE = Object(
+    "purchase",
+    {**_PURCHASE.fields, "lines": ListOf(LINE), "total": _MONEY, "items": INT, "paid_with_points": _MONEY},
+)
+EVENT = Object("event", {"kind": STRING, "at": TIMESTAMP, "source": STRING})
+MEMBER = Object(
+    "member",
+    {
+        "status": String(("active", "blocked", "merged", "erased")),
+        "enrolled_at": TIMESTAMP,
+        "tags": ListOf(STRING, 64),
+        "tiers": MapOf(STRING),
+        "birthday": Optional(Object("birthday", {"month": Int(1, 12), "day": Int(1, 31)})),
+        "language": STRING,
+    },
+)
+BALANCE = Object("holding", {"usable": INT, "posted": INT, "pending": INT, "due": INT})
+PROGRAMME = Object("programme", {"currency": STRING, "language": STRING})
+#: Facts of the kinds known here, under the name ``facts``; of other plugins' kinds rules see the event alone.
+FACTS = {
+    "member.enrolled": object_type(Enrolled),
+    "order.advanced": object_type(OrderAdvanced),
+    "points.redeemed": object_type(Redeemed),
+    "points.gifted": object_type(Gifted),
+    "points.adjusted": object_type(Adjusted),
+}
+
+
+def scope_for(kind: str, settings: Settings, zone: ZoneInfo | str = "UTC") -> Scope:
+    """The names rules about events of *kind* may use: on purchases ``purchase`` and ``line``, otherwise ``facts``.
+
+    ``eligible`` is what the whole order counts for; inside the value of a rule about lines, ``basis`` is what those count for.
+    """
+    units = {"points", settings.unit, *(rule.unit for rule in settings.earn)}
+    names: dict[str, Type] = {
+        "event": EVENT,
+        "member": MEMBER,
+        "balance": Object("balance", dict.fromkeys(sorted(units), BALANCE), keyed=True),
+        "counter": Object("counter", {counter.name: INT for counter in settings.counters}, keyed=True),
+        "programme": PROGRAMME,
+        "now": TIMESTAMP,
+        "today": DATE,
+    }
+    if kind == PURCHASE:
+        names["purchase"] = PURCHASE_TYPE
+        names["eligible"] = _MONEY
+    elif kind in FACTS:
+        names["facts"] = FACTS[kind]
+    return Scope(names, zone=str(zone))
+
+
+def needs_of(names: Iterable[str], counters: Iterable[Counter]) -> Needs:
+    """What must be loaded so that rules can look at *names* (dotted paths as ``rules.names`` gives them)."""
+    by_name = {counter.name: counter.key for counter in counters}
+    balances: set[str] = set()
+    keys: set[tuple[str, str]] = set()
+    profile = False
+    for path in names:
+        match path.split("."):
+            case ["balance", unit, *_]:
+                balances.add(unit)
+            case ["counter", name, *_]:
+                keys.add(by_name[name])
+            case ["member", "birthday" | "language", *_]:
+                profile = True
+    return Needs(balances=frozenset(balances), counters=frozenset(keys), profile=profile)
+
+
