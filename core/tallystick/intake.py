@@ -8,6 +8,7 @@ the same facts get the same verdict everywhere.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -81,7 +82,7 @@ def read_events(
     items: list[Arrival | TallyError] = []
     for index, raw in enumerate(_split(body, limits)):
         try:
-            items.append(_read(bytes(raw), tenant, kinds, latest, actor, limits.depth - 1))
+            items.append(_read(raw, tenant, kinds, latest, actor, limits.depth - 1))
         except TallyError as error:
             error.pointer = f"/{index}{error.pointer or ''}"
             items.append(error)
@@ -145,6 +146,8 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder().decode
 _read_envelope = msgspec.json.Decoder(Envelope).decode
 _read_array = msgspec.json.Decoder(list[Raw]).decode
+_LENIENT = json.JSONDecoder(parse_int=str, parse_float=str)  # builds no number: of a million digits, for example
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class _Claim(Struct, frozen=True, omit_defaults=True):
@@ -214,14 +217,16 @@ def _says_all(canonical: bytes, body: bytes, envelope: Envelope, reader: _Reader
     return again.count(b":") == colons and again.count(b"-") == minuses
 
 
-def _split(body: bytes, limits: Limits) -> list[Raw]:
+def _split(body: bytes, limits: Limits) -> list[bytes]:
     try:
-        raws: list[Raw] = _read_array(body)
+        raws = [bytes(raw) for raw in _read_array(body)]
     except RecursionError:
         raise TooLarge("objects and arrays are nested too deeply", reason="too_deep", limit=limits.depth) from None
     except msgspec.DecodeError as error:
-        flaw = find_flaw(body, depth=limits.depth)
-        raise (_refusal(flaw) if flaw and flaw.reason != "malformed" else _mistake(error, "")) from None
+        found = _split_leniently(body)
+        if found is None:
+            raise _mistake(error, "") from None
+        raws = found
     if len(raws) > limits.events:
         raise TooLarge(
             f"the array holds {len(raws)} events; this door takes {limits.events}",
@@ -229,6 +234,23 @@ def _split(body: bytes, limits: Limits) -> list[Raw]:
             limit=limits.events,
         )
     return raws
+
+
+def _split_leniently(body: bytes) -> list[bytes] | None:
+    """The elements of an array in which something is NaN or half a character: only that element is to be refused."""
+    text = body.decode(errors="surrogateescape").strip(_WHITESPACE.decode())
+    found, place = [], 1
+    try:
+        while True:
+            start = _SPACE.match(text, place).end()  # type: ignore[union-attr]  # matches always
+            place = _LENIENT.raw_decode(text, start)[1]
+            found.append(text[start:place].encode(errors="surrogateescape"))
+            place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+            if text[place : place + 1] != ",":
+                return found if text[place:] == "]" else None
+            place += 1
+    except (ValueError, RecursionError):
+        return None
 
 
 def _floats(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], float]]:
@@ -345,7 +367,7 @@ def _reader(facts: type[Facts]) -> _Reader:
         decode=msgspec.json.Decoder(facts).decode,
         closed=not check_facts(facts) and not _open(shape),
         exact=not any(_rewrites(shape, frozenset())),
-        settle=tuple(_settlers(shape, frozenset())),
+        settle=_settlers(shape, frozenset()),
     )
     return reader
 
@@ -430,18 +452,24 @@ def _rewrites(shape: Any, above: frozenset[Any]) -> Iterator[bool]:
         yield from _rewrites(part, above)
 
 
-def _settlers(shape: Any, above: frozenset[Any]) -> Iterator[Callable[[Any], None]]:
+def _settlers(shape: Any, above: frozenset[Any]) -> tuple[Callable[[Any], None], ...]:
     """Equal claims must give equal bytes, and msgspec leaves out a default only if it is the very same object."""
-    if not isinstance(shape, inspect.StructType) or shape.cls in above:
-        return
+    if not isinstance(shape, inspect.StructType):
+        return ()
+    if shape.cls in above:
+        return (_settle_again(shape.cls),)
     above |= {shape.cls}
+    found: list[Callable[[Any], None]] = []
     for field in shape.fields:
-        name, default = field.name, field.default
-        if default is not msgspec.NODEFAULT and not _same_object(field.type, default):
-            yield _default_settler(name, default)
-        inner = tuple(_settlers(_item(field.type), above))
-        if inner:
-            yield _inner_settler(name, inner)
+        if field.default is not msgspec.NODEFAULT and not _same_object(field.type, field.default):
+            found.append(_settle_default(field.name, field.default))
+        if inner := _settlers(_item(field.type), above):
+            found.append(_settle_inside(field.name, inner))
+    _SETTLERS[shape.cls] = tuple(found)
+    return _SETTLERS[shape.cls]
+
+
+_SETTLERS: dict[type, tuple[Callable[[Any], None], ...]] = {}
 
 
 def _same_object(shape: Any, default: Any) -> bool:
@@ -469,7 +497,7 @@ def _item(shape: Any) -> Any:
     return shape
 
 
-def _default_settler(name: str, default: Any) -> Callable[[Any], None]:
+def _settle_default(name: str, default: Any) -> Callable[[Any], None]:
     def settle(facts: Any) -> None:
         value = getattr(facts, name)
         if value is not default and value == default:
@@ -478,7 +506,7 @@ def _default_settler(name: str, default: Any) -> Callable[[Any], None]:
     return settle
 
 
-def _inner_settler(name: str, inner: tuple[Callable[[Any], None], ...]) -> Callable[[Any], None]:
+def _settle_inside(name: str, inner: tuple[Callable[[Any], None], ...]) -> Callable[[Any], None]:
     def settle(facts: Any) -> None:
         value = getattr(facts, name)
         if value is None:
@@ -486,5 +514,15 @@ def _inner_settler(name: str, inner: tuple[Callable[[Any], None], ...]) -> Calla
         for item in [value] if isinstance(value, Struct) else value.values() if isinstance(value, Mapping) else value:
             for each in inner:
                 each(item)
+
+    return settle
+
+
+def _settle_again(cls: type) -> Callable[[Any], None]:
+    """For a class that holds itself."""
+
+    def settle(facts: Any) -> None:
+        for each in _SETTLERS[cls]:
+            each(facts)
 
     return settle
