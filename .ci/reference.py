@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 from sphinx.pycode import ModuleAnalyzer
 
-from tallystick import discovery, errors, events, hookspecs
+from tallystick import config, discovery, errors, events, hookspecs
 from tallystick.events import EventKind
 from tallystick.manifest import Manifest
+from tallystick.schema import expected
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 HEAD = "% Written by .ci/reference.py: change the code's docstrings, not this page.\n\n"
@@ -33,6 +34,7 @@ def pages() -> dict[str, str]:
         "errors.md": HEAD + "\n".join(errors_page(f"tallystick_{plugin}" for plugin in plugins)),
         "events.md": HEAD + "\n".join(events_page(plugins)),
         "hooks.md": HEAD + "\n".join(hooks_page()),
+        "settings.md": HEAD + "\n".join(settings_page(plugins)),
     }
 
 
@@ -104,6 +106,49 @@ def facts_line(kind: EventKind) -> str:
     guest = "may come without a member" if kind.guest else "names a member"
     brought = "the core" if kind.plugin == "core" else f"the plugin `{kind.plugin}`"
     return f"Brought by {brought}; {guest}; needs the permission `{kind.permission}`."
+
+
+def settings_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:
+    """Every key of tally.toml under its path."""
+    yield "# Settings\n"
+    yield (
+        "What may stand in `tally.toml`. `NAME` stands for a name you choose, `[]` for each table of an array. "
+        "A variable such as `TALLY__HOUSE__PORT` overrides the file, and `tally check` names every mistake with its place.\n"
+    )
+    yield "## The house\n"
+    yield from settings("house", config.HOUSE)
+    yield "## A tenant\n"
+    yield from settings("tenants.NAME", config.TENANT)
+    for plugin in plugins.values():
+        if plugin.settings is not None:
+            yield f"## Plugin {plugin.id}\n"
+            schema = discovery.load(plugin.settings.schema, plugin=plugin.id)
+            yield from settings(f"tenants.NAME.plugins.{plugin.id}", schema, hidden="tenants.NAME.plugins.")
+
+
+def settings(path: str, found: Mapping[str, Any], *, hidden: str = "") -> Iterator[str]:
+    """A heading for every key below *path*, of which *hidden* is too long to repeat, and what may stand there."""
+    for key, definition in found.items():
+        place = f"{path}.{key}"
+        yield f"### {place.removeprefix(hidden)}\n"
+        yield from setting(definition)
+        match definition:
+            case {"schema": {"type": "dict", "schema": inner}}:
+                yield from settings(f"{place}[]", inner, hidden=hidden)
+            case {"valuesrules": {"schema": inner}}:
+                yield from settings(f"{place}.NAME", inner, hidden=hidden)
+            case {"type": "dict", "schema": inner}:
+                yield from settings(place, inner, hidden=hidden)
+
+
+def setting(definition: Mapping[str, Any]) -> Iterator[str]:
+    """What one key means and takes."""
+    meta = definition.get("meta", {})
+    if "doc" in meta:
+        yield markdown(meta["doc"]) + "\n"
+    default = f" Default: `{json.dumps(definition['default'])}`." if "default" in definition else ""
+    required = " Required." if definition.get("required") else ""
+    yield f"Expected: {expected(definition)}.{default}{required}\n"
 
 
 def fields(schema: Mapping[str, Any], docs: Mapping[tuple[str, str], str]) -> Iterator[str]:
