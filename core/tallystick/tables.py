@@ -149,6 +149,14 @@ record = _table(
     clustered=False,
 )
 
+#: Entries of others that moved something of this member (gifts, invitations, merges); own entries are in ``record``.
+entry_member = _table(
+    "entry_member",
+    _col("tenant", sa.Text, key=True),
+    _col("member", Int, key=True),
+    _col("entry", Int, key=True),
+)
+
 #: The ids of accepted events, remembered as long as the ledger.
 claim = _table(
     "claim",

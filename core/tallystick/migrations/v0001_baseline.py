@@ -111,6 +111,15 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "entry_member",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("member", Int, nullable=False),
+        sa.Column("entry", Int, nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "member", "entry"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "house",
         sa.Column("id", Int, autoincrement=False, nullable=False),
         sa.Column("created_at", Int, autoincrement=False, nullable=False),
