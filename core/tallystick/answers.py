@@ -6,6 +6,7 @@ An answer is checked whole and refused whole.  What passes is frozen: nobody can
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -21,9 +22,6 @@ from .errors import EffectRefused
 from .events import MAX_AMOUNT, MAX_LINES, Event, EventKind
 from .manifest import Bounds
 from .situation import Programme
-
-#: Takes a non-empty answer and the event (None where a hook has none); returns the effects, or raises EffectRefused.
-Check = Callable[[Any, Event | None], Sequence[Effect]]
 
 _EARNING = (
     "Grant", "Multiply", "Bonus", "Cap", "Extend", "Revoke", "Count", "Take", "Restock", "Put", "SetTier", "Notify", "Command", "Emit",
@@ -56,68 +54,38 @@ class FrozenDict(dict[str, Any]):
     __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _frozen
 
 
-def checker(
-    plugin: str, hook: str, grants: Mapping[str, Bounds], *, programme: Programme, kinds: Mapping[str, EventKind]
-) -> Check:
-    """The function that checks the answers of *plugin* to *hook*."""
-    allowed = _Allowed(plugin, hook, grants, programme, kinds)
-    bounded = {
-        name: bounds
-        for name, bounds in grants.items()
-        if bounds.max_count is not None or bounds.max_per_event is not None
-    }
+class Check(dict[type, Callable[[Any, Event | None], Sequence[Effect]]]):
+    """Checks the answers of one *plugin* to one *hook*.
 
-    def check(effects: Any, event: Event | None) -> Sequence[Effect]:
-        if effects.__class__ is not list and effects.__class__ is not tuple:
-            effects = _listed(effects)
-        try:
-            for effect in effects:
-                allowed[effect.__class__](effect, event)
-        except TypeError:
-            raise EffectRefused("a field holds a value of a wrong type") from None
-        if len(effects) > 1:
-            if len(effects) > MAX_EFFECTS:
-                raise EffectRefused(f"{len(effects)} effects in one answer; at most {MAX_EFFECTS} are read")
-            if bounded:
-                _check_sums(effects, bounded)
-        checked: Sequence[Effect] = effects
-        return checked
+    By class of effect it holds the function that checks an answer which begins with such an effect; each is made when
+    the plugin first proposes one.  The functions return the effects or raise EffectRefused.
+    """
 
-    return check
-
-
-def _listed(effects: Any) -> list[Any]:
-    if not isinstance(effects, Sequence) or isinstance(effects, str | bytes | bytearray):
-        raise EffectRefused(f"the answer is {_article(effects)}; a sequence of effects is expected")
-    return list(effects)
-
-
-def _article(value: Any) -> str:
-    return f"of type {type(value).__name__[:64]}"
-
-
-def _check_sums(effects: Sequence[Effect], bounded: Mapping[str, Bounds]) -> None:
-    for name, bounds in bounded.items():
-        mine = [effect for effect in effects if effect.__class__ is EFFECTS[name]]
-        if bounds.max_count is not None and len(mine) > bounds.max_count:
-            raise EffectRefused(f"{len(mine)} {name} effects; the manifest grants {bounds.max_count}")
-        if bounds.max_per_event is not None and name in AMOUNTS:
-            total = sum(effect.amount for effect in mine)  # type: ignore[attr-defined]
-            if total > bounds.max_per_event:
-                raise EffectRefused(f"{name} effects of {total} together; the manifest grants {bounds.max_per_event}")
-
-
-class _Allowed(dict[type, Callable[[Any, Event | None], None]]):
-    """Class of effect -> its check, made when the plugin first proposes one."""
-
-    __slots__ = ("_grants", "_hook", "_kinds", "_plugin", "_programme")
+    __slots__ = ("_bounded", "_grants", "_hook", "_kinds", "_plugin", "_programme")
 
     def __init__(
-        self, plugin: str, hook: str, grants: Mapping[str, Bounds], programme: Programme, kinds: Mapping[str, EventKind]
+        self,
+        plugin: str,
+        hook: str,
+        grants: Mapping[str, Bounds],
+        *,
+        programme: Programme,
+        kinds: Mapping[str, EventKind],
     ) -> None:
         self._plugin, self._hook, self._grants, self._programme, self._kinds = plugin, hook, grants, programme, kinds
+        self._bounded = {
+            name: bounds
+            for name, bounds in grants.items()
+            if bounds.max_count is not None or bounds.max_per_event is not None
+        }
 
-    def __missing__(self, effect: type) -> Callable[[Any, Event | None], None]:
+    def __call__(self, effects: Any, event: Event | None) -> Sequence[Effect]:
+        """Check a non-empty answer of any type; *event* is None for hooks that see none."""
+        if effects.__class__ is not list and effects.__class__ is not tuple:
+            effects = listed(effects)
+        return self[effects[0].__class__](effects, event) if effects else ()
+
+    def __missing__(self, effect: type) -> Callable[[Any, Event | None], Sequence[Effect]]:
         name = effect.__name__
         if EFFECTS.get(name) is not effect:
             raise EffectRefused(f"the answer holds a value of type {name[:64]}, which is no effect")
@@ -140,8 +108,35 @@ class _Allowed(dict[type, Callable[[Any, Event | None], None]]):
         }
         tops = [top for top in (bounds.max_amount, bounds.max_per_event, MAX_AMOUNT) if top is not None]
         factor = bounds.max_factor if bounds.max_factor is not None else Fraction(MAX_FACTOR)
-        self[effect] = made = _maker(effect)(_Rules(self._plugin), units, min(tops), factor, kinds)
+        made = _maker(effect)(_Rules(self._plugin), units, min(tops), factor, kinds, self._other, self._together)
+        self[effect] = made
         return made
+
+    def _other(self, effect: Any, event: Event | None) -> None:
+        """Check one effect of another class than the answer's first."""
+        self[effect.__class__]((effect,), event)
+
+    def _together(self, effects: Sequence[Effect]) -> None:
+        """Check an answer of several effects as a whole."""
+        if len(effects) > MAX_EFFECTS:
+            raise EffectRefused(f"{len(effects)} effects in one answer; at most {MAX_EFFECTS} are read")
+        for name, bounds in self._bounded.items():
+            mine = [effect for effect in effects if effect.__class__ is EFFECTS[name]]
+            if bounds.max_count is not None and len(mine) > bounds.max_count:
+                raise EffectRefused(f"{len(mine)} {name} effects; the manifest grants {bounds.max_count}")
+            if bounds.max_per_event is not None and name in AMOUNTS:
+                total = sum(effect.amount for effect in mine)  # type: ignore[attr-defined]
+                if total > bounds.max_per_event:
+                    raise EffectRefused(
+                        f"{name} effects of {total} together; the manifest grants {bounds.max_per_event}"
+                    )
+
+
+def listed(effects: Any) -> list[Any]:
+    """The effects of an answer that is neither a list nor a tuple."""
+    if not isinstance(effects, Sequence) or isinstance(effects, str | bytes | bytearray):
+        raise EffectRefused(f"the answer is of type {type(effects).__name__[:64]}; a sequence of effects is expected")
+    return list(effects)
 
 
 class _Rules(set[str]):
@@ -161,47 +156,63 @@ class _Rules(set[str]):
 
 # --- one check per class of effect -----------------------------------------------------------------------------------
 
-#: Effects that take something or say how often: an amount of zero would say nothing.
-_AT_LEAST_ONE = frozenset({"Move", "Take"})
+#: Effects that take something: an amount of zero would say nothing.
+_AT_LEAST_ONE: Final = frozenset({"Move", "Take"})
+#: Effects with a field that the manifest bounds: the factor, the kind of event.
+_WITH_BOUNDS: Final = frozenset({"Multiply", "Emit"})
 
 
 @cache
-def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], None]]:
-    """Generate the check of one class of effect: fields left at their default are right and cost one comparison."""
+def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], Sequence[Effect]]]:
+    """Generate the check of answers that begin with one class of effect.
+
+    Fields left at their default are right, and cost one comparison.
+    """
     name = effect.__name__
     lines = [
-        "def make(rules, units, top, factor, kinds):",
-        "    def check(e, event):",
-        "        if e.rule not in rules: rules.learn(e.rule)",
+        "def make(rules, units, top, factor, kinds, other, together):",
+        "    def check(effects, event):",
+        "        if effects.__class__ is not list and effects.__class__ is not tuple: effects = listed(effects)",
+        "        try:",
+        "            for e in effects:",
+        "                if e.__class__ is not Effect:",
+        "                    other(e, event)",
+        "                    continue",
+        "                if e.rule not in rules: rules.learn(e.rule)",
     ]
-    names: dict[str, Any] = {"EffectRefused": EffectRefused}
+    names: dict[str, Any] = {"Effect": effect, "EffectRefused": EffectRefused, "listed": listed}
     for field in fields(effect):
         if field.name == "rule":
             continue
         value = f"e.{field.name}"
         if field.name == "unit":
-            lines += [f"        if {value} not in units: refuse_unit()"]
+            lines += [f"                if {value} not in units: refuse_unit()"]
         elif field.type is int and field.name in ("amount", "limit"):
             least = 1 if name in _AT_LEAST_ONE else 0
             lines += [
-                f"        v = {value}",
-                f"        if v.__class__ is not int or v < {least} or v > top: refuse_amount('{field.name}', v, {least}, top)",
+                f"                v = {value}",
+                f"                if v.__class__ is not int or v < {least} or v > top:",
+                f"                    refuse_amount('{field.name}', v, {least}, top)",
             ]
         else:
             names[f"check_{field.name}"] = _field_check(name, field)
-            extra = (
-                {"factor": ", factor", "kind": ", kinds"}.get(field.name, "") if name in ("Multiply", "Emit") else ""
-            )
+            extra = {"factor": ", factor", "kind": ", kinds"}.get(field.name, "") if name in _WITH_BOUNDS else ""
             call = f"check_{field.name}(e, '{field.name}', {value}, event{extra})"
-            if field.required:
-                lines += [f"        {call}"]
-            else:
-                names[f"default_{field.name}"] = field.default if field.default is not msgspec.NODEFAULT else None
-                lines += [f"        if {value} is not default_{field.name}: {call}"]
-    lines += ["    return check"]
+            # None, "", 0, True and False are single objects
+            unless = "" if field.required else f"if {value} is not {field.default!r}: "
+            lines += [f"                {unless}{call}"]
+    lines += [
+        "        except TypeError:",
+        "            raise EffectRefused('a field holds a value of a wrong type') from None",
+        "        if len(effects) > 1: together(effects)",
+        "        return effects",
+        "    return check",
+    ]
     names |= {"refuse_unit": _refuse_unit, "refuse_amount": _refuse_amount}
-    exec(compile("\n".join(lines), f"<check {name}>", "exec"), names)  # noqa: S102  only names of our own fields
-    made: Callable[..., Callable[[Any, Event | None], None]] = names["make"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # `is` with a literal: meant, see above
+        exec(compile("\n".join(lines), f"<check {name}>", "exec"), names)  # noqa: S102  only names of our own fields
+    made: Callable[..., Callable[[Any, Event | None], Sequence[Effect]]] = names["make"]
     return made
 
 
@@ -398,7 +409,7 @@ def _freeze(field: str, value: Any, depth: int, left: list[int]) -> Any:
         return FrozenDict({key: _freeze(field, one, depth - 1, left) for key, one in value.items()})
     if kind is list or kind is tuple:
         return tuple(_freeze(field, one, depth - 1, left) for one in value)
-    _no(field, f"JSON: it holds a value {_article(value)}")
+    _no(field, f"JSON; it holds a value of type {type(value).__name__[:64]}")
 
 
 _BY_TYPE: Final[tuple[tuple[Any, Callable[..., None]], ...]] = (

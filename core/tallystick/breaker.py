@@ -129,14 +129,18 @@ class Guard:
         self.overruns += 1
 
     def attempt(
-        self, function: Callable[..., Any], check: Callable[[Any, Event | None], Any], event: Event | None, *given: Any
+        self,
+        function: Callable[..., Any],
+        check: Callable[[Any, Event | None], Any],
+        event: Event | None,
+        given: Sequence[Any],
     ) -> Any:
         """Call a plugin that is switched off, if it is time to try; raises :class:`SwitchedOff` if not."""
         if self._state == "open":
             if self._clock() < self._until:
                 raise SwitchedOff
             self._state, self._good = "half_open", 0
-        answer = ask(self, function, check, event, *given)
+        answer = ask(self, function, check, event, given)
         self._good += 1
         if self._good >= self._limits.probes:
             self.reset()
@@ -227,7 +231,7 @@ def ask(
     function: Callable[..., Any],
     check: Callable[[Any, Event | None], Any],
     event: Event | None,
-    *given: Any,
+    given: Sequence[Any],
 ) -> Any:
     """Call a plugin and check its answer, in sight of the watchdog."""
     answer = function(*given)
@@ -242,14 +246,14 @@ def timed(
     function: Callable[..., Any],
     check: Callable[[Any, Event | None], Any],
     event: Event | None,
-    *given: Any,
+    given: Sequence[Any],
 ) -> Any:
     """As :func:`ask`, or as the breaker has it, with a stop-watch."""
     started = time.perf_counter_ns()
     try:
         if guard.shut:
-            return guard.attempt(function, check, event, *given)
-        return ask(guard, function, check, event, *given)
+            return guard.attempt(function, check, event, given)
+        return ask(guard, function, check, event, given)
     finally:
         guard.nanoseconds += time.perf_counter_ns() - started
         guard.sampled += 1

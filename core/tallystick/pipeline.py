@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 import attrs
 import pluggy
 
-from .answers import Check, checker
+from .answers import Check
 from .breaker import Guard, Health, Limits, SatOut, Skipped, Tick, ask, timed
 from .effects import Effect
 from .errors import PluginBroken, Refused, UnknownKind
@@ -198,7 +198,7 @@ class Pipeline:
             needs: Needs | None = None
             try:
                 try:
-                    needs = ask(guard, getattr(part.plugin, step.attribute), self._check_needs, None, *given)
+                    needs = ask(guard, getattr(part.plugin, step.attribute), self._check_needs, None, given)
                     if fired:
                         absorb()
                 except BaseException as error:  # noqa: BLE001  whatever a plugin raises stays with the plugin
@@ -241,7 +241,7 @@ class Pipeline:
             guard.ticks.append(tick)
             check = self._checks.get((part.id, hook))
             if check is None:
-                check = checker(part.id, hook, part.grants, programme=self.programme, kinds=self.kinds)
+                check = Check(part.id, hook, part.grants, programme=self.programme, kinds=self.kinds)
                 self._checks[part.id, hook] = check
             function = getattr(part.plugin, step.attribute)
             if step.part in failed:
@@ -252,7 +252,7 @@ class Pipeline:
             calls.append(_Call(function=function, names=step.names, check=check, guard=guard, private=private))
         slowly = _slowly(hook, calls, takes=takes)
         if not self._compiled:
-            return _counted(tick, slowly)
+            return _counted(tick, slowly, len(_PARAMETERS[hook]))
         make = _generate(hook, tuple([(call.names, call.private is not None) for call in calls]))
         bound: list[Any] = []
         for call in calls:
@@ -456,9 +456,9 @@ def _generate(hook: str, calls: tuple[tuple[tuple[str, ...], bool], ...]) -> Cal
             "            try:",
             f"                if not g{i}.shut: r = f{i}({given[2:]})",
             "                else:",
-            f"                    r = g{i}.attempt(f{i}, c{i}, {event}{given})",
+            f"                    r = g{i}.attempt(f{i}, c{i}, {event}, ({given[2:]}{',' if names else ''}))",
             "                if r:",
-            f"                    r = c{i}(r, {event})",
+            f"                    r = c{i}[r[0].__class__](r, {event}) if r.__class__ is list else c{i}(r, {event})",
             "                if fired: absorb()",
             *(
                 ["            except Refused:", "                absorb()", "                raise"]
@@ -487,6 +487,8 @@ def _generate(hook: str, calls: tuple[tuple[tuple[str, ...], bool], ...]) -> Cal
 def _slowly(hook: str, calls: Sequence[_Call], *, takes: bool) -> Callable[..., Answers]:
     """The same as the generated function, step by step and with a stop-watch: for samples, and for TALLY_COMPILE=0."""
     parameters = _PARAMETERS[hook]
+    sees_event, situation = "event" in parameters, parameters.index("situation")
+    asked = [(call, [parameters.index(name) for name in call.names]) for call in calls]
 
     def failed(
         guard: Guard, error: BaseException, skipped: tuple[Skipped, ...], out: list[Effect], proposals: Sequence[Effect]
@@ -498,32 +500,28 @@ def _slowly(hook: str, calls: Sequence[_Call], *, takes: bool) -> Callable[..., 
         return guard.skip(skipped, error)
 
     def step_by_step(*values: Any) -> Answers:
-        own = values[len(parameters)] if len(values) > len(parameters) else _NONE
-        arguments = {name: _frozen(name, value) for name, value in zip(parameters, values, strict=False)}
-        event, proposals = arguments.get("event"), arguments.get("proposals", ())
-        given = [
-            [own[call.private] if call.private and name == "situation" else arguments[name] for name in call.names]
-            for call in calls
-        ]
+        given = [_frozen(name, value) for name, value in zip(parameters, values, strict=False)]
+        event, shared = given[0] if sees_event else None, given[situation]
         out: list[Effect] = []
         skipped: tuple[Skipped, ...] = ()
-        for call, asked in zip(calls, given, strict=True):
+        for call, places in asked:
             guard = call.guard
+            given[situation] = values[-1][call.private] if call.private else shared
             try:
                 try:
-                    answer = timed(guard, call.function, call.check, event, *asked)
+                    answer = timed(guard, call.function, call.check, event, [given[place] for place in places])
                     if fired:
                         absorb()
                 except BaseException as error:
                     if hook == "redeem" and isinstance(error, Refused):
                         absorb()
                         raise
-                    skipped = failed(guard, error, skipped, out, proposals)
+                    skipped = failed(guard, error, skipped, out, given[-1])
                 else:
                     if answer:
                         out += answer
             except Overrun as error:
-                skipped = failed(guard, error, skipped, out, proposals)
+                skipped = failed(guard, error, skipped, out, given[-1])
         return out, skipped
 
     return step_by_step
@@ -535,10 +533,10 @@ def _frozen(name: str, value: Any) -> Any:
     return tuple(value) if name == "proposals" else value
 
 
-def _counted(tick: Tick, function: Callable[..., Answers]) -> Callable[..., Answers]:
+def _counted(tick: Tick, function: Callable[..., Answers], arguments: int) -> Callable[..., Answers]:
     def call(*values: Any) -> Answers:
         tick.n += 1
-        return function(*values)
+        return function(*values) if len(values) > arguments else function(*values, _NONE)
 
     return call
 
@@ -548,3 +546,6 @@ def _sit_out(why: str) -> Callable[..., Any]:
         raise SatOut(f"its needs are not known: {why}")
 
     return sit_out
+
+
+__all__ = ["SAMPLE", "Answers", "Health", "Limits", "Own", "Part", "Pipeline", "Plan", "Skipped", "compile_pipeline"]
