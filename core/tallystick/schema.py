@@ -87,7 +87,7 @@ def _text(value: str | Mapping[str, Any]) -> None:
 
 def _currency(value: str) -> None:
     if value not in values.CURRENCIES:
-        raise ValueError(_did_you_mean(value.upper(), values.CURRENCIES))
+        raise ValueError(f'; did you mean "{value.upper()}"?' if value.upper() in values.CURRENCIES else "")
 
 
 def _secret(value: Mapping[str, str]) -> None:
@@ -145,9 +145,13 @@ class Mistake:
         path = at + self.path
         if document is None:
             return Problem(self.message, pointer=pointer(path))
-        if self.inside is None:
+        try:
+            text = document.value(path)
+        except (LookupError, TypeError):
+            text = None
+        if self.inside is None or not isinstance(text, str):
             return document.problem(path, self.message, key=self.on_key)
-        lines = str(document.value(path)).split("\n")
+        lines = text.split("\n")
         offset = sum(len(line) + 1 for line in lines[: self.inside[0] - 1]) + self.inside[1] - 1
         line, column = document.place_in(path, offset)
         return Problem(self.message, file=document.file, line=line, column=column, pointer=pointer(path))
@@ -176,15 +180,15 @@ def check(
 
     A schema used again and again is better prepared first (:func:`prepare`).
     Rules are checked by *check_rule* and units must be among *units*, where these are given.
-    Dates and times come back as ISO strings, so that the result is plain JSON.
+    Dates and times count as their ISO strings, so that the result is plain JSON.
     """
     checker = Checker(schema, check_rule=check_rule, units=units)
-    checker.validate(data)
-    mistakes = [*_floats(data, ()), *_mistakes(checker._errors)]  # noqa: SLF001  # its public form has no codes
+    checker.validate(plain(data))
+    mistakes = [*_mistakes(checker._errors), *_floats(data, ())]  # noqa: SLF001  # its public form has no codes
     seen: dict[tuple[Path, str], Mistake] = {}
     for mistake in mistakes:
         seen.setdefault((mistake.path, "" if mistake.inside is None else mistake.message), mistake)
-    return (plain(checker.document) if not mistakes else dict(data)), list(seen.values())
+    return plain(checker.document if checker.document is not None else data), list(seen.values())
 
 
 class Checker(Validator):  # type: ignore[misc]  # Cerberus has no types
@@ -192,6 +196,7 @@ class Checker(Validator):  # type: ignore[misc]  # Cerberus has no types
 
     types_mapping = {
         **Validator.types_mapping,
+        "integer": TypeDefinition("integer", (int,), (bool,)),  # to Python, and so to Cerberus, true is a number
         **{name: TypeDefinition(name, kind.python, kind.exclude) for name, kind in TYPES.items()},
     }
 
@@ -259,7 +264,7 @@ def plain(value: Any) -> Any:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that looks most like *word*, if any does."""
-    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.6)), None)
+    return next(iter(difflib.get_close_matches(word, list(known), 1, 0.7)), None)
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -294,6 +299,8 @@ def _mistake(error: ValidationError) -> Mistake:
     on_key = "keysrules" in error.schema_path
     found = f"found {'the key ' if on_key else ''}{_show(error.value)}"
     definition: Mapping[str, Any] = getattr(error, "definition", {})
+    if isinstance(error.value, float) and definition.get("type") == "exact":
+        return next(_floats(error.value, path))
     match error.code:
         case errors.CUSTOM.code:
             inside = error.info[1] if len(error.info) > 1 else None
@@ -358,6 +365,12 @@ def expected(definition: Mapping[str, Any]) -> str:
         f"{word} {definition[rule]}" for rule, word in (("min", "at least"), ("max", "at most")) if rule in definition
     ]
     return ", ".join([" or ".join(words) or "a value", *bounds])
+
+
+def takes_text(definition: Mapping[str, Any]) -> bool:
+    """Whether a schema's entry asks for a string (or would take one)."""
+    kind = definition.get("type")
+    return kind == "string" or (isinstance(kind, str) and kind in TYPES and str in TYPES[kind].python)
 
 
 def _one_of(words: Iterable[Any]) -> str:

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-_EXACT = re.compile(r"([+-]?\d{1,30})(?:/(\d{1,30})|\.(\d{1,30}))?")
-_PERIOD = re.compile(r"P(?:(\d{1,4})Y)?(?:(\d{1,5})M)?(?:(\d{1,5})W)?(?:(\d{1,6})D)?")
-_DURATION = re.compile(r"P(?:(\d{1,5})W)?(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,7})M)?(?:(\d{1,9})S)?)?")
-_SHORT = re.compile(r"(\d{1,9})(y|mo|w|d|h|min|s)")
+_EXACT = re.compile(r"([+-]?[0-9]{1,30})(?:/([0-9]{1,30})|\.([0-9]{1,30}))?")
+_PERIOD = re.compile(r"P(?:([0-9]{1,4})Y)?(?:([0-9]{1,5})M)?(?:([0-9]{1,5})W)?(?:([0-9]{1,6})D)?")
+_DURATION = re.compile(r"P(?:([0-9]{1,5})W)?(?:([0-9]{1,6})D)?(?:T(?:([0-9]{1,6})H)?(?:([0-9]{1,7})M)?(?:([0-9]{1,9})S)?)?")
+_SHORT = re.compile(r"([0-9]{1,9})(y|mo|w|d|h|min|s)")
 
 
 def exact(value: str | int) -> Fraction:

@@ -3,62 +3,25 @@
 import sys
 
 import pytest
+
 from tallystick import discovery
 from tallystick.errors import PluginBroken
 
 MANIFEST = 'id = "{id}"\napi = ">=1,<2"\nsummary = "A plugin."\n'
 
 
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A folder that Python takes for site-packages."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    return folder
-
-
-def install(
-    site,
-    name,
-    *,
-    code="raise RuntimeError('imported')",
-    manifest=MANIFEST,
-    dist=None,
-    source=None,
-    entry=None,
-    version="1.5",
-):
-    """Lay down what a wheel of plugin *name* would; with *source* the package stays there, as in an editable install."""
-    package = f"tallystick_{name}"
-    info = site / f"{dist or package}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {(dist or package).replace('_', '-')}\nVersion: {version}\n"
-    )
-    (info / "entry_points.txt").write_text(f"[tallystick.plugins]\n{name} = {entry or package + ':plugin.toml'}\n")
-    folder = (source or site) / package
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "__init__.py").write_text(code)
-    if manifest is not None:
-        (folder / "plugin.toml").write_text(manifest.format(id=name))
-    if source is not None:
-        (site / f"{package}.pth").write_text(f"{source}\n")
-    return folder
-
-
 def test_an_installed_plugin_is_known_without_being_imported(site) -> None:
-    install(site, "aster")
+    site.install("aster")
     found = discovery.discover()["aster"]
     assert str(found.manifest.version) == "1.5"
     assert found.distribution == "tallystick-aster"
-    assert found.manifest.root == site / "tallystick_aster"
+    assert found.manifest.root == site.folder / "tallystick_aster"
     assert "tallystick_aster" not in sys.modules
 
 
 def test_an_editable_install_is_found_where_its_source_is(site, tmp_path, monkeypatch) -> None:
     source = tmp_path / "src"
-    install(site, "bellis", source=source)
+    site.install("bellis", source=source)
     monkeypatch.syspath_prepend(str(source))  # what the .pth file does at start
     assert discovery.discover()["bellis"].manifest.root == source / "tallystick_bellis"
     assert "tallystick_bellis" not in sys.modules
@@ -81,8 +44,8 @@ def test_an_editable_install_is_found_where_its_source_is(site, tmp_path, monkey
     ],
 )
 def test_a_broken_plugin_is_named_and_its_neighbours_stand(site, how, says) -> None:
-    install(site, "crocus", **how)
-    install(site, "dahlia")
+    site.install("crocus", **how)
+    site.install("dahlia")
     good, bad = discovery.manifests(discovery.discover())
     assert "dahlia" in good
     assert says in bad["crocus"].message
@@ -90,16 +53,16 @@ def test_a_broken_plugin_is_named_and_its_neighbours_stand(site, how, says) -> N
 
 
 def test_two_distributions_of_one_plugin_are_both_refused(site) -> None:
-    install(site, "erica")
-    install(site, "erica", dist="foreign_erica")
+    site.install("erica")
+    site.install("erica", dist="foreign_erica")
     _, bad = discovery.manifests(discovery.discover())
     assert "foreign-erica" in bad["erica"].message
     assert "tallystick-erica" in bad["erica"].message
 
 
 def test_glue_is_known_by_its_text(site) -> None:
-    install(site, "ficus", manifest=MANIFEST + 'auto_install = ["a", "b"]\n')
-    install(site, "gazania")
+    site.install("ficus", manifest=MANIFEST + 'auto_install = ["a", "b"]\n')
+    site.install("gazania")
     found = discovery.discover()
     assert found["ficus"].is_glue
     assert not found["gazania"].is_glue
@@ -116,12 +79,11 @@ def test_glue_is_known_by_its_text(site) -> None:
     ],
 )
 def test_whatever_happens_while_importing_is_the_plugins_fault(site, code, says) -> None:
-    install(site, "hosta", code=code)
+    site.install("hosta", code=code)
     with pytest.raises(PluginBroken) as caught:
         discovery.load("tallystick_hosta:Hooks", plugin="hosta")
     assert says in caught.value.message
     assert 'plugin "hosta"' in caught.value.message
-    sys.modules.pop("tallystick_hosta", None)
 
 
 EVENTS = MANIFEST + '[events."iris.seen"]\nfacts = "tallystick_iris:Seen"\nsummary = "Seen."\nexample = {example}\n'
@@ -131,22 +93,20 @@ SEEN = "from tallystick.events import Facts\nclass Seen(Facts):\n    times: int\
 @pytest.mark.parametrize(
     "code, example, says",
     [
-        (SEEN, '{{ times = "two" }}', "does not fit its facts: Expected `int`, got `str`"),
+        (SEEN, '{ times = "two" }', "does not fit its facts: Expected `int`, got `str`"),
         (SEEN, '"absent.json"', "does not fit its facts: "),
-        ("class Seen: pass", "{{ times = 2 }}", "is not a subclass of Facts"),
+        ("class Seen: pass", "{ times = 2 }", "is not a subclass of Facts"),
     ],
 )
 def test_an_event_whose_example_does_not_fit_is_refused(site, code, example, says) -> None:
-    install(site, "iris", code=code, manifest=EVENTS.replace("{example}", example))
+    site.install("iris", code=code, manifest=EVENTS.replace("{example}", example))
     with pytest.raises(PluginBroken, match=says):
         discovery.load_kinds(discovery.discover()["iris"].manifest)
-    sys.modules.pop("tallystick_iris", None)
 
 
 def test_the_kinds_of_events_a_plugin_brings(site) -> None:
-    folder = install(site, "iris", code=SEEN, manifest=EVENTS.replace("{example}", '"seen.json"'))
+    folder = site.install("iris", code=SEEN, manifest=EVENTS.replace("{example}", '"seen.json"'))
     (folder / "seen.json").write_text('{"times": 2}')
     (kind,) = discovery.load_kinds(discovery.discover()["iris"].manifest)
     assert (kind.name, kind.plugin, kind.example) == ("iris.seen", "iris", {"times": 2})
     assert kind.facts(times=3).times == 3
-    sys.modules.pop("tallystick_iris", None)

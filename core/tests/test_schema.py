@@ -1,0 +1,99 @@
+"""The types of settings beside Cerberus's own, and what is said about values that are not of them."""
+
+import pytest
+from cerberus import SchemaError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystick import schema
+
+
+def said(kind, value, **more):
+    _, mistakes = schema.check({"x": value}, {"x": {"type": kind, **more}})
+    return [mistake.message for mistake in mistakes]
+
+
+@pytest.mark.parametrize(
+    "kind, good, bad",
+    [
+        ("amount", [0, -5, 10**12], [True, "5", 1.0, None]),
+        ("exact", ["1.5", "1/3", 7], [1.5, True, "x", "1/0"]),
+        ("period", ["P12M", "30d"], [12, "12m", "P"]),
+        ("duration", ["7d", "PT36H"], [7, "1mo"]),
+        ("zone", ["Asia/Shanghai", "UTC"], ["Mars/Olympus", 8]),
+        ("currency", ["EUR", "JPY"], ["eur", "EURO", 978]),
+        ("language", ["en", "zh-CN"], ["EN", "english language"]),
+        ("text", ["x", {"en": "x", "zh": "y"}], [1, {"EN": "x"}, {"en": 1}]),
+        ("day", ["2025-12-31"], ["2025-02-30", "31.12.2025", 20251231]),
+        ("instant", ["2025-12-31T18:00:00+08:00", "2025-12-31T18:00:00Z"], ["2025-12-31T18:00:00", "now"]),
+        ("clock", ["18:30", "18:30:00"], ["25:00", 1830]),
+        ("id", ["points", "vr_kiosk2"], ["Points", "2x", "a-b", "a" * 41, ""]),
+        ("name", ["points.redeemed", "points"], ["points.", "Points.redeemed", "a b"]),
+        ("object", ["a.b:C", "a:b.c"], ["a.b", "a:", ":b", "a b:c"]),
+        ("package", ["a.b"], ["a-b", "a:b"]),
+        ("versions", [">=1,<2", ""], ["one", "=>1"]),
+        ("version", ["1.2.0", "1.0rc1"], ["one", ""]),
+        ("secret", [{"file": "x"}, {"env": "X"}], ["hunter2", {"file": "x", "env": "X"}, {"value": "x"}, {}]),
+        ("integer", [1], [True, "1"]),
+    ],
+)
+def test_types_take_what_they_should_and_nothing_else(kind, good, bad) -> None:
+    for value in good:
+        assert said(kind, value) == [], value
+    for value in bad:
+        (message,) = said(kind, value)
+        assert message.startswith("found "), value
+        assert "expected " in message
+
+
+@pytest.mark.parametrize(
+    "definition, value, message",
+    [
+        ({"type": "string", "allowed": ["gold", "silver"]}, "glod", 'found "glod"; expected one of "gold", "silver"; did you mean "gold"?'),
+        ({"type": "string", "maxlength": 3}, "abcd", 'found "abcd"; expected a length of at most 3'),
+        ({"type": "string", "empty": False}, "", 'found ""; expected a string'),
+        ({"type": "list", "minlength": 1}, [], "found []; expected a length of at least 1"),
+        ({"type": "integer", "min": 1, "max": 5}, "x", 'found "x"; expected a whole number, at least 1, at most 5'),
+        ({"type": "string", "regex": "a+", "meta": {"expected": "some a"}}, "b", 'found "b"; expected some a'),
+        ({"type": ["dict", "string"]}, 1, "found 1; expected a table or a string"),
+        ({"type": "dict", "schema": {"a": {"type": "integer"}}}, {"b": 1}, 'unknown key "b"; expected "a"'),
+    ],
+)  # fmt: skip
+def test_messages_say_what_was_found_and_what_was_expected(definition, value, message) -> None:
+    assert [each.message for each in schema.check({"x": value}, {"x": definition})[1]] == [message]
+
+
+def test_units_must_be_declared_where_that_is_known() -> None:
+    rules = {"x": {"type": "unit"}}
+    assert schema.check({"x": "stamps"}, rules)[1] == []
+    assert schema.check({"x": "stamps"}, rules, units=["stamps"])[1] == []
+    (mistake,) = schema.check({"x": "stamp"}, rules, units=["points", "stamps"])[1]
+    assert mistake.message == 'found "stamp"; expected a declared unit (points, stamps); did you mean "stamps"?'
+
+
+def test_defaults_are_filled_in_and_never_shared() -> None:
+    rules = schema.prepare({"x": {"type": "dict", "default": {}}})
+    first, _ = schema.check({}, rules)
+    first["x"]["changed"] = True
+    assert schema.check({}, rules)[0] == {"x": {}}
+
+
+def test_a_schema_that_is_none_is_found_when_it_is_prepared() -> None:
+    with pytest.raises(SchemaError):
+        schema.prepare({"x": {"type": "nonsense"}})
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+_ALL = schema.prepare(
+    {kind: {"type": kind} for kind in schema.TYPES} | {"t": {"type": "dict", "keysrules": {"type": "id"}}}
+)
+
+
+@given(st.dictionaries(st.sampled_from([*_ALL, "other"]), _JSON, max_size=6))
+def test_nothing_that_stands_in_a_file_makes_the_check_fail_otherwise_than_by_mistakes(data) -> None:
+    _, mistakes = schema.check(data, _ALL)
+    assert all(mistake.message for mistake in mistakes)
