@@ -52,6 +52,12 @@ class UnknownMember(TallyError):
     code = "unknown_member"
 
 
+class InvalidMember(TallyError):
+    """An external id or a part of the profile is not acceptable."""
+
+    code = "invalid_member"
+
+
 class MemberInactive(TallyError):
     """The member is blocked, merged into another or erased."""
 
@@ -86,6 +92,30 @@ class Forbidden(TallyError):
     """The key is valid but may not do this."""
 
     code = "forbidden"
+
+
+class InvalidRequest(TallyError):
+    """A parameter or the body is not what this route takes."""
+
+    code = "invalid_request"
+
+
+class UnsupportedMedia(TallyError):
+    """The body is of a kind this route does not read."""
+
+    code = "unsupported_media"
+
+
+class MethodNotAllowed(TallyError):
+    """This route does not answer to that method."""
+
+    code = "method_not_allowed"
+
+
+class InvalidKey(TallyError):
+    """A key like that cannot be made."""
+
+    code = "invalid_key"
 
 
 class RateLimited(TallyError):
