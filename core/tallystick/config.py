@@ -279,6 +279,27 @@ def build_tenant(name: str, document: Mapping[str, Any], installed: Mapping[str,
     )
 
 
+def make_plugin(plugin: Installed, settings: PluginSettings, programme: Programme) -> Any | None:
+    """The plugin's own object for one tenant, whose methods are its hooks; None if it has no hooks.
+
+    Its factory gets ``settings`` and ``programme``, as far as it names them.
+    Raises :class:`~tallystick.errors.PluginBroken` if it cannot be imported, fails, or lacks a hook that its manifest lists.
+    """
+    declared = plugin.manifest
+    if declared.factory is None:
+        return None
+    factory = discovery.load(declared.factory, plugin=plugin.id)
+    try:
+        made = _call(factory, settings=settings.settings, programme=programme)
+    except Exception as error:
+        why = f"{declared.factory} failed with {type(error).__name__}: {error}"
+        raise plugin.broken(why) from error
+    for hook in declared.hooks:
+        if not callable(getattr(made, hook, None)):
+            raise plugin.broken(f"its plugin.toml lists the hook {hook}, which {declared.factory} does not implement")
+    return made
+
+
 def programme_hash(document: Mapping[str, Any]) -> str:
     """SHA-256 of a plain document's canonical JSON, in hex: equal settings have equal hashes, wherever they were written."""
     return hashlib.sha256(msgspec.json.encode(document, order="deterministic")).hexdigest()
@@ -524,74 +545,150 @@ def _tables(value: Any) -> list[tuple[str, Mapping[str, Any]]]:
 
 # --- what may stand in tally.toml ----------------------------------------------------------------------------------
 
+
+def _said(doc: str, expected: str | None = None, **rules: Any) -> dict[str, Any]:
+    """An entry of a schema with the sentence that the reference has for it."""
+    return {**rules, "meta": {"doc": doc} if expected is None else {"doc": doc, "expected": expected}}
+
+
 #: The Cerberus schema of ``[house]``.
 HOUSE: Final[Mapping[str, Any]] = {
-    "database": {
-        "type": "string",
-        "regex": r"(sqlite|postgresql)(\+[a-z]+)?://.*",
-        "excludes": "database_file",
-        "meta": {"expected": 'a database URL such as "sqlite:///tally.db" or "postgresql://user@host/tally"'},
-    },
-    "database_file": {
-        "type": "string",
-        "excludes": "database",
-        "meta": {"expected": "the path of a file that holds the URL"},
-    },
-    "data_dir": {"type": "string", "default": ".", "meta": {"expected": "a folder"}},
-    "log": {"type": "string", "allowed": ["text", "json"], "default": "text"},
-    "log_level": {"type": "string", "allowed": ["debug", "info", "warning", "error"], "default": "info"},
-    "host": {"type": "string", "default": "127.0.0.1", "meta": {"expected": "an address to listen on"}},
-    "port": {"type": "integer", "min": 1, "max": 65_535, "default": 8_080},
-    "workers": {"type": "integer", "min": 1, "max": 256, "default": 1},
-    "language": {"type": "language", "default": "en"},
-    "secret_file": {"type": "string", "meta": {"expected": "the path of a file that holds the house's secret"}},
+    "database": _said(
+        "Where the books are kept: a SQLite file or a PostgreSQL server. By default `tally.db` in `data_dir`.",
+        'a database URL such as "sqlite:///tally.db" or "postgresql://user@host/tally"',
+        type="string",
+        regex=r"(sqlite|postgresql)(\+[a-z]+)?://.*",
+        excludes="database_file",
+    ),
+    "database_file": _said(
+        "Instead of `database`: a file with the URL in it, for URLs with a password.",
+        "the path of a file that holds the URL",
+        type="string",
+        excludes="database",
+    ),
+    "data_dir": _said(
+        "Where the house keeps its files. Relative paths begin where tally.toml is.",
+        "a folder",
+        type="string",
+        default=".",
+    ),
+    "log": _said(
+        "How log lines are written: for people or for programs.",
+        type="string",
+        allowed=["text", "json"],
+        default="text",
+    ),
+    "log_level": _said(
+        "What is logged: this and everything graver.",
+        type="string",
+        allowed=["debug", "info", "warning", "error"],
+        default="info",
+    ),
+    "host": _said("Where `tally serve` listens.", "an address to listen on", type="string", default="127.0.0.1"),
+    "port": _said("The port it listens on.", type="integer", min=1, max=65_535, default=8_080),
+    "workers": _said("How many processes answer HTTP.", type="integer", min=1, max=256, default=1),
+    "language": _said("The language of messages to operators.", type="language", default="en"),
+    "secret_file": _said(
+        "A file with the house's secret, by which external ids are found again and members' keys are kept. "
+        "`tally init` makes it. Keep it apart from the database and its backups.",
+        "the path of a file that holds the house's secret",
+        type="string",
+    ),
 }
 
-_DAYS: Final = {"type": "integer", "min": 0, "max": 36_500}
+_DAYS: Final[Mapping[str, Any]] = {"type": "integer", "min": 0, "max": 36_500}
 
 #: The Cerberus schema of ``[tenants.<id>.units.<unit>]``.
 UNIT: Final[Mapping[str, Any]] = {
-    "decimals": {"type": "integer", "min": 0, "max": 8},
-    "rounding": {"type": "string", "allowed": ["floor", "half_up", "half_even", "ceil"]},
-    "shortfall": {"type": "string", "allowed": ["negative", "within_balance", "pending_only"]},
-    "shortfall_limit": {"type": "integer", "min": 0},
-    "grace_days": _DAYS,
-    "summary": {"type": "text"},
+    "decimals": _said(
+        "Digits shown after the point; amounts are always whole numbers of the smallest part.",
+        type="integer",
+        min=0,
+        max=8,
+    ),
+    "rounding": _said(
+        "How the total of one event in this unit is rounded, once. By default `floor`.",
+        type="string",
+        allowed=["floor", "half_up", "half_even", "ceil"],
+    ),
+    "shortfall": _said(
+        "What happens when a refund takes back more than is left: the balance goes below zero and later gains fill it "
+        "(`negative`, the default), only what is left is taken (`within_balance`), or only what was still pending "
+        "(`pending_only`).",
+        type="string",
+        allowed=["negative", "within_balance", "pending_only"],
+    ),
+    "shortfall_limit": _said("How far below zero `negative` may go. By default without limit.", type="integer", min=0),
+    "grace_days": _said(
+        "How many days points given back stay usable if their lot has expired meanwhile. By default 0.", **_DAYS
+    ),
+    "summary": _said("What it is, for people.", type="text"),
 }
 
 #: The Cerberus schema of ``[tenants.<id>]``.
 TENANT: Final[Mapping[str, Any]] = {
-    "name": {"type": "text"},
-    "zone": {"type": "zone", "required": True},
-    "currency": {"type": "currency", "required": True},
-    "language": {"type": "language", "default": "en"},
-    "lateness_days": {**_DAYS, "default": 7},
-    "sources": {
-        "type": "dict",
-        "default": {},
-        "valuesrules": {"type": "dict", "schema": {"lateness_days": _DAYS, "summary": {"type": "text"}}},
-    },
-    "required": {"type": "list", "schema": {"type": "id"}, "default": []},
-    "auto_install": {"type": "boolean", "default": True},
-    "birthday_29_february": {"type": "string", "allowed": ["02-28", "03-01"], "default": "02-28"},
-    "rates": {
-        "type": "dict",
-        "default": {},
-        "keysrules": {"type": "currency"},
-        "valuesrules": {"type": "dict", "keysrules": {"type": "day"}, "valuesrules": {"type": "exact"}},
-    },
-    "units": {
-        "type": "dict",
-        "default": {},
-        "keysrules": {"type": "id"},
-        "valuesrules": {"type": "dict", "schema": dict(UNIT)},
-    },
-    "plugins": {
-        "type": "dict",
-        "default": {},
-        "keysrules": {"type": "id"},
-        "valuesrules": {"type": "dict", "allow_unknown": True, "schema": {"enabled": {"type": "boolean"}}},
-    },
+    "name": _said("The merchant's name, for people. By default the id.", type="text"),
+    "zone": _said("The time zone in which days, windows and expiry are counted.", type="zone", required=True),
+    "currency": _said(
+        "The programme's currency. Amounts are whole numbers of its smallest unit.", type="currency", required=True
+    ),
+    "language": _said("The language members are addressed in if they chose none.", type="language", default="en"),
+    "lateness_days": _said("How old an event may be when it arrives.", **_DAYS, default=7),
+    "sources": _said(
+        "Systems that send events, if one of them may be later or must be earlier than others.",
+        type="dict",
+        default={},
+        valuesrules={
+            "type": "dict",
+            "schema": {
+                "lateness_days": _said("As `lateness_days` of the tenant, for this source.", **_DAYS),
+                "summary": _said("What it is, for people.", type="text"),
+            },
+        },
+    ),
+    "required": _said(
+        "Plugins without which this tenant is not served at all. Any other plugin that cannot run is left out and named.",
+        type="list",
+        schema={"type": "id"},
+        default=[],
+    ),
+    "auto_install": _said("Whether glue between enabled plugins enables itself.", type="boolean", default=True),
+    "birthday_29_february": _said(
+        "When those born on 29 February have their birthday in common years.",
+        type="string",
+        allowed=["02-28", "03-01"],
+        default="02-28",
+    ),
+    "rates": _said(
+        "What one whole unit of a foreign currency is worth in the programme's, from a day on: "
+        '`rates.JPY = { 2025-01-01 = "0.0065" }`. Before the first day the currency is refused.',
+        type="dict",
+        default={},
+        keysrules={"type": "currency"},
+        valuesrules={"type": "dict", "keysrules": {"type": "day"}, "valuesrules": {"type": "exact"}},
+    ),
+    "units": _said(
+        "What the ledger counts. Plugins bring units of their own; a table here adds one or changes one of theirs.",
+        type="dict",
+        default={},
+        keysrules={"type": "id"},
+        valuesrules={"type": "dict", "schema": dict(UNIT)},
+    ),
+    "plugins": _said(
+        "The plugins of this tenant, a table each. Beside `enabled` it holds the settings of the plugin itself.",
+        type="dict",
+        default={},
+        keysrules={"type": "id"},
+        valuesrules={
+            "type": "dict",
+            "allow_unknown": True,
+            "schema": {
+                "enabled": _said(
+                    "A table alone enables its plugin; false keeps the settings and switches it off.", type="boolean"
+                ),
+            },
+        },
+    ),
 }
 
 _TENANT_ID: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")

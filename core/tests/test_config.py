@@ -7,7 +7,7 @@ import pytest
 
 from tallystick import config, discovery
 from tallystick.document import Document
-from tallystick.errors import InvalidConfig, Problem, TenantNotServed
+from tallystick.errors import InvalidConfig, PluginBroken, Problem, TenantNotServed
 from tallystick.values import Text
 
 WHOLE = """\
@@ -384,3 +384,51 @@ def test_a_secret_is_read_from_where_the_setting_points(tmp_path) -> None:
     assert config.read_secret({"env": "SMS_KEY"}, tmp_path, {"SMS_KEY": "k2"}) == "k2"
     with pytest.raises(Exception, match="SMS_KEY is not set"):
         config.read_secret({"env": "SMS_KEY"}, tmp_path, {})
+
+
+FACTORY = (
+    CODE
+    + """
+class Oak:
+    def __init__(self, settings, programme):
+        self.known = (settings, programme.currency)
+        if settings[1] == "7":
+            raise ValueError("seven")
+    def earn(self, event, situation):
+        return ()
+"""
+)
+WITH_FACTORY = 'factory = "tallystick_{id}:Oak"\nhooks = ["earn"]\n' + MANIFEST
+
+
+def make(site, *, rate="1", manifest=WITH_FACTORY):
+    site.install("oak", code=FACTORY, manifest=manifest)
+    installed = discovery.discover()
+    text = f'{TENANT}[tenants.demo.plugins.oak]\nrate = "{rate}"\n'
+    tenant = check(text, installed=installed).tenants["demo"]
+    return config.make_plugin(installed["oak"], tenant.plugins["oak"], tenant.programme(1))
+
+
+def test_a_plugin_is_made_with_its_settings_and_the_programme(site) -> None:
+    assert make(site).known == (("read", "1"), "EUR")
+
+
+def test_a_plugin_without_a_factory_has_no_hooks(site) -> None:
+    assert make(site, manifest=MANIFEST) is None
+
+
+@pytest.mark.parametrize(
+    "how, says",
+    [
+        ({"rate": "7"}, "tallystick_oak:Oak failed with ValueError: seven"),
+        (
+            {"manifest": WITH_FACTORY.replace('"earn"', '"redeem"')},
+            "lists the hook redeem, which tallystick_oak:Oak does not",
+        ),
+        ({"manifest": WITH_FACTORY.replace(":Oak", ":Elm")}, "has no attribute 'Elm'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_made_is_broken(site, how, says) -> None:
+    with pytest.raises(PluginBroken) as caught:
+        make(site, **how)
+    assert says in caught.value.message
