@@ -124,6 +124,12 @@ class OrderAdvanced(Facts):
     state: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
+class OrderClaimed(Facts):
+    """A guest order is linked to a member, who earns for it now under the rules of then.  Saying it twice changes nothing."""
+
+    order: Name
+
+
 class Enrolled(Facts):
     """A person joined the programme.  Personal data does not belong here: it goes to `POST /v1/members`."""
 
@@ -214,6 +220,8 @@ CORE_KINDS: tuple[EventKind, ...] = (
           "订单被取消，剩余部分全部退回。", {"order": "R-1001", "reason": "customer changed their mind"}, guest=True),
     _kind("order.advanced", OrderAdvanced, "An order reached a further state.", "订单进入下一状态。",
           {"order": "R-1001", "state": "delivered"}, guest=True),
+    _kind("order.claimed", OrderClaimed, "A guest order was linked to a member.", "游客订单已关联到会员。",
+          {"order": "R-1002"}, permission="members.write"),
     _kind("member.enrolled", Enrolled, "A person joined the programme.", "会员加入计划。",
           {"channel": "app"}, members=("invited_by",), permission="members.write"),
     _kind("entry.released", Decision, "A held entry was released.", "被冻结的流水已放行。",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from .effects import Effect, Keep, Revoke
+    from .effects import Effect
     from .events import Event
     from .situation import Member, Needs, Original, Situation
 

@@ -141,11 +141,13 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     transfers: tuple[Transfer, ...] = ()
     lots: tuple[LotGiven, ...] = ()
     balances: Mapping[str, int] = {}  #: posted balance per unit after the event
-    counts: tuple[tuple[int, str, str, int, int], ...] = ()  #: member, counter, window, start, amount
+    #: member, counter, grain, first day, amount, and how a reversal treats it: share, whole or not at all
+    counts: tuple[tuple[int, str, str, int, int, str], ...] = ()
+    takes: tuple[tuple[str, int, bool], ...] = ()  #: stock key, amount, whether a cancellation puts it back
     gives: tuple[Mapping[str, Any], ...] = ()  #: what the member gets (discounts, rewards)
     verdict: str = "allow"
     reasons: tuple[Mapping[str, Any], ...] = ()
-    seed: str = ""  #: commitment of the chance drawn
+    seed: str = ""  #: SHA-256 of the seed of the chance drawn, if any was
     cause: str = ""  #: the entry this one follows from
     skipped: tuple[Mapping[str, str], ...] = ()
     actor: str = ""
@@ -183,6 +185,12 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
             above.append(level[-1])
         level = above
     return level[0]
+
+
+def chain_hash(previous: bytes, root: bytes, writer: int, number: int, count: int) -> bytes:
+    """The link of a batch: it covers every batch of the writer before it."""
+    place = b"".join(value.to_bytes(8, "big") for value in (writer, number, count))
+    return hashlib.sha256(previous + root + place).digest()
 
 
 def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
@@ -359,13 +367,14 @@ class Account:
             self.posted -= opened
         return parts, opened
 
-    def give_back(self, lot: Lot, amount: int) -> None:
-        """Put *amount* back into the lot it was taken from; an open deficit absorbs it first."""
+    def give_back(self, lot: Lot, amount: int) -> int:
+        """Put *amount* back into the lot it was taken from; an open deficit absorbs it first.  Returns what it absorbed."""
         self.posted += amount
         absorbed = min(self.deficit, amount)
         self.deficit -= absorbed
         lot.left += amount - absorbed
         self.lots[lot.key] = lot
+        return absorbed
 
     def _take(self, parts: list[Part]) -> list[Part]:
         for lot, amount in parts:

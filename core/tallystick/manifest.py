@@ -183,6 +183,8 @@ class Manifest:
     auto_install: tuple[str, ...] = ()  #: glue: on when all of these are on
     factory: str | None = None  #: ``module:Class``, made once per tenant with its settings; hooks are its methods
     hooks: tuple[str, ...] = ()
+    #: hook -> kinds of events it wants to see (``purchase.*``); a hook that is not listed sees them all
+    interests: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     effects: Mapping[str, Bounds] = attrs.field(factory=dict)
     events: tuple[DeclaredEvent, ...] = ()
     settings: DeclaredSettings | None = None
@@ -257,6 +259,7 @@ def _build(data: dict[str, Any], version: str | None) -> Manifest:
         auto_install=tuple(data.get("auto_install", ())),
         factory=data.get("factory"),
         hooks=tuple(data.get("hooks", ())),
+        interests={hook: tuple(kinds) for hook, kinds in data.get("interests", {}).items()},
         effects={name: _declared(Bounds, bounds) for name, bounds in data.get("effects", {}).items()},
         events=_named(DeclaredEvent, data.get("events", {}), "name"),
         settings=_declared(DeclaredSettings, data["settings"]) if "settings" in data else None,
@@ -347,6 +350,11 @@ SCHEMA: Final[schema.Schema] = {
     },
     "factory": {"type": "object"},
     "hooks": _list("string", allowed=list(HOOKS)),
+    "interests": {
+        "type": "dict",
+        "keysrules": {"type": "string", "allowed": list(HOOKS)},
+        "valuesrules": _list("string", regex=r"\*|[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(\.\*)?", meta={"expected": 'a kind of event, "purchase.*" or "*"'}),
+    },
     "effects": {
         "type": "dict",
         "keysrules": {"type": "string", "allowed": list(EFFECTS)},

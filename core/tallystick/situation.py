@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -100,30 +101,29 @@ class LotView(Struct, frozen=True):
 
 
 class Chance:
-    """Chance drawn by the core, reproducible from the stored seed: the only randomness a hook may use."""
+    """Chance drawn by the core, reproducible from the house's secret and the entry: the only randomness a hook may use."""
 
-    __slots__ = ("_drawn", "_seed")
+    __slots__ = ("_entry", "_secret", "_seed", "drawn")
 
-    def __init__(self, seed: bytes) -> None:
-        self._seed = seed
-        self._drawn = 0
+    def __init__(self, secret: bytes, entry: str) -> None:
+        self._secret, self._entry, self._seed = secret, entry, b""
+        self.drawn = 0  #: how many draws were made; stored with the record
 
     @property
-    def drawn(self) -> int:
-        """How many draws were made; stored with the record."""
-        return self._drawn
+    def seed(self) -> bytes:
+        """Thirty-two bytes nobody can guess before the entry exists; the record keeps their hash."""
+        if not self._seed:
+            self._seed = hmac.digest(self._secret, f"chance/{self._entry}".encode(), "sha256")
+        return self._seed
 
     def below(self, bound: int) -> int:
         """An unbiased integer in [0, *bound*), from HMAC-SHA256 of the seed and a counter, by rejection."""
-        import hmac
-
         if bound < 1:
             raise ValueError("bound must be at least 1")
         limit = (1 << 256) - (1 << 256) % bound
         while True:
-            block = hmac.digest(self._seed, self._drawn.to_bytes(8, "big"), "sha256")
-            self._drawn += 1
-            number = int.from_bytes(block, "big")
+            number = int.from_bytes(hmac.digest(self.seed, self.drawn.to_bytes(8, "big"), "sha256"), "big")
+            self.drawn += 1
             if number < limit:
                 return number % bound
 

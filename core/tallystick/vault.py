@@ -20,6 +20,16 @@ def new_key() -> bytes:
     return os.urandom(KEY_BYTES)
 
 
+def derive(secret: bytes) -> bytes:
+    """Thirty-two bytes to work with, from whatever the operator calls a secret."""
+    return hmac.digest(secret, b"tallystick/house/1", "sha256")
+
+
+def print_of(secret: bytes) -> bytes:
+    """By what a wrong secret is noticed; tells nothing about the right one."""
+    return hmac.digest(secret, b"tallystick/print/1", "sha256")
+
+
 @lru_cache(maxsize=65_536)
 def fingerprint(secret: bytes, tenant: str, name: str) -> str:
     """Thirty-two hex digits by which an external id is found again, and not read, without the house's *secret*."""

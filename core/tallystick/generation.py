@@ -1,0 +1,70 @@
+"""One generation of a tenant's programme: checked settings, compiled plugins, and the kinds of events it knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from .events import Event, EventKind
+from .pipeline import Pipeline
+from .situation import Programme
+
+DEFAULT_LATENESS = timedelta(days=7)
+_PLACE = re.compile(r"\{([a-z_.]+)\}")
+
+
+@attrs.frozen(kw_only=True)
+class Generation:
+    """What judges a tenant's events from :attr:`since` on, until the next generation."""
+
+    programme: Programme
+    pipeline: Pipeline
+    kinds: Mapping[str, EventKind]
+    since: int  #: microseconds since 1970
+    lateness: timedelta = DEFAULT_LATENESS
+    source_lateness: Mapping[str, timedelta] = {}
+    missing: tuple[str, ...] = ()  #: required plugins that are not available: the tenant is not served
+    versions: Mapping[str, str] = attrs.field(init=False)
+    ladders: bool = attrs.field(init=False)  #: whether anybody sets or looks at tiers
+
+    def __attrs_post_init__(self) -> None:
+        parts = self.pipeline.parts
+        object.__setattr__(self, "versions", {part.id: part.version for part in parts})
+        object.__setattr__(self, "ladders", any("SetTier" in part.grants for part in parts))
+
+    @property
+    def number(self) -> int:
+        """The generation's number, as records name it."""
+        return self.programme.generation
+
+    def late(self, source: str) -> timedelta:
+        """How late events of *source* may come."""
+        return self.source_lateness.get(source, self.lateness)
+
+
+def fill(template: str, event: Event) -> str:
+    """Fill a key template from an event: ``{member}``, ``{order}``, ``{facts.prize}``, ``{others.to}``.
+
+    What the event does not have is filled with nothing.
+    """
+    if template == "{member}":
+        return f"m:{event.member}"
+    return _PLACE.sub(lambda match: _value(match[1], event), template)
+
+
+def _value(path: str, event: Event) -> str:
+    if path == "member":
+        return f"m:{event.member}"
+    if path == "order":
+        return str(getattr(event.facts, "order", "") or "")
+    room, _, field = path.partition(".")
+    found: Any = ""
+    if room == "facts":
+        found = getattr(event.facts, field, "")
+    elif room == "others":
+        found = f"m:{event.others.get(field, 0)}"
+    return "" if found is None else str(found)

@@ -1,0 +1,295 @@
+"""build_house(): the only place that chooses and connects."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+import sqlalchemy as sa
+
+from . import config as configuration
+from . import database, discovery, migrate, tables, vault
+from .config import Config, Tenant
+from .discovery import Installed
+from .engine import Engine, Receipt
+from .errors import DatabaseNotReady, PluginBroken, UnknownTenant
+from .events import CORE_KINDS, Arrival, EventKind
+from .generation import Generation
+from .pipeline import Part, compile_pipeline
+from .writer import Writer
+
+#: How long a writer's row is leased, and how often the lease is renewed, in seconds.
+LEASE, RENEW = 60, 20
+
+
+def now() -> int:
+    """The house's clock: microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+class Registry:
+    """The tenants' generations: compiled once, read again when another process made a newer one."""
+
+    def __init__(self, db: sa.Engine, installed: Mapping[str, Installed]) -> None:
+        self._db, self._installed = db, installed
+        self._current: dict[str, Generation] = {}
+        self._older: dict[tuple[str, int], Generation] = {}
+        self._lock = threading.Lock()
+
+    def current(self, tenant: str, number: int) -> Generation:
+        """The generation *number* of *tenant*, which is the one in force."""
+        found = self._current.get(tenant)
+        if found is None or found.number != number:
+            with self._lock:
+                found = self._compile(tenant, number)
+                self._current[tenant] = found
+        return found
+
+    def at(self, tenant: str, instant: int) -> Generation:
+        """The generation that was in force at *instant*; the first one for anything before it."""
+        rows = tables.programme
+        query = sa.select(rows.c.generation).where(rows.c.tenant == tenant)
+        with database.reading(self._db) as conn:
+            number = conn.scalar(query.where(rows.c.since <= instant).order_by(rows.c.generation.desc()).limit(1))
+            if number is None:
+                number = conn.scalar(query.order_by(rows.c.generation).limit(1))
+        if number is None:
+            raise UnknownTenant(f"no tenant {tenant!r} here")
+        current = self._current.get(tenant)
+        if current is not None and current.number == number:
+            return current
+        key = (tenant, int(number))
+        if key not in self._older:
+            self._older[key] = self._compile(*key)
+        return self._older[key]
+
+    def latest(self, tenant: str) -> Generation:
+        """The generation in force now."""
+        with database.reading(self._db) as conn:
+            number = conn.scalar(sa.select(tables.tenant.c.generation).where(tables.tenant.c.id == tenant))
+        if number is None:
+            raise UnknownTenant(f"no tenant {tenant!r} here")
+        return self.current(tenant, number)
+
+    def _compile(self, tenant: str, number: int) -> Generation:
+        rows = tables.programme
+        with database.reading(self._db) as conn:
+            row = conn.execute(
+                sa.select(rows.c.document, rows.c.since).where(rows.c.tenant == tenant, rows.c.generation == number)
+            ).one()
+        built = configuration.build_tenant(tenant, msgspec.json.decode(row.document), self._installed)
+        return build_generation(built, number, row.since, self._installed)
+
+
+def build_generation(tenant: Tenant, number: int, since: int, installed: Mapping[str, Installed]) -> Generation:
+    """Compile a checked tenant: make its plugins with their settings, collect the kinds they bring."""
+    programme = tenant.programme(number)
+    kinds: dict[str, EventKind] = {kind.name: kind for kind in CORE_KINDS}
+    parts = []
+    for name, chosen in tenant.plugins.items():
+        manifest = installed[name].manifest
+        for kind in discovery.load_kinds(manifest):
+            kinds[kind.name] = kind
+        if manifest.factory is not None:
+            factory = discovery.load(manifest.factory, plugin=name)
+            try:
+                plugin = factory(chosen.settings, programme)
+            except Exception as error:
+                raise PluginBroken(f'plugin "{name}" cannot be made: {type(error).__name__}: {error}', plugin=name) from error
+            parts.append(
+                Part(id=name, version=str(manifest.version), plugin=plugin, interests=manifest.interests, grants=manifest.effects)
+            )
+    missing = tuple(name for name in tenant.required if name not in tenant.plugins)
+    return Generation(
+        programme=programme,
+        pipeline=compile_pipeline(parts, kinds, programme),
+        kinds=kinds,
+        since=since,
+        lateness=tenant.lateness,
+        source_lateness={name: source.lateness for name, source in tenant.sources.items()},
+        missing=missing,
+    )
+
+
+@attrs.define
+class House:
+    """Everything connected.  Doors hold one; nothing below knows it."""
+
+    config: Config
+    installed: Mapping[str, Installed]
+    db: sa.Engine
+    secret: bytes
+    registry: Registry
+    engine: Engine
+    writer: Writer
+    clock: Callable[[], int] = now
+    _closing: threading.Event = attrs.field(factory=threading.Event)
+    _keeper: threading.Thread | None = None
+
+    def kinds(self, tenant: str) -> Mapping[str, EventKind]:
+        """The kinds of events that *tenant* knows now."""
+        return self.registry.latest(tenant).kinds
+
+    def dry_run(self, arrival: Arrival) -> Receipt:
+        """What would be; see :meth:`Engine.dry_run`."""
+        return self.engine.dry_run(arrival)
+
+    def open(self) -> House:
+        """Begin to take events; the lease of the writer's row is kept from now on."""
+        self.writer.start()
+        self._keeper = threading.Thread(target=self._keep, name="tally-lease", daemon=True)
+        self._keeper.start()
+        return self
+
+    def close(self) -> None:
+        """Record what was accepted, give the writer's row back, and let go of the database."""
+        self._closing.set()
+        self.writer.stop()
+        release_writer(self.db, self.engine.writer, self.engine.epoch)
+        self.db.dispose()
+
+    def __enter__(self) -> House:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _keep(self) -> None:
+        while not self._closing.wait(RENEW):
+            keep_writer(self.db, self.engine.writer, self.engine.epoch, self.clock())
+            database.checkpoint(self.db)
+
+
+def build_house(config: Config, *, installed: Mapping[str, Installed] | None = None, clock: Callable[[], int] = now) -> House:
+    """Connect a checked configuration with its database.  The database must be migrated; see :func:`prepare`.
+
+    Raises DatabaseNotReady, DatabaseTooNew, and PluginBroken if a plugin fails while it is made.
+    """
+    installed = discovery.discover() if installed is None else installed
+    db = database.connect(config.house.database)
+    migrate.check(db, migration_parts(config, installed))
+    secret = house_secret(db, config)
+    sync_tenants(db, config, clock())
+    registry = Registry(db, installed)
+    writer, epoch = lease_writer(db, clock())
+    engine = Engine(db, registry, secret, writer=writer, epoch=epoch, clock=clock)
+    return House(config=config, installed=installed, db=db, secret=secret, registry=registry, engine=engine, writer=Writer(engine), clock=clock)
+
+
+def prepare(config: Config, *, installed: Mapping[str, Installed] | None = None) -> None:
+    """Bring the database of *config* to this version: create it, or run what migrations it lacks."""
+    installed = discovery.discover() if installed is None else installed
+    db = database.connect(config.house.database)
+    try:
+        migrate.upgrade(db, migration_parts(config, installed))
+    finally:
+        db.dispose()
+
+
+def migration_parts(config: Config, installed: Mapping[str, Installed]) -> list[migrate.Part]:
+    """Who keeps tables here: the core first, then every plugin some tenant runs, in the tenants' order."""
+    parts = [migrate.CORE]
+    seen = set()
+    for tenant in config.tenants.values():
+        for name in tenant.plugins:
+            manifest = installed[name].manifest
+            if manifest.migrations and name not in seen:
+                seen.add(name)
+                parts.append(migrate.Part(name, manifest.migrations))
+    return parts
+
+
+def house_secret(db: sa.Engine, config: Config) -> bytes:
+    """The secret that keys look-ups: from the configuration if it has one, else made once and kept in the database."""
+    with db.begin() as conn:
+        row = conn.execute(sa.select(tables.house.c.secret)).first()
+        if row is None:
+            secret = config.house.secret.encode() if config.house.secret else vault.new_key()
+            conn.execute(tables.house.insert().values(id=1, created_at=now(), secret=_kept(secret, config)))
+            return vault.derive(secret)
+        if config.house.secret:
+            if bytes(row.secret) != _kept(config.house.secret.encode(), config):
+                raise DatabaseNotReady("the house's secret is not the one this database was made with")
+            return vault.derive(config.house.secret.encode())
+        return vault.derive(bytes(row.secret))
+
+
+def _kept(secret: bytes, config: Config) -> bytes:
+    # a secret that lives in a file is never written into the database: only a print of it, to notice a wrong one
+    return vault.print_of(secret) if config.house.secret else secret
+
+
+def sync_tenants(db: sa.Engine, config: Config, at: int, actor: str = "tally.toml") -> None:
+    """Make the tenants of *config* known; settings that changed become a new generation under the exclusive lock."""
+    with db.begin() as conn:
+        for tenant in config.tenants.values():
+            rows = tables.tenant
+            query = sa.select(rows.c.generation, rows.c.programme).where(rows.c.id == tenant.id).with_for_update()
+            row = conn.execute(query).first()
+            if row is not None and row.programme == tenant.hash:
+                continue
+            if row is None:
+                conn.execute(rows.insert().values(id=tenant.id, name=str(tenant.name), created_at=at, generation=0, programme=""))
+            write_generation(conn, tenant, (row.generation if row is not None else 0) + 1, at, actor)
+
+
+def write_generation(conn: sa.Connection, tenant: Tenant, number: int, at: int, actor: str) -> None:
+    """Put generation *number* in force.  The caller holds the tenant's row exclusively."""
+    conn.execute(
+        tables.programme.insert().values(
+            tenant=tenant.id,
+            generation=number,
+            hash=tenant.hash,
+            document=msgspec.json.encode(tenant.document, order="deterministic").decode(),
+            plugins=" ".join(tenant.plugins),
+            since=at if number > 1 else 0,  # the first one also judges what happened before it
+            actor=actor,
+        )
+    )
+    conn.execute(tables.tenant.update().where(tables.tenant.c.id == tenant.id).values(generation=number, programme=tenant.hash))
+
+
+# --- the writer's row ------------------------------------------------------------------------------------------------
+
+
+def lease_writer(db: sa.Engine, at: int) -> tuple[int, int]:
+    """Lease a writer's row nobody holds, or open a new one: (writer, epoch)."""
+    rows = tables.writer
+    until = at + LEASE * 1_000_000
+    holder = f"{socket.gethostname()}/{os.getpid()}"
+    with db.begin() as conn:
+        free = conn.execute(
+            sa.select(rows.c.id, rows.c.epoch).where(rows.c.leased_until < at).order_by(rows.c.id).limit(1).with_for_update(skip_locked=True)
+        ).first()
+        if free is not None:
+            conn.execute(rows.update().where(rows.c.id == free.id).values(epoch=free.epoch + 1, leased_until=until, holder=holder))
+            return free.id, free.epoch + 1
+        if db.dialect.name == "postgresql":
+            conn.exec_driver_sql("LOCK TABLE writer IN EXCLUSIVE MODE")
+        last: Any = conn.scalar(sa.select(sa.func.max(rows.c.id)))
+        writer = (last or 0) + 1
+        conn.execute(rows.insert().values(id=writer, epoch=1, leased_until=until, holder=holder))
+        return writer, 1
+
+
+def keep_writer(db: sa.Engine, writer: int, epoch: int, at: int) -> bool:
+    """Renew the lease; False if somebody else holds the row now."""
+    rows = tables.writer
+    with db.begin() as conn:
+        done = conn.execute(
+            rows.update().where(rows.c.id == writer, rows.c.epoch == epoch).values(leased_until=at + LEASE * 1_000_000)
+        )
+        return done.rowcount == 1
+
+
+def release_writer(db: sa.Engine, writer: int, epoch: int) -> None:
+    """Give the row back: the next process continues its chain."""
+    rows = tables.writer
+    with db.begin() as conn:
+        conn.execute(rows.update().where(rows.c.id == writer, rows.c.epoch == epoch).values(leased_until=0, holder=""))

@@ -1,0 +1,667 @@
+"""What the house thinks of one event: plugins propose, reviewers vote, settle weighs, the page is written.  Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+
+from . import vault
+from .effects import EFFECTS, VERDICTS, Effect, Keep, Verdict
+from .errors import (
+    AlreadyDecided,
+    Denied,
+    GuestOrder,
+    InvalidEvent,
+    MemberInactive,
+    OrderConflict,
+    Refused,
+    UnknownEntry,
+    UnknownMember,
+    UnknownOrder,
+)
+from .events import Arrival, Decision, Event, EventKind, Facts, OrderAdvanced, Purchase, Refund
+from .ledger import (
+    HELD,
+    REDEEMED,
+    Record,
+    Step,
+    Transfer,
+    entry_name,
+    instant,
+    moment,
+    parse_entry,
+    returned_weight,
+    taken_by_now,
+)
+from .page import Page, effects_document
+from .generation import Generation, fill
+from .pipeline import Plan, Skipped
+from .settle import settle
+from .situation import Birthday, Chance, Member, Original, Situation
+from .working import OrderEntry, Person, Working
+
+#: The kind the house makes itself when lots are due; no door takes it.
+EXPIRED_KIND = "lots.expired"
+GAINS = ("grant", "bonus", "multiply")
+
+
+class NoFacts(Facts):
+    """Facts of events that need none."""
+
+
+@attrs.frozen
+class Judged:
+    """What came of one event."""
+
+    record: Record
+    sealed: bytes | None
+    page: Page | None
+    order_rows: Sequence[OrderEntry] = ()
+    skipped: Sequence[Skipped] = ()
+    again: Sequence[Arrival] = ()  #: parked refunds that can be applied now
+
+
+class Judge:
+    """Judges the events of one tenant in one batch, one after the other, over one working state."""
+
+    def __init__(self, working: Working, generation: Generation, secret: bytes) -> None:
+        self.working, self.generation, self.secret = working, generation, secret
+        self.chance = secret  #: what chance is drawn from; a dry run takes another
+        self.pipeline, self.programme, self.kinds = generation.pipeline, generation.programme, generation.kinds
+        self.units, self.versions = generation.programme.units, generation.versions
+
+    def judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
+        """Think one event through.  Raises the refusal; then the working state is as it was before."""
+        self.working.begin()
+        try:
+            return self._judge(arrival, entry, received)
+        except BaseException:
+            self.working.undo()
+            raise
+
+    def _judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
+        person = self.person(arrival)
+        kind = self.kinds.get(arrival.kind)
+        event = Event(
+            tenant=arrival.tenant,
+            id=arrival.id,
+            source=arrival.source,
+            kind=arrival.kind,
+            at=arrival.at,
+            received=moment(received),
+            member=person.number if person else 0,
+            facts=arrival.facts,
+            others=self._others(arrival, kind) if kind is not None and kind.members else _NOBODY,
+            depth=arrival.depth,
+        )
+        match arrival.kind:
+            case "purchase.completed":
+                return self._sale(arrival, event, person, entry, received)
+            case "purchase.refunded" | "purchase.cancelled":
+                return self._refund(arrival, event, entry, received)
+            case "order.advanced":
+                return self._advance(arrival, event, entry, received)
+            case "order.claimed":
+                return self._claim_guest(arrival, event, person, entry, received)
+            case "entry.released" | "entry.voided":
+                return self._decide(arrival, event, entry, received)
+            case "lots.expired":
+                return self._expire(arrival, event, entry, received)
+        return self._plain(arrival, event, person, entry, received)
+
+    # -- who ------------------------------------------------------------------------------------------------------
+
+    def person(self, arrival: Arrival) -> Person | None:
+        """The member an event is about; None for a guest."""
+        if not arrival.member:
+            return None
+        number = self.working.references.get(arrival.member)
+        person = self.working.people.get(number) if number is not None else None
+        if person is None or person.view.status == "erased":
+            raise UnknownMember(f"no member {arrival.member!r} here", pointer="/member")
+        return person
+
+    def _others(self, arrival: Arrival, kind: EventKind) -> dict[str, int]:
+        others = {}
+        for field in kind.members:
+            reference = getattr(arrival.facts, field, None)
+            if reference:
+                number = self.working.references.get(reference)
+                person = self.working.people.get(number) if number is not None else None
+                if person is None or person.view.status != "active":
+                    raise UnknownMember(f"no active member {reference!r} here", pointer=f"/data/{field}")
+                others[field] = person.number
+        return others
+
+    def _key(self, member: int) -> bytes:
+        person = self.working.people.get(member)
+        return person.secret if person is not None and person.secret is not None else self.secret
+
+    def seal(self, arrival: Arrival, entry: int, member: int) -> bytes:
+        """The event's claims, encrypted under the member's key (a guest's under the house's)."""
+        return vault.seal_facts(self._key(member), entry, arrival.canonical)
+
+    # -- what a hook may look at --------------------------------------------------------------------------------------
+
+    def situation(self, event: Event, plan: Plan, entry: int, person: Person | None, original: Original | None = None) -> Situation:
+        """Everything the plan's plugins declared they need, as it stands before this event."""
+        working, needs, now = self.working, plan.needs, instant(event.received)
+        member = person.view if person is not None else None
+        if member is not None and (needs.profile or self.generation.ladders):
+            member = self._full_view(member, needs.profile)
+        counters: dict[tuple[str, str], int] = {}
+        if needs.counters:
+            day = self.programme.local_date(event.at)
+            for name, window in needs.counters:
+                counters[name, window] = working.count(0 if window == "budget" else event.member, name, window, day)
+        balances = {unit: working.balance(event.member, unit, now) for unit in needs.balances} if needs.balances else _NONE
+        return Situation(
+            now=event.received,
+            programme=self.programme,
+            member=member,
+            balances=balances,
+            counters=counters,
+            own=_NONE,
+            stock=working.stock if needs.stock else _NONE,
+            chance=Chance(self.chance, entry_name(entry)),
+            original=original,
+            others={number: working.people[number].view for number in event.others.values()} if event.others else _NONE,
+        )
+
+    def _full_view(self, member: Member, profile: bool) -> Member:
+        changes: dict[str, Any] = {"tiers": self.working.tiers(member.number)}
+        body = self.working.profiles.get(member.number) if profile else None
+        if body is not None:
+            opened = vault.open_sealed(self._key(member.number), body)
+            document = msgspec.json.decode(opened) if opened else {}
+            if document.get("birthday"):
+                month, day = document["birthday"][-5:].split("-")
+                changes["birthday"] = Birthday(int(month), int(day))
+        return msgspec.structs.replace(member, **changes)
+
+    # -- the ordinary event -------------------------------------------------------------------------------------------
+
+    def _plain(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int, **more: Any) -> Judged:
+        page, verdict, reasons, skipped = self._think(event, person, entry, received)
+        status = "recorded" if verdict == "allow" else ("step_up" if verdict == "step_up" else "held")
+        rows: list[OrderEntry] = []
+        order = getattr(arrival.facts, "order", "") or ""
+        if order and not more:
+            rows.append(OrderEntry(order, entry, "spend", event.member))
+        return self._judged(arrival, event, page, entry, status, verdict, reasons, skipped, rows, order=order, **more)
+
+    def _think(
+        self, event: Event, person: Person | None, entry: int, received: int
+    ) -> tuple[Page, str, list[Verdict], list[Skipped]]:
+        plan = self.pipeline.plan(event.kind)
+        skipped: list[Skipped] = []
+        proposals: list[Effect] = []
+        active = person is not None and (person.view.status == "active" or event.kind == "member.enrolled")
+        kind = self.kinds[event.kind]
+        # a kind that plugins declared for guests concerns the shop (shelves, tills), not a member
+        asked = active or (person is None and kind.plugin != "core" and kind.guest)
+        if not asked and plan.redeem is not None:
+            if person is None:
+                raise GuestOrder("this needs a member", pointer="/member")
+            raise MemberInactive(f"the member is {person.view.status}", pointer="/member")
+        situation = self.situation(event, plan, entry, person)
+        own = self._private(plan, event, situation) if plan.own else _NONE
+        if asked:
+            if plan.earn is not None:
+                proposals += self._ask(plan.earn, skipped, event, situation, own)
+            if plan.redeem is not None:
+                proposals += self._ask(plan.redeem, skipped, event, situation, own)
+        verdict, reasons = self._review(plan, event, situation, proposals, skipped, own)
+        page = Page(entry, event, self.working, self.programme, received, held=verdict in ("hold", "step_up"))
+        page.apply(settle(proposals, self.units, situation.counters, self.versions))
+        if active and verdict == "allow":
+            self._follow(plan, page, event, situation, skipped, own)
+        page.seed = hashlib.sha256(situation.chance.seed).hexdigest() if situation.chance.drawn else ""
+        return page, verdict, reasons, skipped
+
+    def _ask(self, hook: Any, skipped: list[Skipped], *arguments: Any) -> Sequence[Effect]:
+        """Ask all plugins that implement a hook; who failed is noted and passed over."""
+        effects, passed_over = hook(*arguments)
+        if passed_over:
+            skipped += passed_over
+        return effects  # type: ignore[no-any-return]
+
+    def _private(self, plan: Plan, event: Event, situation: Situation) -> Mapping[str, Situation]:
+        """The situation of each plugin that asked for own rows: nobody sees anybody else's."""
+        private = {}
+        for plugin, templates in plan.own.items():
+            rows = {template: self.working.own.get((plugin, fill(template, event)), _NONE) for template in templates}
+            private[plugin] = msgspec.structs.replace(situation, own=rows)
+        return private
+
+    def _review(
+        self,
+        plan: Plan,
+        event: Event,
+        situation: Situation,
+        proposals: list[Effect],
+        skipped: list[Skipped],
+        own: Mapping[str, Situation],
+    ) -> tuple[str, list[Verdict]]:
+        if plan.review is None:
+            return "allow", []
+        worst, reasons = 0, []
+        for effect in self._ask(plan.review, skipped, event, situation, tuple(proposals), own):
+            if isinstance(effect, Verdict):
+                reasons.append(effect)
+                worst = max(worst, VERDICTS.index(effect.verdict))
+            else:
+                proposals.append(effect)
+        if VERDICTS[worst] == "deny":
+            reason = next(r for r in reasons if r.verdict == "deny")
+            raise Denied(reason.gentle or "this cannot be done now", rule=reason.rule, reason=reason.reason)
+        return VERDICTS[worst], reasons
+
+    def _follow(
+        self,
+        plan: Plan,
+        page: Page,
+        event: Event,
+        situation: Situation,
+        skipped: list[Skipped],
+        own: Mapping[str, Situation],
+    ) -> None:
+        """The second and last round: what follows from what was decided is reviewed and settled once more."""
+        more: list[Effect] = []
+        if plan.react is not None:
+            more += self._ask(plan.react, skipped, event, situation, dict(page.outcome), own)
+        if plan.evaluate_tier is not None and situation.member is not None:
+            totals = {**page.outcome, **{f"balance:{unit}": amount for unit, amount in page.balances().items()}}
+            more += self._ask(plan.evaluate_tier, skipped, situation.member, totals, situation.now, situation, own)
+        if more:
+            self._review(plan, event, situation, more, skipped, own)
+            page.apply(settle(more, self.units, situation.counters, self.versions))
+
+    def _judged(
+        self,
+        arrival: Arrival,
+        event: Event,
+        page: Page,
+        entry: int,
+        status: str,
+        verdict: str,
+        reasons: Sequence[Verdict],
+        skipped: Sequence[Skipped],
+        rows: Sequence[OrderEntry] = (),
+        again: Sequence[Arrival] = (),
+        **more: Any,
+    ) -> Judged:
+        for row in rows:
+            self.working.add_order(row)
+        sealed = self.seal(arrival, entry, event.member)
+        if page.deferred:
+            more["more"] = {"deferred": effects_document(page.deferred)}
+        record = page.record(
+            status=status,
+            verdict=verdict,
+            facts=hashlib.sha256(sealed).hexdigest(),
+            reasons=tuple({"rule": r.rule, "verdict": r.verdict, "reason": r.reason, "gentle": r.gentle} for r in reasons),
+            skipped=tuple({"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error} for s in skipped),
+            cause=entry_name(arrival.cause) if arrival.cause else "",
+            actor=arrival.actor,
+            **more,
+        )
+        return Judged(record, sealed, page, rows, skipped, again)
+
+    # -- orders -------------------------------------------------------------------------------------------------------
+
+    def _sale(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int) -> Judged:
+        purchase: Purchase = arrival.facts  # type: ignore[assignment]
+        if self.working.order(purchase.order, "sale", "guest"):
+            raise OrderConflict(f"order {purchase.order} was already recorded by another event", pointer="/data/order")
+        page, verdict, reasons, skipped = self._think(event, person, entry, received)
+        value = purchase.total
+        sale = OrderEntry(purchase.order, entry, "sale", event.member, value)
+        parked = self.working.order(purchase.order, "parked")
+        again = [self._unpark(row, arrival) for row in parked]
+        for row in parked:
+            self.working.touch_order(row).role = "applied"
+        status = "recorded" if verdict == "allow" else ("step_up" if verdict == "step_up" else "held")
+        return self._judged(
+            arrival, event, page, entry, status, verdict, reasons, skipped, [sale], again, order=purchase.order, value=value
+        )
+
+    def _unpark(self, row: OrderEntry, sale: Arrival) -> Arrival:
+        record, sealed = self.working.originals[row.entry]
+        arrival = self.reopen(record, sealed)
+        if arrival is None:
+            raise UnknownOrder("the parked refund cannot be read any more")
+        arrival.id = f"{record.id}/applied"
+        arrival.cause = row.entry
+        arrival.member = sale.member
+        return arrival
+
+    def reopen(self, record: Record, sealed: bytes | None) -> Arrival | None:
+        """The event again as it came in; None if its member was forgotten since."""
+        member = int(record.member[2:]) if record.member else 0
+        opened = vault.open_facts(self._key(member), parse_entry(record.entry) or 0, sealed) if sealed is not None else None
+        if opened is None:
+            return None
+        document = msgspec.json.decode(opened, type=_Claims)
+        kind = self.kinds.get(record.kind)
+        facts = msgspec.json.decode(document.data, type=kind.facts) if kind is not None else NoFacts()
+        return Arrival(
+            tenant=record.tenant, id=record.id, source=record.source, kind=record.kind, at=moment(record.at),
+            member=record.member, facts=facts, canonical=opened,
+        )  # fmt: skip
+
+    def _purchase(self, record: Record, sealed: bytes | None) -> Purchase | None:
+        """What was bought; for a guest order that was linked later, what the guest bought."""
+        opened = self.reopen(record, sealed)
+        if opened is not None and isinstance(opened.facts, Purchase):
+            return opened.facts
+        cause = self.working.originals.get(parse_entry(record.cause) or 0) if record.cause else None
+        return self._purchase(*cause) if cause is not None else None
+
+    def _refund(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
+        refund: Refund = arrival.facts  # type: ignore[assignment]
+        sales = self.working.order(refund.order, "sale", "guest")
+        if not sales:
+            page = Page(entry, event, self.working, self.programme, received)
+            row = OrderEntry(refund.order, entry, "parked", event.member)
+            return self._judged(arrival, event, page, entry, "parked", "allow", (), (), [row], order=refund.order)
+        sale = sales[-1]
+        if event.member and sale.member and event.member != sale.member:
+            raise InvalidEvent("the order belongs to another member", pointer="/member")
+        event = msgspec.structs.replace(event, member=sale.member)
+        person = self.working.people.get(sale.member)
+        record, sealed = self.working.originals[sale.entry]
+        purchase = self._purchase(record, sealed)
+        before = sale.returned
+        self._return(sale, refund, purchase)
+        original = Original(
+            entry=record.entry,
+            kind=record.kind,
+            at=moment(record.at),
+            facts=purchase,
+            granted=tuple((s.rule, s.unit, s.amount) for s in record.explanation if s.effect in GAINS),
+            value=sale.value,
+            returned_before=before,
+            returned=sale.returned,
+        )
+        page = Page(entry, event, self.working, self.programme, received)
+        plan = self.pipeline.plan(event.kind)
+        skipped: list[Skipped] = []
+        proposals: list[Effect] = []
+        situation = self.situation(event, plan, entry, person, original)
+        own = self._private(plan, event, situation) if plan.own else _NONE
+        if plan.reverse is not None and person is not None:
+            proposals += self._ask(plan.reverse, skipped, event, original, situation, own)
+        keeps = [effect for effect in proposals if isinstance(effect, Keep)]
+        nets = [line.net for line in purchase.lines] if purchase is not None else []
+        self._take_back(page, record, sale.entry, sale, before, nets, keeps)
+        for spend in self.working.order(refund.order, "spend"):
+            if spend.entry in self.working.originals:
+                self._give_back(page, self.working.originals[spend.entry][0], spend.entry, sale)
+        page.apply(settle([e for e in proposals if not isinstance(e, Keep)], self.units, situation.counters, self.versions))
+        if person is not None and person.view.status == "active":
+            self._follow(plan, page, event, situation, skipped, own)
+        row = OrderEntry(refund.order, entry, "refund", sale.member, sale.returned - before)
+        return self._judged(
+            arrival, event, page, entry, "recorded", "allow", (), skipped, [row], order=refund.order, value=sale.returned - before
+        )
+
+    def _return(self, sale: OrderEntry, refund: Refund, purchase: Purchase | None) -> None:
+        """Add what came back to what had come back before; never more than was sold."""
+        self.working.touch_order(sale)
+        if not refund.lines and refund.amount is None:
+            sale.returned = sale.value
+            if purchase is not None:
+                sale.lines = {index: line.net for index, line in enumerate(purchase.lines)}
+            return
+        if refund.lines:
+            if purchase is None:
+                raise UnknownOrder("the order's lines are no longer known; return an amount instead", pointer="/data/lines")
+            for place, back in enumerate(refund.lines):
+                if back.line >= len(purchase.lines):
+                    raise InvalidEvent(
+                        f"the order has {len(purchase.lines)} lines, counted from 0", pointer=f"/data/lines/{place}/line"
+                    )
+                net = purchase.lines[back.line].net
+                sale.lines[back.line] = min(net, sale.lines.get(back.line, 0) + back.amount)
+        else:
+            sale.loose += refund.amount or 0
+        whole = sum([line.net for line in purchase.lines]) if purchase is not None else 0
+        by_lines = sum(sale.lines.values())
+        complete = whole and by_lines >= whole and (purchase is None or len(sale.lines) == len([1 for line in purchase.lines if line.net]) or by_lines >= whole)
+        scaled = sale.value if complete else (by_lines * sale.value // whole if whole else 0)
+        sale.returned = min(sale.value, scaled + sale.loose)
+
+    def _take_back(
+        self, page: Page, record: Record, entry: int, sale: OrderEntry, before: int, nets: Sequence[int], keeps: Sequence[Keep]
+    ) -> None:
+        """Take back the share of every gain that belongs to what came back; cumulatively exact."""
+        everything = sale.returned >= sale.value
+        keep = {(k.of_rule, k.unit): k.amount for k in keeps}
+        for place, step in enumerate(record.explanation):
+            if step.effect not in GAINS or step.amount <= 0 or step.fixed:
+                continue
+            target = step.amount
+            if not everything:
+                target = self._target(step, sale, nets)
+            handled = self.working.taken.get((entry, place), 0)
+            amount = target - handled
+            if amount <= 0:
+                continue
+            self.working.take(entry, place, amount)
+            kept = min(amount, max(0, keep.get((step.rule, step.unit), 0)))
+            note = "kept" if kept else ""
+            amount -= kept
+            for member, lots in self._holders(record, step):
+                if amount > 0:
+                    page.take_back(member, step.unit, amount, step.rule, lots, note)
+        shares = []
+        for member, counter, grain, start, amount, mode in record.counts:
+            if mode == "share":
+                was = taken_by_now(amount, sale.value, before) if before < sale.value or not sale.value else amount
+                back = taken_by_now(amount, sale.value, sale.returned) - (was if before else 0)
+                shares.append((member, counter, grain, start, back))
+            elif mode == "whole" and everything and (before < sale.value or not before):
+                shares.append((member, counter, grain, start, amount))
+        page.uncount(shares)
+        if everything and before < sale.value:
+            for key, amount, reversible in record.takes:
+                if reversible:
+                    page.restock(key, amount)
+
+    @staticmethod
+    def _target(step: Step, sale: OrderEntry, nets: Sequence[int]) -> int:
+        if not step.lines or not nets:
+            return taken_by_now(step.amount, sale.value, sale.returned)
+        back, whole = returned_weight(step.lines, nets, sale.lines)
+        loose = step.amount * sale.loose // sale.value if sale.value else 0
+        return min(step.amount, (step.amount * back // whole if whole else 0) + loose)
+
+    @staticmethod
+    def _holders(record: Record, step: Step) -> Iterator[tuple[int, list[str]]]:
+        """Who got a step's gain, and the lots it went into."""
+        lots: dict[str, list[str]] = {}
+        for transfer in record.transfers:
+            if transfer.rule == step.rule and transfer.unit == step.unit and transfer.into and transfer.amount == step.amount:
+                lots.setdefault(transfer.credit, []).append(transfer.into)
+        for holder, names in list(lots.items())[:1]:
+            yield int(holder[2:]), names
+
+    def _give_back(self, page: Page, record: Record, entry: int, sale: OrderEntry) -> None:
+        """Points that paid for the order go back to their lots in proportion, latest expiry first."""
+        for place, step in enumerate(record.explanation):
+            if step.effect != "spend" or step.amount >= 0:
+                continue
+            target = taken_by_now(-step.amount, sale.value, sale.returned)
+            before = self.working.taken.get((entry, place), 0)
+            amount = target - before
+            if amount <= 0:
+                continue
+            self.working.take(entry, place, amount)
+            spent = [t for t in record.transfers if t.rule == step.rule and t.unit == step.unit and t.lot and t.credit in (REDEEMED, HELD)]
+            parts: list[tuple[str, int]] = []
+            found = [(t, self.working.lot(t.lot)) for t in spent]
+            for transfer, lot in sorted(found, key=lambda pair: (-(pair[1][2].expires_at if pair[1] else 0), pair[0].lot)):
+                skip = min(before, transfer.amount)
+                before -= skip
+                back = min(amount, transfer.amount - skip)
+                if back:
+                    parts.append((transfer.lot, back))
+                    amount -= back
+            if parts:
+                page.give_back(parts, step.unit, step.rule, debit=spent[0].credit)
+
+    def _advance(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
+        """What waited for this state of the order becomes usable."""
+        facts: OrderAdvanced = arrival.facts  # type: ignore[assignment]
+        sales = self.working.order(facts.order, "sale", "guest")
+        if not sales:
+            raise UnknownOrder(f"no order {facts.order} here", pointer="/data/order")
+        sale = sales[-1]
+        event = msgspec.structs.replace(event, member=sale.member)
+        page = Page(entry, event, self.working, self.programme, received)
+        self._open_lots(page, self.working.originals[sale.entry][0], f"{facts.order}/{facts.state}", received)
+        row = OrderEntry(facts.order, entry, "state", sale.member)
+        return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=facts.order)
+
+    def _open_lots(self, page: Page, record: Record, waits: str, received: int) -> None:
+        for given in record.lots:
+            found = self.working.lot(given.lot)
+            if found is None or found[2].waits != waits:
+                continue
+            member, unit, lot = found
+            self.working.touch(self.working.account(member, unit))
+            lot.waits, lot.usable_from = "", received
+            page.touched.add((member, unit))
+            page.steps.append(Step(rule="core.release", effect="usable", unit=unit, data={"lot": given.lot, "amount": lot.left}))
+
+    def _claim_guest(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int) -> Judged:
+        """A guest order is linked to a member: it is judged now as if the member had bought it then.  Idempotent."""
+        order = arrival.facts.order  # type: ignore[attr-defined]
+        sales = self.working.order(order, "sale", "guest")
+        if not sales:
+            raise UnknownOrder(f"no order {order} here", pointer="/data/order")
+        if person is None:
+            raise UnknownMember("say to which member the order belongs", pointer="/member")
+        sale = sales[-1]
+        if sale.member == person.number:
+            page = Page(entry, event, self.working, self.programme, received)
+            return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), order=order)
+        if sale.member:
+            raise OrderConflict(f"order {order} belongs to another member", pointer="/data/order")
+        opened = self.reopen(*self.working.originals[sale.entry])
+        if opened is None or not isinstance(opened.facts, Purchase):
+            raise UnknownOrder("the guest order cannot be read any more")
+        bought = msgspec.structs.replace(event, kind="purchase.completed", facts=opened.facts, at=opened.at)
+        page, verdict, reasons, skipped = self._think(bought, person, entry, received)
+        page.event = event
+        self.working.touch_order(sale).role = "claimed"
+        row = OrderEntry(order, entry, "sale", person.number, sale.value, sale.returned)
+        row.lines, row.loose = dict(sale.lines), sale.loose
+        arrival.cause = sale.entry
+        status = "recorded" if verdict == "allow" else "held"
+        return self._judged(arrival, event, page, entry, status, verdict, reasons, skipped, [row], order=order, value=sale.value)
+
+    # -- what was held, what is due -------------------------------------------------------------------------------------
+
+    def _decide(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
+        """Release or void a held entry: a new event that names it."""
+        facts: Decision = arrival.facts  # type: ignore[assignment]
+        number = parse_entry(facts.entry)
+        found = self.working.originals.get(number) if number is not None else None
+        if found is None or found[0].status not in ("held", "step_up"):
+            raise UnknownEntry(f"{facts.entry} is no held entry", pointer="/data/entry")
+        if self.working.order(f"entry/{facts.entry}", "decided"):
+            raise AlreadyDecided(f"{facts.entry} was already decided", pointer="/data/entry")
+        record, sealed = found
+        member = int(record.member[2:]) if record.member else 0
+        event = msgspec.structs.replace(event, member=member)
+        page = Page(entry, event, self.working, self.programme, received)
+        skipped: list[Skipped] = []
+        if arrival.kind == "entry.released":
+            self._open_lots(page, record, "held", received)
+            self._release_spends(page, record)
+            self._release_rest(page, record, sealed, entry, skipped)
+        else:
+            self._void(page, record, number or 0)
+        row = OrderEntry(f"entry/{facts.entry}", entry, "decided", member)
+        return self._judged(
+            arrival, event, page, entry, "recorded", "allow", (), skipped, [row], more={"decides": facts.entry, "reason": facts.reason}
+        )
+
+    def _release_spends(self, page: Page, record: Record) -> None:
+        moves = {step.rule for step in record.explanation if step.effect == "move"}
+        targets = (record.more or {}).get("to", {})
+        for transfer in record.transfers:
+            if transfer.credit != HELD:
+                continue
+            if transfer.rule in moves:
+                found = self.working.lot(transfer.lot)
+                to = targets.get(transfer.rule)
+                if found is not None and to:
+                    source = self.working.account(found[0], transfer.unit)
+                    page.hand_over(source, [(found[2], transfer.amount)], int(to), transfer.rule, debit=HELD)
+                continue
+            page.transfers.append(Transfer(HELD, REDEEMED, transfer.unit, transfer.amount, transfer.rule, transfer.lot))
+        for step in record.explanation:
+            if step.effect == "spend":
+                page.steps.append(Step(rule=step.rule, effect="released", unit=step.unit, data=step.data))
+        page.gives += record.gives
+
+    def _release_rest(self, page: Page, record: Record, sealed: bytes | None, entry: int, skipped: list[Skipped]) -> None:
+        deferred = [msgspec.convert(body, type=EFFECTS[name]) for name, body in (record.more or {}).get("deferred", ())]
+        page.apply(settle(deferred, self.units, _NONE, self.versions))
+        arrival = self.reopen(record, sealed)
+        person = self.working.people.get(page.event.member)
+        if arrival is None or person is None:
+            return
+        was = msgspec.structs.replace(page.event, kind=record.kind, facts=arrival.facts, at=arrival.at)
+        plan = self.pipeline.plan(record.kind)
+        released, page.event = page.event, was
+        for step in record.explanation:
+            if step.amount:
+                page.outcome[step.unit] = page.outcome.get(step.unit, 0) + step.amount
+        situation = self.situation(was, plan, entry, person)
+        self._follow(plan, page, was, situation, skipped, self._private(plan, was, situation))
+        page.event = released
+
+    def _void(self, page: Page, record: Record, number: int) -> None:
+        for place, step in enumerate(record.explanation):
+            if step.effect in GAINS and step.amount > 0:
+                amount = step.amount - self.working.taken.get((number, place), 0)
+                if amount > 0:
+                    self.working.take(number, place, amount)
+                    for member, lots in self._holders(record, step):
+                        page.take_back(member, step.unit, amount, step.rule, lots, "voided")
+        back: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        for transfer in record.transfers:
+            if transfer.credit == HELD:
+                back.setdefault((transfer.rule, transfer.unit), []).append((transfer.lot, transfer.amount))
+        for (rule, unit), parts in back.items():
+            page.give_back(parts, unit, rule, debit=HELD)
+        page.uncount([(m, c, g, s, a) for m, c, g, s, a, mode in record.counts if mode])
+        for key, amount, _ in record.takes:
+            page.restock(key, amount)
+
+    def _expire(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
+        """Sweep a member's due lots."""
+        page = Page(entry, event, self.working, self.programme, received)
+        for account in self.working.accounts_of(event.member):
+            page.expire(self.working.touch(account))
+        if not page.transfers:
+            raise Refused("nothing is due")
+        return self._judged(arrival, event, page, entry, "recorded", "allow", (), ())
+
+
+class _Claims(msgspec.Struct):
+    """What a sender claimed, as sealed; only the data is read again."""
+
+    data: msgspec.Raw
+
+
+_NONE: Mapping[Any, Any] = {}
+_NOBODY: Mapping[str, int] = {}

@@ -1,0 +1,394 @@
+"""One event's page in the journal while it is being written: steps, transfers and lots, then one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from .effects import Command, Effect, Emit, Extend, Move, Notify, Put, Restock, Revoke, SetTier, Spend, Take
+from .errors import EffectRefused, Refused
+from .events import Event
+from .ledger import (
+    EXPIRED,
+    HELD,
+    ISSUED,
+    NEVER,
+    REVERSED,
+    Account,
+    Lot,
+    LotGiven,
+    Part,
+    Record,
+    Step,
+    Transfer,
+    entry_name,
+    instant,
+    member_name,
+    parse_entry,
+)
+from .settle import Posting, Settlement, cap_key
+from .situation import Programme
+from .windows import grain_of, start_of
+from .working import Working
+
+
+class Page:
+    """Applies what was settled to the working state and keeps the account of it.
+
+    Everything it does is undone by ``working.undo()``; nothing is final before the record is written.
+    """
+
+    def __init__(self, entry: int, event: Event, working: Working, programme: Programme, now: int, *, held: bool = False) -> None:
+        self.entry, self.event, self.working, self.programme, self.now = entry, event, working, programme, now
+        self.name = entry_name(entry)
+        self.held = held
+        self.steps: list[Step] = []
+        self.transfers: list[Transfer] = []
+        self.lots: list[LotGiven] = []
+        self.gives: list[Mapping[str, Any]] = []
+        self.counts: list[tuple[int, str, str, int, int, str]] = []
+        self.takes: list[tuple[str, int, bool]] = []
+        self.intents: list[Notify | Command] = []
+        self.emits: list[Emit] = []
+        self.deferred: list[Effect] = []
+        self.touched: set[tuple[int, str]] = set()
+        self.outcome: dict[str, int] = {}
+        self.seed = ""
+        self._day: date | None = None
+
+    @property
+    def day(self) -> date:
+        """The programme's local day of the event."""
+        if self._day is None:
+            self._day = self.programme.local_date(self.event.at)
+        return self._day
+
+    # -- what was settled -----------------------------------------------------------------------------------------
+
+    def apply(self, settled: Settlement) -> None:
+        """Write one settlement: gains, spends, moves, counters, stock, own rows, tiers, messages."""
+        self.steps += settled.steps
+        for spend in settled.spends:
+            self.spend(spend)
+        for move in settled.moves:
+            self.move(move)
+        if settled.postings:
+            self.grant(settled.postings)
+        for cap, amount in settled.caps:
+            member = 0 if cap.per == "budget" else self.event.member
+            self._count(member, cap_key(cap)[0], cap.per, amount, "share")
+        for take in settled.takes:
+            self._stock(take)
+        for revoke in settled.revokes:
+            self.revoke(revoke)
+        seen: set[tuple[str, str, str, str]] = set()
+        for count in settled.counts:
+            key = (count.rule, count.counter, grain_of(count.window), count.window if count.window in ("budget",) else "")
+            if key not in seen:  # windows that share daily buckets are counted once
+                seen.add(key)
+                self._count(self.event.member, count.counter, count.window, count.amount, "whole" if count.reversible else "")
+        if self.held:
+            self.deferred += [*settled.puts, *settled.tiers, *settled.extends, *settled.intents, *settled.emits]
+            return
+        self.follow(settled.puts, settled.tiers, settled.extends, settled.intents, settled.emits)
+
+    def follow(
+        self,
+        puts: Sequence[Put],
+        tiers: Sequence[SetTier],
+        extends: Sequence[Extend],
+        intents: Sequence[Notify | Command],
+        emits: Sequence[Emit],
+    ) -> None:
+        """Everything of a settlement that moves no amount."""
+        for put in puts:
+            key = put.key.replace("{member}", f"m:{self.event.member}")
+            owner = int(key[2:]) if key.startswith("m:") and key[2:].isdigit() else 0
+            self.working.put_own(put.rule.partition(".")[0], key, put.name, owner, put.value)
+        for tier in tiers:
+            row = {
+                "tier": tier.tier,
+                "since": instant(self.event.received),
+                "until": instant(tier.until) if tier.until else 0,
+                "reason": tier.reason,
+            }
+            self.working.put_own("core", f"m:{self.event.member}", f"tier:{tier.ladder}", self.event.member, row)
+            self.steps.append(Step(rule=tier.rule, effect="tier", data={"ladder": tier.ladder, "tier": tier.tier, "reason": tier.reason}))
+        for extend in extends:
+            self._extend(extend)
+        self.intents += intents
+        self.emits += emits
+
+    # -- gains ----------------------------------------------------------------------------------------------------
+
+    def grant(self, postings: Sequence[Posting]) -> None:
+        """Open lots: gains with equal terms share one, each rule keeps its own transfer into it."""
+        lots: dict[tuple[Any, ...], list[Posting]] = {}
+        for posting in postings:
+            gain = posting.gain
+            member = gain.to or self.event.member
+            if not member:
+                raise EffectRefused(f"{posting.rule}: a guest order cannot earn", rule=posting.rule)
+            terms = (
+                member,
+                gain.unit,
+                self._usable_from(gain),
+                instant(gain.expires_at) if gain.expires_at is not None else NEVER,
+                gain.sliding,
+                self._waits(gain),
+                gain.issuer,
+            )
+            lots.setdefault(terms, []).append(posting)
+        for (member, unit, usable_from, expires_at, sliding, waits, issuer), parts in lots.items():
+            total = sum([posting.amount for posting in parts])
+            lot = Lot(self.entry, len(self.lots), total, total, usable_from, expires_at, sliding, waits, issuer, fresh=True)
+            account = self.working.account(member, unit)
+            self.working.credit(account, lot)
+            self.touched.add((member, unit))
+            name = f"{self.name}.{lot.part}"
+            holder = member_name(member)
+            self.lots.append(
+                LotGiven(
+                    lot=name, member=holder, unit=unit, amount=total, left=lot.left, usable_from=usable_from,
+                    expires_at=expires_at, sliding=sliding, waits=waits, issuer=issuer,
+                )
+            )  # fmt: skip
+            for posting in parts:
+                self.transfers.append(Transfer(ISSUED, holder, unit, posting.amount, posting.rule, "", name))
+            if member == self.event.member:
+                self.outcome[unit] = self.outcome.get(unit, 0) + total
+
+    def _usable_from(self, gain: Any) -> int:
+        if self.held or self._waits(gain):
+            return NEVER
+        return instant(gain.usable_from) if gain.usable_from is not None else self.now
+
+    def _waits(self, gain: Any) -> str:
+        if self.held:
+            return "held"
+        state: str = gain.usable_state
+        if not state or getattr(self.event.facts, "state", "") == state:
+            return ""
+        return f"{getattr(self.event.facts, 'order', '')}/{state}"
+
+    # -- spending -------------------------------------------------------------------------------------------------
+
+    def spend(self, spend: Spend) -> None:
+        """Sweep what is due, then take from usable lots; refused as a whole if they do not cover it."""
+        if not self.event.member:
+            raise Refused("only a member can spend")
+        account = self._open(self.event.member, spend.unit)
+        parts = account.spend(spend.amount, self.now)
+        self._debit(account, parts, HELD if self.held else spend.account, spend.rule)
+        self.steps.append(
+            Step(rule=spend.rule, effect="spend", unit=spend.unit, amount=-spend.amount, wanted=spend.wanted, data=spend.data)
+        )
+        if spend.gives:
+            self.gives.append(dict(spend.gives))
+        self.outcome[spend.unit] = self.outcome.get(spend.unit, 0) - spend.amount
+
+    def move(self, move: Move) -> None:
+        """Hand lots over to another member: expiry, start and provenance stay with them."""
+        account = self._open(self.event.member, move.unit)
+        parts = account.spend(move.amount, self.now)
+        self.outcome[move.unit] = self.outcome.get(move.unit, 0) - move.amount
+        self.steps.append(Step(rule=move.rule, effect="move", unit=move.unit, amount=-move.amount, data=move.data))
+        if self.held:
+            self._debit(account, parts, HELD, move.rule)
+            return
+        self.hand_over(account, parts, move.to, move.rule)
+
+    def hand_over(self, account: Account, parts: Sequence[Part], to: int, rule: str, *, debit: str = "") -> None:
+        """Open a lot at *to* for each part, with the part's own terms."""
+        target = self.working.account(to, account.unit)
+        self.touched.add((to, account.unit))
+        for source, amount in parts:
+            lot = Lot(
+                self.entry, len(self.lots), amount, amount, source.usable_from, source.expires_at, source.sliding,
+                source.waits, source.issuer, fresh=True,
+            )  # fmt: skip
+            self.working.credit(target, lot)
+            name = f"{self.name}.{lot.part}"
+            self.lots.append(
+                LotGiven(
+                    lot=name, member=target.name, unit=account.unit, amount=amount, left=lot.left, usable_from=lot.usable_from,
+                    expires_at=lot.expires_at, sliding=lot.sliding, waits=lot.waits, issuer=lot.issuer,
+                )
+            )  # fmt: skip
+            self.transfers.append(Transfer(debit or account.name, target.name, account.unit, amount, rule, source.name, name))
+
+    def expire(self, account: Account) -> int:
+        """Sweep what is due in *account*; each lot once, and only what is left of it."""
+        parts = account.expire(self.now)
+        if parts:
+            self._debit(account, parts, EXPIRED, "core.expire")
+            total = sum([amount for _, amount in parts])
+            self.steps.append(Step(rule="core.expire", effect="expire", unit=account.unit, amount=-total))
+            return total
+        return 0
+
+    def _open(self, member: int, unit: str) -> Account:
+        account = self.working.touch(self.working.account(member, unit))
+        if not account.complete:
+            raise EffectRefused(f"lots of {unit} were not declared in needs")
+        self.touched.add((member, unit))
+        self.expire(account)
+        return account
+
+    def _debit(self, account: Account, parts: Sequence[Part], credit: str, rule: str) -> None:
+        self.touched.add((account.member, account.unit))
+        for lot, amount in parts:
+            self.transfers.append(Transfer(account.name, credit, account.unit, amount, rule, lot.name))
+
+    # -- taking back and giving back --------------------------------------------------------------------------------
+
+    def take_back(self, member: int, unit: str, amount: int, rule: str, own: Sequence[str], note: str = "") -> int:
+        """Take back up to *amount* under the unit's shortfall policy; what was taken."""
+        account = self.working.touch(self.working.account(member, unit))
+        keys = [(number, int(part)) for name in own for entry, _, part in [name.rpartition(".")] if (number := parse_entry(entry)) is not None]
+        self.expire(account)
+        parts, opened = account.take_back(amount, self.now, self.programme.units[unit], keys)
+        self._debit(account, parts, REVERSED, rule)
+        if opened:
+            self.touched.add((member, unit))
+            self.transfers.append(Transfer(account.name, REVERSED, unit, opened, rule))
+        taken = sum([part for _, part in parts]) + opened
+        self.steps.append(
+            Step(
+                rule=rule, effect="take_back", unit=unit, amount=-taken,
+                wanted=-amount if taken != amount else None, note=note or ("shortfall" if taken != amount else ""),
+            )
+        )  # fmt: skip
+        if member == self.event.member:
+            self.outcome[unit] = self.outcome.get(unit, 0) - taken
+        return taken
+
+    def give_back(self, parts: Sequence[tuple[str, int]], unit: str, rule: str, *, debit: str) -> int:
+        """Put spent points back into their lots; what has expired meanwhile expires at once, with an own entry."""
+        grace = self.programme.units[unit].grace_days
+        total = 0
+        for name, amount in parts:
+            found = self.working.lot(name)
+            if found is None:
+                raise Refused(f"lot {name} is not known")
+            member, _, lot = found
+            account = self.working.touch(self.working.account(member, unit))
+            self.working.touch_lot(lot)
+            if lot.expires_at <= self.now and grace:
+                lot.expires_at = self.now + grace * 86_400_000_000
+            absorbed = account.give_back(lot, amount)
+            self.touched.add((member, unit))
+            # what a deficit absorbed never reached the lot: lots can be recomputed from transfers in any order
+            if amount > absorbed:
+                self.transfers.append(Transfer(debit, account.name, unit, amount - absorbed, rule, "", name))
+            if absorbed:
+                self.transfers.append(Transfer(debit, account.name, unit, absorbed, rule))
+            total += amount
+            if member == self.event.member:
+                self.outcome[unit] = self.outcome.get(unit, 0) + amount
+        self.steps.append(Step(rule=rule, effect="give_back", unit=unit, amount=total))
+        for name, _ in parts:
+            found = self.working.lot(name)
+            if found is not None:
+                self.expire(self.working.account(found[0], unit))
+        return total
+
+    def revoke(self, revoke: Revoke) -> None:
+        """Take back what a rule gave in an earlier entry, less what was taken back of it already."""
+        number = parse_entry(revoke.entry)
+        found = self.working.originals.get(number) if number is not None else None
+        if found is None or number is None:
+            raise EffectRefused(f"{revoke.rule}: entry {revoke.entry} was not declared in needs", rule=revoke.rule)
+        record = found[0]
+        for place, step in enumerate(record.explanation):
+            if step.rule != revoke.of_rule or step.amount <= 0 or step.effect not in ("grant", "bonus", "multiply"):
+                continue
+            left = step.amount - self.working.taken.get((number, place), 0)
+            amount = left if revoke.amount is None else min(left, revoke.amount)
+            if amount > 0:
+                self.working.take(number, place, amount)
+                own = [t.into for t in record.transfers if t.rule == step.rule and t.unit == step.unit and t.into]
+                self.take_back(self.event.member, step.unit, amount, revoke.rule, own)
+
+    # -- small things -----------------------------------------------------------------------------------------------
+
+    def _count(self, member: int, counter: str, window: str, amount: int, mode: str) -> None:
+        if amount:
+            start, grain = start_of("day" if grain_of(window) == "day" else window, self.day), grain_of(window)
+            self.working.add((member, counter, grain, start), amount)
+            self.counts.append((member, counter, grain, start, amount, mode))
+
+    def uncount(self, counts: Sequence[tuple[int, str, str, int, int]]) -> None:
+        """Give counters back what a reversed event had added."""
+        for member, counter, grain, start, amount in counts:
+            if amount:
+                self.working.add((member, counter, grain, start), -amount)
+                self.counts.append((member, counter, grain, start, -amount, ""))
+
+    def _stock(self, take: Take | Restock) -> None:
+        key = take.key if take.key.startswith(take.rule.partition(".")[0]) else f"{take.rule.partition('.')[0]}:{take.key}"
+        if isinstance(take, Restock) and take.absolute:
+            self.working.set_stock(key, take.amount)
+        elif isinstance(take, Restock):
+            self.restock(key, take.amount)
+        else:
+            self.working.take_stock(key, take.amount)
+            self.takes.append((key, take.amount, take.reversible))
+
+    def restock(self, key: str, amount: int) -> None:
+        """Put something back on its shelf."""
+        if key in self.working.stock:
+            self.working.take_stock(key, -amount)
+        else:
+            self.working.set_stock(key, amount)
+
+    def _extend(self, extend: Extend) -> None:
+        expires_at = instant(extend.expires_at)
+        key = (self.event.member, extend.unit)
+        self.working.set(self.working.extended, key, max(expires_at, self.working.extended.get(key, 0)))
+        account = self.working.accounts.get(key)
+        if account is not None:
+            for lot in account.lots.values():
+                if lot.sliding and self.now < lot.expires_at < expires_at:
+                    self.working.touch_lot(lot).expires_at = expires_at
+        self.steps.append(Step(rule=extend.rule, effect="extend", unit=extend.unit, data={"expires_at": expires_at}))
+
+    # -- the record -------------------------------------------------------------------------------------------------
+
+    def balances(self) -> dict[str, int]:
+        """Posted balance per touched unit of the event's own member, after the event."""
+        number = self.event.member
+        return {unit: self.working.accounts[number, unit].posted for member, unit in sorted(self.touched) if member == number}
+
+    def record(self, **more: Any) -> Record:
+        """The frozen page."""
+        event = self.event
+        return Record(
+            entry=self.name,
+            tenant=event.tenant,
+            id=event.id,
+            source=event.source,
+            kind=event.kind,
+            at=instant(event.at),
+            received=self.now,
+            generation=self.programme.generation,
+            programme=self.programme.hash,
+            member=member_name(event.member) if event.member else "",
+            explanation=tuple(self.steps),
+            transfers=tuple(self.transfers),
+            lots=tuple(self.lots),
+            balances=self.balances(),
+            counts=tuple(self.counts),
+            takes=tuple(self.takes),
+            gives=tuple(self.gives),
+            seed=self.seed,
+            **more,
+        )
+
+
+def effects_document(effects: Sequence[Effect]) -> list[Any]:
+    """Effects as JSON values, for a held event's deferred part."""
+    return [[type(effect).__name__, msgspec.to_builtins(effect)] for effect in effects]

@@ -1,0 +1,394 @@
+"""SQL in, plain rows out: the statements of the event path, one per table and batch, on SQLite and PostgreSQL.
+
+No policy lives here.  Every statement names its tenant.  Rows are tuples: at thousands of events a second nothing else
+is cheap enough.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from . import tables
+from .errors import Insufficient, OutOfStock
+
+Row = tuple[Any, ...]
+_PG_TYPES = {"BIGINT": "bigint", "TEXT": "text", "BYTEA": "bytea"}
+
+
+class Cursor(Protocol):
+    """What both drivers' cursors have in common."""
+
+    rowcount: int
+
+    def execute(self, sql: Any, parameters: Any = ...) -> Any: ...
+    def executemany(self, sql: Any, rows: Any) -> Any: ...
+    def fetchall(self) -> list[Row]: ...
+    def fetchone(self) -> Row | None: ...
+
+
+class Store:
+    """The event path's statements in one dialect.  Holds text only: no connection, no state."""
+
+    def __init__(self, dialect: str, *, locking: bool = True) -> None:
+        self.postgres = dialect == "postgresql"
+        self.locking = self.postgres and locking  #: on SQLite the writing transaction is the lock
+        self._inserts: dict[tuple[str, str], str] = {}
+
+    def cursor(self, conn: sa.Connection) -> Cursor:
+        """The driver's own cursor inside *conn*'s transaction: the hot path does not pay for result objects."""
+        return conn.connection.cursor()  # type: ignore[return-value]
+
+    # -- shapes of statements ---------------------------------------------------------------------------------------
+
+    def _rows(self, cur: Cursor, sqlite: str, postgres: str, before: Sequence[Any], keys: Collection[Any], kind: str = "bigint") -> list[Row]:
+        """Rows whose key is among *keys*: json_each on SQLite, an array on PostgreSQL, one text whatever the number."""
+        if not keys:
+            return []
+        if self.postgres:
+            cur.execute(postgres.replace("KEYS", f"= ANY(%s::{kind}[])").replace("?", "%s"), (*before, list(keys)))
+        else:
+            cur.execute(sqlite.replace("KEYS", "IN (SELECT value FROM json_each(?))"), (*before, json.dumps(list(keys))))
+        return cur.fetchall()
+
+    def _select(self, cur: Cursor, sql: str, before: Sequence[Any], keys: Collection[Any], kind: str = "bigint", lock: str = "") -> list[Row]:
+        return self._rows(cur, sql, sql + (lock if self.locking else ""), before, keys, kind)
+
+    def _insert(self, cur: Cursor, table: sa.Table, rows: Sequence[Row], conflict: str = "") -> None:
+        """One statement for all *rows*: executemany on SQLite, UNNEST on PostgreSQL."""
+        if not rows:
+            return
+        sql = self._inserts.get((table.name, conflict))
+        if sql is None:
+            sql = self._inserts[table.name, conflict] = self._insert_text(table, conflict)
+        if self.postgres:
+            cur.execute(sql, [list(column) for column in zip(*rows, strict=True)])
+        else:
+            cur.executemany(sql, rows)
+
+    def _insert_text(self, table: sa.Table, conflict: str) -> str:
+        names = ", ".join(column.name for column in table.columns)
+        if not self.postgres:
+            marks = ", ".join("?" for _ in table.columns)
+            return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - our own names
+        dialect = sa.dialects.postgresql.dialect()  # type: ignore[no-untyped-call]
+        arrays = ", ".join(f"%s::{_PG_TYPES[column.type.compile(dialect)]}[]" for column in table.columns)
+        return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
+
+    def _update(self, cur: Cursor, table: str, sets: str, columns: Sequence[tuple[str, str]], keys: Sequence[tuple[str, str]], rows: Sequence[Row], guard: str = "") -> int:
+        """Update many rows by key; *sets* and *guard* name the new values as ``v.column``.  Returns how many matched."""
+        if not rows:
+            return 0
+        named = [*columns, *keys]
+        if self.postgres:
+            arrays = ", ".join(f"%s::{kind}[]" for _, kind in named)
+            names = ", ".join(name for name, _ in named)
+            match = " AND ".join(f"{table}.{name} = v.{name}" for name, _ in keys)
+            cur.execute(
+                f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS v ({names}) WHERE {match} {guard}",  # noqa: S608
+                [list(column) for column in zip(*rows, strict=True)],
+            )
+            return cur.rowcount
+        for place, (name, _) in enumerate(named, 1):
+            sets = sets.replace(f"v.{name}", f"?{place}")
+            guard = guard.replace(f"v.{name}", f"?{place}")
+        match = " AND ".join(f"{name} = ?{len(columns) + place}" for place, (name, _) in enumerate(keys, 1))
+        cur.executemany(f"UPDATE {table} SET {sets} WHERE {match} {guard}", rows)  # noqa: S608
+        return cur.rowcount
+
+    # -- generation and writer ---------------------------------------------------------------------------------------
+
+    def share_generations(self, cur: Cursor, tenants: Collection[str]) -> dict[str, tuple[int, str]]:
+        """The generation in force per tenant; on PostgreSQL no change of settings can commit while we hold it."""
+        rows = self._select(
+            cur, "SELECT id, generation, programme FROM tenant WHERE id KEYS", (), sorted(tenants), "text", " ORDER BY id FOR SHARE"
+        )
+        return {tenant: (generation, programme) for tenant, generation, programme in rows}
+
+    def find_head(self, cur: Cursor, writer: int) -> tuple[int, bytes] | None:
+        """Number and chain hash of the writer's last batch."""
+        mark = "%s" if self.postgres else "?"
+        cur.execute(f"SELECT number, chain FROM batch WHERE writer = {mark} ORDER BY number DESC LIMIT 1", (writer,))  # noqa: S608
+        row = cur.fetchone()
+        return (row[0], bytes(row[1])) if row else None
+
+    # -- claim ---------------------------------------------------------------------------------------------------------
+
+    def claim(self, cur: Cursor, rows: Sequence[tuple[str, str, str, int]]) -> set[int]:
+        """Claim event ids ``(tenant, source, id, entry)`` in sorted order; the entries that got theirs.
+
+        On PostgreSQL a concurrent claim of the same id is waited for; nobody waits in a circle because ids are sorted.
+        """
+        rows = sorted(rows)
+        if self.postgres:
+            cur.execute(
+                "INSERT INTO claim (tenant, source, id, entry) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[],"
+                " %s::bigint[]) ON CONFLICT DO NOTHING RETURNING entry",
+                [list(column) for column in zip(*rows, strict=True)],
+            )
+            return {row[0] for row in cur.fetchall()}
+        fresh = set()
+        execute = cur.execute
+        for row in rows:
+            execute("INSERT INTO claim (tenant, source, id, entry) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+            if cur.rowcount:
+                fresh.add(row[3])
+        return fresh
+
+    def find_claim(self, cur: Cursor, tenant: str, source: str, id: str) -> int | None:
+        """The entry that claimed an event id."""
+        mark = "%s" if self.postgres else "?"
+        cur.execute(f"SELECT entry FROM claim WHERE tenant = {mark} AND source = {mark} AND id = {mark}", (tenant, source, id))  # noqa: S608
+        row = cur.fetchone()
+        return row[0] if row else None
+
+    def unclaim(self, cur: Cursor, rows: Sequence[tuple[str, str, str]]) -> None:
+        """Give back the ids of refused events: a refusal writes nothing and may be retried."""
+        mark = "%s" if self.postgres else "?"
+        if rows:
+            cur.executemany(f"DELETE FROM claim WHERE tenant = {mark} AND source = {mark} AND id = {mark}", rows)  # noqa: S608
+
+    # -- lock and load -------------------------------------------------------------------------------------------------
+
+    def lock_orders(self, cur: Cursor, tenant: str, orders: Collection[str]) -> None:
+        """Lock the keys of *orders*, absent ones too."""
+        if self.locking and orders:
+            named = sorted(orders)
+            cur.execute(
+                "INSERT INTO order_key (tenant, order_id) SELECT %s, * FROM unnest(%s::text[]) ON CONFLICT DO NOTHING",
+                (tenant, named),
+            )
+            cur.execute(
+                "SELECT 1 FROM order_key WHERE tenant = %s AND order_id = ANY(%s::text[]) ORDER BY order_id FOR UPDATE",
+                (tenant, named),
+            )
+
+    def load_order_entries(self, cur: Cursor, tenant: str, orders: Collection[str]) -> list[Row]:
+        """``(order_id, entry, role, member, value, returned, lines)`` of every entry that named one of *orders*."""
+        return self._select(
+            cur,
+            "SELECT order_id, entry, role, member, value, returned, lines FROM order_entry WHERE tenant = ? AND order_id KEYS",
+            (tenant,), orders, "text", " ORDER BY order_id, entry",
+        )  # fmt: skip
+
+    def load_records(self, cur: Cursor, tenant: str, entries: Collection[int]) -> dict[int, tuple[bytes, bytes | None]]:
+        """``entry -> (body, sealed facts)``."""
+        rows = self._select(cur, "SELECT entry, body, facts FROM record WHERE tenant = ? AND entry KEYS", (tenant,), entries)
+        return {entry: (bytes(body), bytes(facts) if facts is not None else None) for entry, body, facts in rows}
+
+    def find_members(self, cur: Cursor, tenant: str, fingerprints: Collection[str]) -> dict[str, int]:
+        """Member number by fingerprint of an external id."""
+        return dict(
+            self._select(cur, "SELECT fingerprint, member FROM alias WHERE tenant = ? AND fingerprint KEYS", (tenant,), fingerprints, "text")
+        )
+
+    def lock_members(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
+        """Lock and read members: ``(number, status, enrolled_at, secret, tags, merged_into, language)``."""
+        return self._select(
+            cur,
+            "SELECT number, status, enrolled_at, secret, tags, merged_into, language FROM member WHERE tenant = ? AND number KEYS",
+            (tenant,), sorted(numbers), "bigint", " ORDER BY number FOR UPDATE",
+        )  # fmt: skip
+
+    def load_profiles(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> dict[int, bytes]:
+        """Sealed profiles by member."""
+        rows = self._select(cur, "SELECT member, body FROM person WHERE tenant = ? AND member KEYS", (tenant,), numbers)
+        return {number: bytes(body) for number, body in rows}
+
+    def load_balances(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
+        """``(member, unit, posted, deficit)``."""
+        return self._select(
+            cur, "SELECT member, unit, posted, deficit FROM balance WHERE tenant = ? AND member KEYS", (tenant,), numbers
+        )
+
+    def load_lots(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
+        """Lots with something left: ``(member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding,
+        waits, issuer)``."""
+        return self._select(
+            cur,
+            "SELECT member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, waits, issuer FROM lot"
+            " WHERE tenant = ? AND remaining > 0 AND member KEYS",
+            (tenant,), numbers,
+        )  # fmt: skip
+
+    def load_lots_of(self, cur: Cursor, tenant: str, entries: Collection[int]) -> list[Row]:
+        """All lots that *entries* opened, spent ones too, as :meth:`load_lots`."""
+        return self._select(
+            cur,
+            "SELECT member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, waits, issuer FROM lot"
+            " WHERE tenant = ? AND entry KEYS",
+            (tenant,), entries,
+        )  # fmt: skip
+
+    def load_taken(self, cur: Cursor, tenant: str, entries: Collection[int]) -> dict[tuple[int, int], int]:
+        """How much of each gain was taken back: ``(entry, place) -> amount``."""
+        rows = self._select(cur, "SELECT entry, place, amount FROM taken WHERE tenant = ? AND entry KEYS", (tenant,), entries)
+        return {(entry, place): amount for entry, place, amount in rows}
+
+    def load_counters(self, cur: Cursor, tenant: str, numbers: Collection[int], names: Collection[str], since: int) -> list[Row]:
+        """``(member, name, grain, start, value)`` of the named counters; daily buckets from *since* on."""
+        if not names or not numbers:
+            return []
+        if self.postgres:
+            cur.execute(
+                "SELECT member, name, grain, start, value FROM counter WHERE tenant = %s AND member = ANY(%s::bigint[])"
+                " AND name = ANY(%s::text[]) AND (start >= %s OR grain <> 'day')",
+                (tenant, list(numbers), list(names), since),
+            )
+        else:
+            cur.execute(
+                "SELECT member, name, grain, start, value FROM counter WHERE tenant = ? AND member IN (SELECT value FROM"
+                " json_each(?)) AND name IN (SELECT value FROM json_each(?)) AND (start >= ? OR grain <> 'day')",
+                (tenant, json.dumps(list(numbers)), json.dumps(list(names)), since),
+            )
+        return cur.fetchall()
+
+    def lock_shared_counters(self, cur: Cursor, tenant: str, names: Collection[str]) -> None:
+        """Lock the tenant's own counters (budgets), absent ones too."""
+        if self.locking and names:
+            cur.execute(
+                "INSERT INTO counter (tenant, member, name, grain, start, value) SELECT %s, 0, n, 'lifetime', 0, 0"
+                " FROM unnest(%s::text[]) AS n ON CONFLICT DO NOTHING",
+                (tenant, sorted(names)),
+            )
+            cur.execute(
+                "SELECT 1 FROM counter WHERE tenant = %s AND member = 0 AND name = ANY(%s::text[]) ORDER BY name, grain, start"
+                " FOR UPDATE",
+                (tenant, sorted(names)),
+            )
+
+    def lock_stock(self, cur: Cursor, tenant: str, keys: Collection[str]) -> dict[str, int]:
+        """Lock and read what is left per stock key."""
+        rows = self._select(
+            cur, "SELECT key, remaining FROM stock WHERE tenant = ? AND key KEYS", (tenant,), sorted(keys), "text", " ORDER BY key FOR UPDATE"
+        )
+        return dict(rows)
+
+    def load_own(self, cur: Cursor, tenant: str, keys: Collection[str]) -> list[Row]:
+        """``(plugin, key, name, value)`` of plugins' own rows under *keys* (member keys are covered by the member's lock)."""
+        return self._select(
+            cur, "SELECT plugin, key, name, value FROM own WHERE tenant = ? AND key KEYS", (tenant,), sorted(keys), "text"
+        )
+
+    def lock_own(self, cur: Cursor, tenant: str, keys: Collection[tuple[str, str]]) -> None:
+        """Lock rows shared by the tenant ``(plugin, key)``, absent ones too, by a row of their own."""
+        if self.locking and keys:
+            named = sorted(keys)
+            cur.execute(
+                "INSERT INTO own (tenant, plugin, key, name, member, value) SELECT %s, p, k, '', 0, 'null'"
+                " FROM unnest(%s::text[], %s::text[]) AS t (p, k) ON CONFLICT DO NOTHING",
+                (tenant, [plugin for plugin, _ in named], [key for _, key in named]),
+            )
+            cur.execute(
+                "SELECT 1 FROM own WHERE tenant = %s AND name = '' AND key = ANY(%s::text[]) ORDER BY plugin, key FOR UPDATE",
+                (tenant, [key for _, key in named]),
+            )
+
+    # -- append --------------------------------------------------------------------------------------------------------
+
+    def append_records(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(entry, tenant, member, received, body, facts)``."""
+        self._insert(cur, tables.record, rows)
+
+    def append_transfers(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(entry, place, tenant, debit, credit, unit, amount, rule, lot, into_lot)``."""
+        self._insert(cur, tables.transfer, rows)
+
+    def append_entry_members(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(tenant, member, entry)`` of members whose points an entry of somebody else moved."""
+        self._insert(cur, tables.entry_member, rows)
+
+    def append_lots(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(tenant, member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, waits, issuer)``."""
+        self._insert(cur, tables.lot, rows)
+
+    def append_claims(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """Ids of entries the house made itself: ``(tenant, source, id, entry)``."""
+        self._insert(cur, tables.claim, rows)
+
+    def append_order_entries(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(tenant, order_id, entry, role, member, value, returned, lines)``."""
+        self._insert(cur, tables.order_entry, rows)
+
+    def append_intents(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(entry, place, tenant, member, channel, key, body)``."""
+        self._insert(cur, tables.intent, rows)
+
+    def append_repairs(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(tenant, entry, plugin, hook, situation, repaired)``."""
+        self._insert(cur, tables.repair, rows, "ON CONFLICT DO NOTHING")
+
+    def append_batch(self, cur: Cursor, row: Row) -> None:
+        """``(writer, number, epoch, at, count, root, previous, chain)``."""
+        self._insert(cur, tables.batch, [row])
+
+    def change_lots(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(remaining, usable_from, expires_at, waits, was, tenant, member, unit, entry, part)``.
+
+        A debit is a conditional update: it only happens if the lot still holds what was read under the lock.
+        """
+        columns = (("remaining", "bigint"), ("usable_from", "bigint"), ("expires_at", "bigint"), ("waits", "text"), ("was", "bigint"))
+        keys = (("tenant", "text"), ("member", "bigint"), ("unit", "text"), ("entry", "bigint"), ("part", "bigint"))
+        sets = "remaining = v.remaining, usable_from = v.usable_from, expires_at = v.expires_at, waits = v.waits"
+        own = "lot.remaining" if self.postgres else "remaining"
+        changed = self._update(cur, "lot", sets, columns, keys, rows, f"AND {own} = v.was")
+        if changed != len(rows):
+            raise Insufficient("a lot changed underneath: nothing was spent")
+
+    def put_balances(self, cur: Cursor, fresh: Sequence[Row], changed: Sequence[Row]) -> None:
+        """*fresh*: ``(tenant, member, unit, posted, deficit)``; *changed*: ``(posted, deficit, was, tenant, member, unit)``."""
+        self._insert(cur, tables.balance, fresh)
+        columns = (("posted", "bigint"), ("deficit", "bigint"), ("was", "bigint"))
+        keys = (("tenant", "text"), ("member", "bigint"), ("unit", "text"))
+        own = "balance.posted" if self.postgres else "posted"
+        count = self._update(cur, "balance", "posted = v.posted, deficit = v.deficit", columns, keys, changed, f"AND {own} = v.was")
+        if count != len(changed):
+            raise Insufficient("a balance changed underneath: nothing was posted")
+
+    def add_counters(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """Add to counters: ``(tenant, member, name, grain, start, amount)``."""
+        self._insert(cur, tables.counter, rows, "ON CONFLICT (tenant, member, name, grain, start) DO UPDATE SET value = counter.value + excluded.value")
+
+    def add_taken(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """Remember what was taken back: ``(tenant, entry, place, amount)``."""
+        self._insert(cur, tables.taken, rows, "ON CONFLICT (tenant, entry, place) DO UPDATE SET amount = taken.amount + excluded.amount")
+
+    def change_orders(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(role, returned, lines, tenant, order_id, entry)``."""
+        columns = (("role", "text"), ("returned", "bigint"), ("lines", "text"))
+        keys = (("tenant", "text"), ("order_id", "text"), ("entry", "bigint"))
+        self._update(cur, "order_entry", "role = v.role, returned = v.returned, lines = v.lines", columns, keys, rows)
+
+    def change_stock(self, cur: Cursor, changed: Mapping[tuple[str, str], int], added: Iterable[tuple[str, str, int]]) -> None:
+        """Take (negative) or add per ``(tenant, key)``; set absolutely for *added*."""
+        mark = "%s" if self.postgres else "?"
+        for (tenant, key), amount in sorted(changed.items()):
+            cur.execute(
+                f"UPDATE stock SET remaining = remaining + {mark} WHERE tenant = {mark} AND key = {mark} AND remaining + {mark} >= 0",  # noqa: S608
+                (amount, tenant, key, amount),
+            )
+            if cur.rowcount != 1:
+                raise OutOfStock(f"nothing left of {key}")
+        self._insert(cur, tables.stock, list(added), "ON CONFLICT (tenant, key) DO UPDATE SET remaining = excluded.remaining")
+
+    def put_own(self, cur: Cursor, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
+        """*rows*: ``(tenant, plugin, key, name, member, value)``; *deleted*: ``(tenant, plugin, key, name)``."""
+        self._insert(cur, tables.own, rows, "ON CONFLICT (tenant, plugin, key, name) DO UPDATE SET value = excluded.value")
+        mark = "%s" if self.postgres else "?"
+        if deleted:
+            cur.executemany(
+                f"DELETE FROM own WHERE tenant = {mark} AND plugin = {mark} AND key = {mark} AND name = {mark}",  # noqa: S608
+                deleted,
+            )
+
+    def extend_lots(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """Move sliding lots: ``(expires_at, tenant, member, unit)``; never to an earlier instant."""
+        own = "lot.expires_at" if self.postgres else "expires_at"
+        self._update(
+            cur, "lot", "expires_at = v.expires_at", (("expires_at", "bigint"),),
+            (("tenant", "text"), ("member", "bigint"), ("unit", "text")), rows,
+            f"AND sliding = 1 AND remaining > 0 AND {own} < v.expires_at",
+        )  # fmt: skip

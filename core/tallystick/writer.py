@@ -1,0 +1,97 @@
+"""Takes what has queued up, records it as one batch, one commit: no timer, no fixed size.
+
+Whatever arrives while a commit runs is the next batch, so the batch grows with the load by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from .engine import Engine, Outcome
+from .errors import Unavailable
+from .events import Arrival
+from .ledger import MAX_BATCH
+
+#: Events that may wait; the next one is refused with Retry-After instead of waiting for ever.
+MAX_QUEUE = 20_000
+#: Told at once when a batch is done: the whole batch with its outcomes, in the writer's thread.
+Done = Callable[[Outcome], None]
+
+
+class Writer:
+    """One thread that owns one engine.  Start it with :meth:`start`, end it with :meth:`stop`."""
+
+    def __init__(self, engine: Engine, *, on_batch: Callable[[], None] | None = None) -> None:
+        self.engine = engine
+        self._on_batch = on_batch
+        self._queue: deque[tuple[Arrival, Done]] = deque()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self.batches = 0
+        self.events = 0
+
+    def start(self) -> None:
+        """Begin to take events."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="tally-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Record what was accepted, refuse what comes later, and end."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    @property
+    def waiting(self) -> int:
+        """Events in the queue."""
+        return len(self._queue)
+
+    def hand_in(self, items: Sequence[tuple[Arrival, Done]]) -> None:
+        """Queue events; each callback is called once, in the writer's thread, after the commit.
+
+        Raises Unavailable if the house is stopping or too much is waiting; then none of *items* is queued.
+        """
+        with self._wake:
+            if self._stopping or self._thread is None:
+                raise Unavailable("the house is closing")
+            if len(self._queue) + len(items) > MAX_QUEUE:
+                raise Unavailable("too many events are waiting", retry_after=1)
+            self._queue.extend(items)
+            self._wake.notify()
+
+    def submit(self, arrival: Arrival) -> Future[Outcome]:
+        """Queue one event; the future's result is the outcome: a receipt or a refusal, never an exception of its own."""
+        future: Future[Outcome] = Future()
+        self.hand_in([(arrival, future.set_result)])
+        return future
+
+    def _run(self) -> None:
+        queue = self._queue
+        while True:
+            with self._wake:
+                while not queue and not self._stopping:
+                    self._wake.wait()
+                if not queue:
+                    return
+                taken = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH // 2))]
+            outcomes = self._record([arrival for arrival, _ in taken])
+            for (_, done), outcome in zip(taken, outcomes, strict=True):
+                done(outcome)
+            self.batches += 1
+            self.events += len(taken)
+            if self._on_batch is not None:
+                self._on_batch()
+
+    def _record(self, arrivals: Sequence[Arrival]) -> Sequence[Outcome]:
+        try:
+            return self.engine.record(arrivals)
+        except Exception as error:  # the writer must outlive a bug: the callers hear of it, by type only
+            return [Unavailable(f"the event could not be recorded ({type(error).__name__})") for _ in arrivals]
