@@ -149,6 +149,7 @@ class Count(Effect, frozen=True, kw_only=True):
     window: str
     amount: int = 1
     reversible: bool = True
+    by_share: bool = False  #: a partial reversal subtracts its share (of money), not only a full one the whole (of visits)
 
 
 class Take(Effect, frozen=True, kw_only=True):

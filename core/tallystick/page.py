@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from .effects import Command, Effect, Emit, Extend, Move, Notify, Put, Restock, Revoke, SetTier, Spend, Take
+from .effects import Command, Count, Effect, Emit, Extend, Move, Notify, Put, Restock, Revoke, SetTier, Spend, Take
 from .errors import EffectRefused, Refused
 from .events import Event
 from .ledger import (
@@ -89,7 +89,7 @@ class Page:
             key = (count.rule, count.counter, grain_of(count.window), count.window if count.window in ("budget",) else "")
             if key not in seen:  # windows that share daily buckets are counted once
                 seen.add(key)
-                self._count(self.event.member, count.counter, count.window, count.amount, "whole" if count.reversible else "")
+                self._count(self.event.member, count.counter, count.window, count.amount, _mode(count))
         if self.held:
             self.deferred += [*settled.puts, *settled.tiers, *settled.extends, *settled.intents, *settled.emits]
             return
@@ -181,8 +181,9 @@ class Page:
         if not self.event.member:
             raise Refused("only a member can spend")
         account = self._open(self.event.member, spend.unit)
-        parts = account.spend(spend.amount, self.now)
-        self._debit(account, parts, HELD if self.held else spend.account, spend.rule)
+        if spend.amount:  # 0 only says why nothing could be applied
+            parts = account.spend(spend.amount, self.now)
+            self._debit(account, parts, HELD if self.held else spend.account, spend.rule)
         self.steps.append(
             Step(rule=spend.rule, effect="spend", unit=spend.unit, amount=-spend.amount, wanted=spend.wanted, data=spend.data)
         )
@@ -392,3 +393,10 @@ class Page:
 def effects_document(effects: Sequence[Effect]) -> list[Any]:
     """Effects as JSON values, for a held event's deferred part."""
     return [[type(effect).__name__, msgspec.to_builtins(effect)] for effect in effects]
+
+
+def _mode(count: Count) -> str:
+    """How a reversal treats what was counted: by the share that came back, only when all came back, or not at all."""
+    if not count.reversible:
+        return ""
+    return "share" if count.by_share else "whole"
