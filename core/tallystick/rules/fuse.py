@@ -1,25 +1,28 @@
-"""Many rules, one function: shared facts are read once, cheap tests come first, rules of one constant are found by index.
+"""Many rules, one function: shared facts are read once, the lines are walked once, cheap tests come first.
 
 The generated function looks like this::
 
     def fire(event=None, purchase=None, member=None):
         _fired = []
-        _e0 = event.kind                                    # facts that several rules read
+        _e1 = event.kind                                    # facts that several rules read
         if purchase is not None:
-            _e1 = purchase.lines
-            if _e0 == _k0 and purchase.amount >= _k1:       # one rule
-                _sum = 0; _counted = []
-                for _n, line in enumerate(_e1):
-                    ...
-                if _counted:
-                    _append(_Firing(3, _sum // _k2, _sum, tuple(_counted)))
+            _e0 = purchase.lines
+            _counted4 = None
+            for _n, line in enumerate(_e0):                 # what the rules count, for all of them at once
+                _b = _x2(line.category)
+                ...
+        if purchase is not None:
+            if _counted4 and _e1 == _k3:                    # one rule
+                _fired.append(_Firing(4, _sum4 // _k5, _sum4, tuple(_counted4)))
+
+Rules that compare one fact with constants (the shop's number, the coupon's code) are found by an index over the constants.
 """
 
 from __future__ import annotations
 
 import keyword
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -28,13 +31,13 @@ from tallystick.rules.check import Typed
 from tallystick.rules.python import Renderer, build, self_contained, weight
 from tallystick.rules.rule import Firing, Places, Rule
 from tallystick.rules.scope import Scope
-from tallystick.rules.typed import Apply, Both, Checked, Constant, Fact, Field, Items, walk
+from tallystick.rules.typed import Apply, Both, Checked, Constant, Each, Fact, Field, Items, Variable, path_of, walk
 from tallystick.rules.types import Fixed, Int, Object, String, nullable, strip
 
 #: Rules that must compare one fact with constants before an index over it is worth its price.
 _INDEX_FROM = 8
-#: Rules that must look for a constant among the lines before the set of what the lines hold is worth its price.
-_LINES_FROM = 3
+#: The same for tests of one field of a line, and for ``exists`` over one field of the lines.
+_LINE_INDEX_FROM, _LOOKUP_FROM = 3, 4
 #: Constants of one ``in [...]`` up to which a rule is repeated under each of them.
 _COPIES = 4
 
@@ -45,124 +48,135 @@ def fuse(rules: Sequence[Rule], scope: Scope, places: Places, lines: Typed | Non
     return build(fused.renderer, fused.text(), "fire")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Plan:
-    """One rule on its way into the function."""
+    """One rule on its way into the function: its tests, the cheap ones first."""
 
     number: int
     rule: Rule
-    tests: list[Checked]
-    #: What one of its line tests compares a field of the line with.
-    line_tests: list[tuple[str, Checked, tuple[Any, ...]]]
+    tests: tuple[Checked, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Which lines a rule counts and what each brings; rules that say the same share one."""
+
+    number: int
+    rule: Rule
+    #: Whether it is made in the one walk over all lines, or only when a rule comes to need it.
+    early: bool
+
+    @property
+    def sum(self) -> str:
+        return f"_sum{self.number}"
+
+    @property
+    def counted(self) -> str:
+        return f"_counted{self.number}"
 
 
 class _Fused:
+    """One function in the making."""
+
     def __init__(self, rules: Sequence[Rule], scope: Scope, places: Places, lines: Typed | None) -> None:
         self.scope, self.places, self.lines = scope, places, lines
-        self.renderer = Renderer(scope, moving=(places.line, "basis", "matched"))
+        self.renderer = _Renderer(scope, (places.line, "basis", "matched"), None if lines is None else lines.root)
         self.renderer.bound["_Firing"] = Firing
         self.renderer.bound["_order"] = attrgetter("rule")
-        self.out: list[str] = []
-        self.line_sets: dict[str, str] = {}
-        #: Selections of lines (which, and what each brings) that several rules make: computed once.
-        self.selections: dict[tuple[str, str], int] = {}
-        self.selection_uses: Counter[tuple[str, str]] = Counter()
-        self.plans = [self.plan(number, rule) for number, rule in enumerate(rules)]
+        self.plans = [_Plan(number, rule, tuple(self.ordered(rule))) for number, rule in enumerate(rules)]
+        self.selections: dict[tuple[str, str, frozenset[str]], _Selection] = {}
+        self.wanted: Counter[_Selection] = Counter()
+        for plan in self.plans:
+            if plan.rule.counts:
+                self.wanted[self.select(plan)] += 1
+
+    def text(self) -> str:
+        """The whole function."""
+        self.count()
+        body = [*self.facts(), *self.walk(), *self.body()]
+        late = [each.counted for each in self.selections.values() if not each.early and self.wanted[each] > 1]
+        lazy = [*self.renderer.lazy.values(), *self.renderer.held.values(), *late]
+        head = [f"def fire({', '.join(f'{name}=None' for name in self.scope.names)}):", "    _fired = []"]
+        if lazy:
+            head.append(f"    {' = '.join(lazy)} = _UNSET")
+        return "\n".join([*head, *body, "    return _fired"])
 
     # --- planning
 
-    def plan(self, number: int, rule: Rule) -> _Plan:
-        tests = self.ordered(_conjuncts(rule.when.root), rule)
-        line_tests = [] if rule.lines is None else list(self.line_constants(rule))
-        return _Plan(number, rule, tests, line_tests)
-
-    def ordered(self, tests: Sequence[Checked], rule: Rule) -> list[Checked]:
-        """Cheap tests first, as far as no test passes the guard it leans on."""
-        result: list[Checked] = []
+    def ordered(self, rule: Rule) -> Iterator[Checked]:
+        """The tests of a condition, cheap ones first, as far as no test passes the guard it leans on."""
         run: list[Checked] = []
-        for test in tests:
+        for test in _conjuncts(rule.when.root):
             if isinstance(test, Constant) and test.value is True:
                 continue
             if self_contained(test, self.scope, rule.given):
                 run.append(test)
                 continue
-            result += [*sorted(run, key=weight), test]
+            yield from sorted(run, key=weight)
+            yield test
             run = []
-        return result + sorted(run, key=weight)
+        yield from sorted(run, key=weight)
 
-    def line_constants(self, rule: Rule) -> Iterator[tuple[str, Checked, tuple[Any, ...]]]:
-        """Tests of the form ``line.category == "tea"`` that stand on their own."""
-        assert rule.lines is not None
-        for test in _conjuncts(rule.lines.root):
+    def select(self, plan: _Plan) -> _Selection:
+        """The selection a rule needs.
+
+        It is made early, in the one walk, if the rule needs it in any case or asks for a constant that the walk can look up;
+        the texts of ``lines`` and ``basis`` lean on no test of ``when``, so making it too often is harmless.
+        """
+        rule = plan.rule
+        key = (_text(rule.lines), _text(rule.basis), rule.given)
+        root = self.places.lines.split(".")[0]
+        there = rule.given == ({root} if nullable(self.scope.names[root]) else frozenset())
+        early = there and (not plan.tests or self.line_constant(_line_tests(rule)) is not None)
+        known = self.selections.get(key)
+        if known is None or (early and not known.early):
+            number = len(self.selections) if known is None else known.number
+            before = 0 if known is None else self.wanted.pop(known)
+            known = self.selections[key] = _Selection(number, rule, early)
+            self.wanted[known] = before
+        return known
+
+    def line_constant(self, tests: Sequence[Checked]) -> tuple[str, Any, Checked] | None:
+        """(field, constant, test) of the first test of the form ``line.category == "tea"``."""
+        for test in tests:
             found = _constants(test)
-            if found is None:
+            if found is None or len(found[1]) != 1:
                 continue
-            fact, values = found
-            match fact:
+            match found[0]:
                 case Field(target=Fact(name=name), name=field, keyed=False) if name == self.places.line:
                     if not keyword.iskeyword(field):
-                        yield field, fact, values
-
-    # --- text
-
-    def text(self) -> str:
-        self.count()
-        scope = self.scope
-        body = [*self.facts(), *self.body()]
-        lazies = [*self.renderer.lazy.values(), *self.line_sets.values()]
-        lazies += [f"_counted{each}" for each in self.selections.values()]
-        head = [f"def fire({', '.join(f'{name}=None' for name in scope.names)}):", "    _fired = []"]
-        if lazies:
-            head.append(f"    {' = '.join(lazies)} = _UNSET")
-        return "\n".join([*head, *body, "    return _fired"])
+                        return field, found[1][0], test
+        return None
 
     def count(self) -> None:
-        """What every rule will need, so that what two of them need is computed once."""
+        """Tell the renderer all that will be rendered, so that what two rules need is computed once."""
         renderer = self.renderer
         for plan in self.plans:
-            for test in plan.tests:
-                renderer.count(test)
-            rule = plan.rule
-            if rule.counts:
-                assert self.lines is not None
-                renderer.count(self.lines.root)
-                parts = [part for part in (rule.lines, rule.basis) if part is not None]
-                for part in parts:
-                    renderer.count(part.root)
-                self.selection_uses[self.selection_key(rule)] += 1
-            if rule.value is not None and rule.value.type is not None:
-                renderer.count(rule.value.root)
-        self.fields = Counter(field for plan in self.plans for field in {each[0] for each in plan.line_tests})
+            parts = [part.root for name, part in plan.rule.parts if name != "when"]
+            if plan.rule.counts and self.lines is not None:
+                parts.append(self.lines.root)
+            for node in (*plan.tests, *parts):
+                renderer.count(node)
+                renderer.look(node)
 
-    def selection_key(self, rule: Rule) -> tuple[str, str]:
-        return (
-            "" if rule.lines is None else rule.lines.text,
-            "" if rule.basis is None else rule.basis.text,
-        )
+    # --- facts and lines
 
     def facts(self) -> Iterator[str]:
-        """Facts that at least two rules read and that can be read at any time, once their root is there."""
-        renderer, scope = self.renderer, self.scope
+        """Facts that at least two rules read, as far as they can be read at any time once their root is there."""
+        renderer = self.renderer
         groups: dict[str, dict[str, str]] = defaultdict(dict)
         for node in self.nodes():
             chain = _chain(node)
-            if chain is None:
+            if chain is None or renderer.uses[chain[1]] < 2 or chain[1] in renderer.eager:
                 continue
             root, text = chain
-            if renderer.uses[text] >= 2 and text not in renderer.eager:
-                name = f"_e{len(renderer.eager)}"
-                groups[root][name] = text
-                renderer.eager[text] = name
+            parent, _, field = text.rpartition(".")
+            name = f"_e{len(renderer.eager)}"
+            groups[root][name] = f"{renderer.eager.get(parent, parent)}.{field}"
+            renderer.eager[text] = name
         for root, facts in groups.items():
-            indent = "    "
-            if nullable(scope.names[root]):
-                yield f"    if {root} is not None:"
-                indent = "        "
-            for name, text in facts.items():
-                # A chain may go on from one that was read before it.
-                parent, _, field = text.rpartition(".")
-                short = renderer.eager.get(parent)
-                yield f"{indent}{name} = {f'{short}.{field}' if short in facts else text}"
+            given = {root} if nullable(self.scope.names[root]) else ()
+            yield from self.guarded(given, [f"{name} = {text}" for name, text in facts.items()])
 
     def nodes(self) -> Iterator[Checked]:
         if self.lines is not None:
@@ -171,191 +185,253 @@ class _Fused:
             for _, part in plan.rule.parts:
                 yield from walk(part.root)
 
+    def walk(self) -> Iterator[str]:
+        """The one walk over the lines, for all early selections."""
+        early = [each for each in self.selections.values() if each.early]
+        if not early:
+            return
+        assert self.lines is not None
+        always = [each for each in early if self.line_constant(_line_tests(each.rule)) is None]
+        indexed: dict[str, dict[Any, list[_Selection]]] = defaultdict(lambda: defaultdict(list))
+        for each in early:
+            found = self.line_constant(_line_tests(each.rule))
+            if found is not None:
+                indexed[found[0]][found[1]].append(each)
+        block = [f"{each.counted} = []; {each.sum} = 0" for each in always]
+        rest = [each.counted for each in early if each not in always]
+        if rest:
+            block.append(f"{' = '.join(rest)} = None")
+        block.append(f"for _n, {self.places.line} in enumerate({self.renderer.render(self.lines.root)}):")
+        for each in always:
+            block += _indented(self.counting(each, _line_tests(each.rule), fresh=False))
+        for field, by_value in indexed.items():
+            block += _indented(self.by_constant(field, by_value))
+        yield from self.guarded(early[0].rule.given, block)
+
+    def by_constant(self, field: str, by_value: Mapping[Any, list[_Selection]]) -> Iterator[str]:
+        """Inside the walk: the selections that ask for what *field* of this line holds."""
+        blocks = []
+        for selections in by_value.values():
+            block: list[str] = []
+            for each in selections:
+                found = self.line_constant(_line_tests(each.rule))
+                assert found is not None
+                block += self.counting(each, [test for test in _line_tests(each.rule) if test is not found[2]], fresh=True)
+            blocks.append(block)
+        fact = f"{self.places.line}.{field}"
+        if len(blocks) >= _LINE_INDEX_FROM:
+            yield from self.index(fact, list(by_value), blocks)
+            return
+        for value, block in zip(by_value, blocks, strict=True):
+            yield f"if {fact} == {self.renderer.bind(value)}:"
+            yield from _indented(block)
+
+    def counting(self, selection: _Selection, tests: Sequence[Checked], *, fresh: bool) -> Iterator[str]:
+        """Inside a walk: count this line; with *fresh* the list begins with the first line that counts."""
+        basis, indent = selection.rule.basis, ""
+        sum_, counted, amount = selection.sum, selection.counted, "0"
+        if tests:
+            yield f"if {' and '.join(map(self.renderer.render, tests))}:"
+            indent = "    "
+        if basis is not None:
+            amount = "_amount"
+            yield f"{indent}_amount = {self.renderer.render(basis.root)}"
+        if fresh:
+            yield f"{indent}if {counted} is None:"
+            yield f"{indent}    {counted} = [(_n, {amount})]; {sum_} = {amount}"
+            yield f"{indent}else:"
+            indent += "    "
+        yield f"{indent}{counted}.append((_n, {amount}))"
+        if basis is not None:
+            yield f"{indent}{sum_} += {amount}"
+
+    # --- rules
+
     def body(self) -> Iterator[str]:
         indexed = list(self.indexed())
-        taken = {plan.number for _, _, buckets in indexed for plans in buckets.values() for plan, _ in plans}
-        for key_text, given, buckets in indexed:
-            yield from self.guarded(given, self.index(key_text, buckets), "    ")
-        given_before: frozenset[str] = frozenset()
-        block: list[str] = []
-        for plan in self.plans:
-            if plan.number in taken:
-                continue
-            if plan.rule.given != given_before:
-                yield from self.guarded(given_before, block, "    ")
-                block, given_before = [], plan.rule.given
-            block += self.rule(plan, plan.tests)
-        yield from self.guarded(given_before, block, "    ")
+        taken = {plan.number for _, _, buckets in indexed for bucket in buckets.values() for plan, _ in bucket}
+        for fact, given, buckets in indexed:
+            blocks = [[line for plan, tests in bucket for line in self.rule(plan, tests)] for bucket in buckets.values()]
+            yield from self.guarded(given, self.index(fact, list(buckets), blocks))
+        rest = [plan for plan in self.plans if plan.number not in taken]
+        while rest:
+            given = rest[0].rule.given
+            run = next((n for n, plan in enumerate(rest) if plan.rule.given != given), len(rest))
+            yield from self.guarded(given, [line for plan in rest[:run] for line in self.rule(plan, plan.tests)])
+            rest = rest[run:]
         if indexed:
             yield "    if len(_fired) > 1:"
             yield "        _fired.sort(key=_order)"
 
-    def guarded(self, given: frozenset[str], lines: Sequence[str] | Iterator[str], indent: str) -> Iterator[str]:
-        lines = list(lines)
-        if not lines:
-            return
-        if given:
-            yield f"{indent}if {' and '.join(f'{name} is not None' for name in sorted(given))}:"
-            indent += "    "
-        for line in lines:
-            yield indent + line
-
-    # --- index
-
     def indexed(self) -> Iterator[tuple[str, frozenset[str], dict[Any, list[tuple[_Plan, list[Checked]]]]]]:
-        """Groups of rules that compare the same fact with constants: (fact, guards, rules by constant)."""
-        offers: dict[tuple[str, frozenset[str]], list[tuple[_Plan, Checked, Checked, tuple[Any, ...]]]] = defaultdict(
-            list
-        )
+        """Groups of rules that compare the same fact with constants: the fact, their guards, the rules by constant."""
+        offers: dict[tuple[str, frozenset[str]], list[tuple[_Plan, Checked, tuple[Any, ...]]]] = defaultdict(list)
         for plan in self.plans:
             for test in plan.tests:
                 found = _constants(test)
-                if found is None or not self_contained(test, self.scope, plan.rule.given):
-                    continue
-                fact, values = found
-                if not isinstance(fact, Constant) and len(values) <= _COPIES:
-                    offers[self.renderer.render(fact), plan.rule.given].append((plan, test, fact, values))
+                if found is not None and len(found[1]) <= _COPIES and self_contained(test, self.scope, plan.rule.given):
+                    offers[self.renderer.render(found[0]), plan.rule.given].append((plan, test, found[1]))
         taken: set[int] = set()
-        for (_, given), offer in sorted(offers.items(), key=lambda item: -len(item[1])):
+        for (fact, given), offer in sorted(offers.items(), key=lambda item: -len(item[1])):
             free = [each for each in offer if each[0].number not in taken]
-            if len({each[0].number for each in free}) < _INDEX_FROM or len({v for each in free for v in each[3]}) < 4:
+            if len({plan.number for plan, _, _ in free}) < _INDEX_FROM:
                 continue
             buckets: dict[Any, list[tuple[_Plan, list[Checked]]]] = defaultdict(list)
-            for plan, test, _, values in free:
-                if plan.number in taken:
-                    continue
-                taken.add(plan.number)
-                rest = [each for each in plan.tests if each is not test]
-                for value in dict.fromkeys(values):
-                    buckets[value].append((plan, rest))
-            yield self.renderer.render(free[0][2]), given, buckets
+            for plan, test, values in free:
+                if plan.number not in taken:
+                    taken.add(plan.number)
+                    for value in dict.fromkeys(values):
+                        buckets[value].append((plan, [each for each in plan.tests if each is not test]))
+            yield fact, given, buckets
 
-    def index(self, fact: str, buckets: dict[Any, list[tuple[_Plan, list[Checked]]]]) -> Iterator[str]:
-        numbers = {value: number for number, value in enumerate(buckets)}
+    def index(self, fact: str, values: Sequence[Any], blocks: Sequence[Sequence[str]]) -> Iterator[str]:
+        """One look into a dict, then a choice among *n* blocks in log2(n) comparisons."""
+        numbers = {value: number for number, value in enumerate(values)}
         yield f"_b = {self.renderer.bind(numbers.get, '_x')}({fact})"
         yield "if _b is not None:"
-        for line in self.branches(list(buckets.values()), 0):
-            yield "    " + line
-
-    def branches(self, buckets: Sequence[list[tuple[_Plan, list[Checked]]]], first: int) -> Iterator[str]:
-        """A choice among *n* buckets in log2(n) comparisons."""
-        if len(buckets) == 1:
-            for plan, tests in buckets[0]:
-                yield from self.rule(plan, tests)
-            return
-        middle = len(buckets) // 2
-        yield f"if _b < {first + middle:d}:"
-        for line in self.branches(buckets[:middle], first):
-            yield "    " + line
-        yield "else:"
-        for line in self.branches(buckets[middle:], first + middle):
-            yield "    " + line
-
-    # --- one rule
+        yield from _indented(_branches(blocks, 0))
 
     def rule(self, plan: _Plan, tests: Sequence[Checked]) -> Iterator[str]:
+        """One rule: its tests, then what it gives."""
+        rule = plan.rule
         texts = [self.renderer.render(test) for test in tests]
-        line_tests = [self.line_test(*each) for each in plan.line_tests if self.fields[each[0]] >= _LINES_FROM]
-        cheap = next((n for n, test in enumerate(tests) if weight(test) > 9), len(tests))
-        # A look at the lines leans on the list being there; a rule that asks for that itself asks first.
-        at = cheap if self.places.lines.split(".")[0] not in self.asked(plan.rule) else len(texts)
-        texts[at:at] = line_tests
-        indent = ""
+        selection = self.select(plan) if rule.counts else None
+        if selection is not None and selection.early:
+            texts.insert(0, selection.counted)
+        inside = list(self.outcome(plan, selection))
         if texts:
             yield f"if {' and '.join(texts)}:"
-            indent = "    "
-        for line in self.outcome(plan):
-            yield indent + line
+            inside = list(_indented(inside))
+        yield from inside
 
-    def asked(self, rule: Rule) -> frozenset[str]:
-        """Names that may be null and that the rule tests itself."""
-        return frozenset(name for name, kind in self.scope.names.items() if nullable(kind)) - rule.given
-
-    def line_test(self, field: str, fact: Checked, values: tuple[Any, ...]) -> str:
-        """Whether any line holds one of the constants: one look into a set instead of a walk over the lines."""
-        assert self.lines is not None
-        name = self.line_sets.setdefault(field, f"_s{len(self.line_sets)}")
-        lines = self.renderer.render(self.lines.root)
-        held = f"({name} if {name} is not _UNSET else ({name} := {{_l.{field} for _l in {lines}}}))"
-        if len(values) == 1:
-            return f"{self.renderer.bind(values[0])} in {held}"
-        return f"not {self.renderer.bind(frozenset(values))}.isdisjoint({held})"
-
-    def outcome(self, plan: _Plan) -> Iterator[str]:
-        rule, renderer = plan.rule, self.renderer
-        if not rule.counts:
-            yield f"_fired.append(_Firing({plan.number:d}, {self.value(rule)}, 0, ()))"
+    def outcome(self, plan: _Plan, selection: _Selection | None) -> Iterator[str]:
+        if selection is None:
+            yield f"_fired.append(_Firing({plan.number:d}, {self.value(plan.rule)}, 0, ()))"
             return
-        key = self.selection_key(rule)
-        if self.selection_uses[key] < 2:
-            yield from self.selection(rule, "_sum", "_counted")
-            sum_, counted = "_sum", "_counted"
+        self.renderer.names = {"basis": selection.sum, "matched": f"len({selection.counted})"}
+        value, sum_ = self.value(plan.rule), selection.sum if plan.rule.basis is not None else "0"
+        self.renderer.names = {}
+        firing = f"_fired.append(_Firing({plan.number:d}, {value}, {sum_}, tuple({selection.counted})))"
+        if selection.early:
+            yield firing
+            return
+        if self.wanted[selection] > 1:
+            yield f"if {selection.counted} is _UNSET:"
+            yield from _indented(self.late(selection))
         else:
-            number = self.selections.setdefault(key, len(self.selections))
-            sum_, counted = f"_sum{number}", f"_counted{number}"
-            yield f"if {counted} is _UNSET:"
-            for line in self.selection(rule, sum_, counted):
-                yield "    " + line
-        renderer.names = {"basis": sum_, "matched": f"len({counted})"}
-        value = self.value(rule)
-        renderer.names = {}
-        yield f"if {counted}:"
-        yield f"    _fired.append(_Firing({plan.number:d}, {value}, {sum_ if rule.basis else '0'}, tuple({counted})))"
+            yield from self.late(selection)
+        yield f"if {selection.counted}:"
+        yield f"    {firing}"
+
+    def late(self, selection: _Selection) -> Iterator[str]:
+        """A walk over the lines for one selection."""
+        assert self.lines is not None
+        yield f"{selection.counted} = []; {selection.sum} = 0"
+        yield f"for _n, {self.places.line} in enumerate({self.renderer.render(self.lines.root)}):"
+        yield from _indented(self.counting(selection, _line_tests(selection.rule), fresh=False))
 
     def value(self, rule: Rule) -> str:
         return "None" if rule.value is None else self.renderer.outside(rule.value.root)
 
-    def selection(self, rule: Rule, sum_: str, counted: str) -> Iterator[str]:
-        """The loop over the lines."""
+    def guarded(self, given: Iterable[str], block: Iterable[str]) -> Iterator[str]:
+        """The block, at the level of the function's body, where the names it takes for granted are there."""
+        lines = list(block)
+        if given and lines:
+            yield f"    if {' and '.join(f'{name} is not None' for name in sorted(given))}:"
+            lines = list(_indented(lines))
+        yield from _indented(lines)
+
+
+class _Renderer(Renderer):
+    """Looks lines up by what one of their fields holds, where several rules ask whether there is one."""
+
+    def __init__(self, scope: Scope, moving: tuple[str, ...], lines: Checked | None) -> None:
+        super().__init__(scope, moving)
+        self.lines = lines
+        self.lookups: Counter[str] = Counter()
+        #: Locals with the values a field has among the lines, by the field.
+        self.held: dict[str, str] = {}
+
+    def look(self, node: Checked) -> None:
+        """Note the lookups in *node*."""
+        self.lookups.update(found[0] for each in walk(node) if (found := self.sought(each)) is not None)
+
+    def macro(self, node: Each) -> str:
+        found = self.sought(node)
+        if found is None or self.counting or self.inside or self.lookups[found[0]] < _LOOKUP_FROM:
+            return super().macro(node)
         assert self.lines is not None
-        renderer, line = self.renderer, self.places.line
-        yield f"{counted} = []"
-        yield f"{sum_} = 0"
-        yield f"for _n, {line} in enumerate({renderer.render(self.lines.root)}):"
-        indent = "    "
-        if rule.lines is not None:
-            yield f"    if {renderer.render(rule.lines.root)}:"
-            indent = "        "
-        amount = "0"
-        if rule.basis is not None:
-            amount = "_amount"
-            yield f"{indent}_amount = {renderer.render(rule.basis.root)}"
-            yield f"{indent}{sum_} += _amount"
-        yield f"{indent}{counted}.append((_n, {amount}))"
+        field, value = found
+        name = self.held.setdefault(field, f"_held{len(self.held)}")
+        values = f"{{_line.{field} for _line in {self.render(self.lines)}}}"
+        return f"({self.bind(value)} in ({name} if {name} is not _UNSET else ({name} := {values})))"
+
+    def sought(self, node: Checked) -> tuple[str, Any] | None:
+        """(field, constant) if the node is ``lines.exists(l, l.field == constant)``."""
+        if self.lines is None or not isinstance(node, Each) or node.macro != "exists":
+            return None
+        found = _constants(node.body)
+        if found is None or len(found[1]) > 1 or path_of(node.items) != path_of(self.lines):
+            return None
+        match found[0]:
+            case Field(target=Variable(name=name), name=field, keyed=False) if name == node.variable:
+                return None if keyword.iskeyword(field) else (field, found[1][0])
+        return None
+
+
+def _indented(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield "    " + line
+
+
+def _branches(blocks: Sequence[Sequence[str]], first: int) -> Iterator[str]:
+    if len(blocks) == 1:
+        yield from blocks[0]
+        return
+    middle = len(blocks) // 2
+    yield f"if _b < {first + middle:d}:"
+    yield from _indented(_branches(blocks[:middle], first))
+    yield "else:"
+    yield from _indented(_branches(blocks[middle:], first + middle))
+
+
+def _text(part: Typed | None) -> str:
+    return "" if part is None else part.text
 
 
 def _conjuncts(node: Checked) -> tuple[Checked, ...]:
     return node.items if isinstance(node, Both) else (node,)
 
 
+def _line_tests(rule: Rule) -> tuple[Checked, ...]:
+    return () if rule.lines is None else _conjuncts(rule.lines.root)
+
+
 def _constants(test: Checked) -> tuple[Checked, tuple[Any, ...]] | None:
-    """(fact, values) if the test compares something with constants for equality."""
+    """(what, constants) if the test says that something equals one of some whole numbers or texts."""
     match test:
-        case Apply(operation="eq", arguments=(left, Constant() as right)):
+        case Apply(operation="eq", arguments=(Constant() as right, left) | (left, Constant() as right)):
+            values: tuple[Checked, ...] = (right,)
+        case Apply(operation="in", arguments=(left, Items(items=values))):
             pass
-        case Apply(operation="eq", arguments=(Constant() as right, left)):
-            pass
-        case Apply(operation="in", arguments=(left, Items(items=items))):
-            values = tuple(each.value for each in items if isinstance(each, Constant) and each.value is not None)
-            plain = len(values) == len(items) and all(
-                isinstance(strip(each.type), Int | String) for each in (left, *items)
-            )
-            return (left, values) if plain else None
         case _:
             return None
-    if isinstance(strip(left.type), Fixed) or not isinstance(right.type, Int | String) or isinstance(left, Constant):
+    plain = all(isinstance(each, Constant) and isinstance(each.type, Int | String) for each in values)
+    if isinstance(left, Constant) or not plain or not isinstance(strip(left.type), Int | String):
         return None
-    return left, (right.value,)
+    return left, tuple(each.value for each in values if isinstance(each, Constant))
 
 
 def _chain(node: Checked) -> tuple[str, str] | None:
     """(root, text) of a chain of attributes that can be read whenever its root is there."""
     match node:
+        case Field(type=kind, keyed=False) if isinstance(strip(kind), Fixed) or keyword.iskeyword(node.name):
+            return None
         case Field(target=Fact(name=name), name=field, keyed=False):
-            return (name, f"{name}.{field}") if not isinstance(strip(node.type), Fixed) else None
-        case Field(target=Field() as target, name=field, keyed=False) if not isinstance(strip(node.type), Fixed):
-            before, kind = _chain(target), target.target.type
-            if before is None or not isinstance(strip(kind), Object) or nullable(strip(kind).fields[target.name]):  # type: ignore[union-attr]
+            return name, f"{name}.{field}"
+        case Field(target=Field() as target, name=field, keyed=False):
+            before, kind = _chain(target), strip(target.target.type)
+            if before is None or not isinstance(kind, Object) or nullable(kind.fields[target.name]):
                 return None
             return before[0], f"{before[1]}.{field}"
     return None

@@ -15,8 +15,9 @@ from decimal import Decimal
 from types import CodeType
 from typing import Any
 
+from tallystick.rules import clock
 from tallystick.rules.check import Typed
-from tallystick.rules.operations import MEANING, local, quotient, remainder, shift
+from tallystick.rules.operations import MEANING, quotient, remainder, shift
 from tallystick.rules.scope import Scope
 from tallystick.rules.typed import (
     Apply,
@@ -175,7 +176,6 @@ class Renderer:
         self.bound: dict[str, Any] = {
             "_UNSET": object(),
             "_shift": shift,
-            "_local": local,
             "_quotient": quotient,
             "_remainder": remainder,
             "_scaled": scaled,
@@ -195,8 +195,8 @@ class Renderer:
         self._keys: dict[tuple[int, int], str] = {}
         self._constants: dict[tuple[object, ...], str] = {}
         self._helpers: dict[str, str] = {}
-        self._counting = False
-        self._inside = 0
+        self.counting = False
+        self.inside = 0
 
     # --- binding
 
@@ -218,19 +218,19 @@ class Renderer:
 
     def count(self, node: Checked) -> None:
         """Note what *node* will need."""
-        self._counting = True
+        self.counting = True
         self.render(node)
-        self._counting = False
+        self.counting = False
 
     def keep(self, node: Checked, text: str, least: int) -> str:
         """*text*, or the local that keeps its value if at least two places need it and it costs *least* or more.
 
         While counting nothing is shared yet, so equal texts are equal values and the text serves as the key.
         """
-        if self._inside or _moves(node, self.moving):
+        if self.inside or _moves(node, self.moving):
             return text
         place = id(node), least
-        if self._counting:
+        if self.counting:
             self.uses[text] += 1
             self._keys[place] = text
             return text
@@ -322,7 +322,7 @@ class Renderer:
         if operation in _CLOCK:
             moment, zone = arguments
             assert isinstance(zone, Constant)
-            wall = f"_local({self.render(moment)}, {self.bind(zone.value, '_z')})"
+            wall = f"{self.bind(clock.wall_clock(zone.value), '_wall')}({self.render(moment)})"
             return self.keep(node, _CLOCK[operation].format(self.keep(node, wall, 9)), 3)
         if operation in _COMPARE:
             left, right = self.aligned(*arguments)
@@ -351,10 +351,18 @@ class Renderer:
             return f"({self.render(arguments[0])} in {self.bind(members)})"
         if operation.startswith("call:"):
             return self.keep(node, self.domain(node), 9)
+        if operation == "int.div" and _is_positive(arguments[1]) and not _counts_up(arguments):
+            number, by = self.render(arguments[0]), self.render(arguments[1])
+            if len(number) <= 40:  # a short text may be pasted three times
+                return f"({number} // {by} if {number} >= 0 else -(-{number} // {by}))"
         if operation in ("int.div", "int.mod") and _counts_up(arguments):
             sign = "//" if operation == "int.div" else "%"
             return f"({self.render(arguments[0])} {sign} {self.render(arguments[1])})"
         texts = [self.render(each) for each in arguments]
+        match arguments:
+            case (Apply(operation="date.of"),) if operation in _FORMS:
+                # The parts of a date are those of the wall clock it was taken from.
+                return _FORMS[operation].format(texts[0].removesuffix(".date()"))
         if operation in _SIGNS:
             return f"({texts[0]} {_SIGNS[operation]} {texts[1]})"
         if operation in ("min", "max"):
@@ -400,12 +408,12 @@ class Renderer:
         """A call of a function that holds the loop; the facts its body reads are its arguments."""
         items = self.render(node.items)
         free = sorted({self.names.get(each, each) for each in _free(node)})
-        variable = f"_i{self._inside}_{len(self.names)}"
-        before, self._inside, counting, self._counting = self.names, self._inside + 1, self._counting, False
+        variable = f"_i{self.inside}_{len(self.names)}"
+        before, self.inside, counting, self.counting = self.names, self.inside + 1, self.counting, False
         self.names = {**self.names, node.variable: variable}
         body = self.at_scale(node.body, node.type) if node.macro == "sum" else self.render(node.body)
         test = None if node.test is None else self.render(node.test)
-        self.names, self._inside, self._counting = before, self._inside - 1, counting
+        self.names, self.inside, self.counting = before, self.inside - 1, counting
         lines = _loop(node.macro, variable, body, test, self.zero(node.type))
         text = f"({', '.join(['_items', *free])}):\n" + "\n".join(f"    {line}" for line in lines) + "\n"
         name = self._helpers.get(text)
@@ -448,6 +456,10 @@ def _counts_up(arguments: tuple[Checked, ...]) -> bool:
     """Whether both are never negative, so that Python's division is that of the rules."""
     left, right = (each.type for each in arguments)
     return isinstance(left, Int) and isinstance(right, Int) and left.low >= 0 and right.low > 0
+
+
+def _is_positive(node: Checked) -> bool:
+    return isinstance(node, Constant) and node.value > 0
 
 
 def _moves(node: Checked, moving: frozenset[str]) -> bool:
