@@ -353,7 +353,11 @@ SCHEMA: Final[schema.Schema] = {
     "interests": {
         "type": "dict",
         "keysrules": {"type": "string", "allowed": list(HOOKS)},
-        "valuesrules": _list("string", regex=r"\*|[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(\.\*)?", meta={"expected": 'a kind of event, "purchase.*" or "*"'}),
+        "valuesrules": _list(
+            "string",
+            regex=r"\*|[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(\.\*)?",
+            meta={"expected": 'a kind of event, "purchase.*" or "*"'},
+        ),
     },
     "effects": {
         "type": "dict",
@@ -494,6 +498,11 @@ def _unfinished(data: Mapping[str, Any]) -> Iterator[Mistake]:
     if data.get("hooks") and "factory" not in data:
         message = 'hooks need "factory" beside them; expected the class that implements them, as "module:Class"'
         yield Mistake(("hooks",), message, on_key=True)
+    for hook in _mapping(data.get("interests")):
+        if hook in HOOKS and hook not in _sequence(data.get("hooks")):
+            yield Mistake(
+                ("interests", hook), f'found "{hook}"; expected a hook that is listed in "hooks"', on_key=True
+            )
     if data.get("layer", "glue") != "glue" and "auto_install" in data:
         message = 'only plugins of layer "glue" install themselves; expected layer = "glue" or no "auto_install"'
         yield Mistake(("auto_install",), message, on_key=True)

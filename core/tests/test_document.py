@@ -5,6 +5,7 @@ import tomllib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tallystick.document import Document, dotted, pointer
 from tallystick.errors import Problem
 

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 from packaging.version import Version
+
 from tallystick import hookspecs, manifest
 from tallystick.document import Document
 from tallystick.errors import InvalidManifest
@@ -138,6 +139,8 @@ def test_glue_is_of_layer_glue_without_saying_so() -> None:
         ('roles = ["admin"]', 'roles = ["chief"]', 'found "chief"; expected one of "owner", "admin"'),
         ('factory = "tallystick_points.hooks:Points"\n', "", 'hooks need "factory" beside them'),
         ('metadata = "tallystick_points.tables:METADATA"\n', "", 'tables need "metadata" beside them'),
+        ("[depends]", '[interests]\nearn = ["purchase.*"]\nredeem = ["*"]\n[depends]', 'found "redeem"; expected a hook that is listed'),
+        ("[depends]", '[interests]\nearn = ["Purchase"]\n[depends]', 'found "Purchase"; expected a kind of event, "purchase.*"'),
         ("daily = 03:00:00", "", 'job "points.remind" says no time; expected "every" or "daily"'),
         ("daily = 03:00:00", 'daily = 03:00:00\nevery = "1h"', 'job "points.remind" says two times'),
         ('"P3Y"', '"3 years"', 'found "3 years"; expected a calendar period such as "P12M"'),

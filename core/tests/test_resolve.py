@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+
 from tallystick.document import Document
 from tallystick.errors import InvalidConfig, Unresolvable
 from tallystick.manifest import LAYERS, Manifest
