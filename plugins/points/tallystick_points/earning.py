@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
 
 from tallystick.effects import Bonus, Cap, Count, Effect, Grant, Multiply
@@ -11,104 +11,112 @@ from tallystick.events import Event, Purchase
 from tallystick.rules import Firing, RuleText, compile_rules
 from tallystick.situation import Needs, Programme, Situation
 
-from .basis import Lines, converted, earning_kinds, earning_lines, order_basis, share_of_lines
+from .basis import Lines, converted, earning_lines, line_basis, order_basis, share_of_lines
 from .errors import UnknownRate
 from .rules import points_for, progressive
-from .scope import needs_of, scope_for
-from .settings import PURCHASE, Band, Counter, Earn, Expiry, Settings
+from .scope import PLACES, needs_of, scope_for
+from .settings import PURCHASE, Band, Basis, Counter, Earn, Settings
 from .terms import Calendar, Schedule, Terms
 
 #: Blocked members earn nothing, but whoever joins is welcomed whatever the member's state is.
 ENROLLED: Final = "member.enrolled"
 
+Data = dict[str, Any]
+#: Looks at a firing and puts what follows from it at the end of the list.
 Propose = Callable[[Firing, "Look", list[Effect]], None]
+#: (points, lines with their weights, the numbers that made the amount)
+Amount = Callable[[Firing, "Look", list[Effect]], tuple[int, Lines | None, Data]]
+Give = Callable[[int, Lines | None, Terms, int, Data], Effect]
 
 
 class Look:
     """One event as the rules of this plugin look at it."""
 
-    __slots__ = ("_basis", "_lines", "at", "counters", "data", "day", "event", "policy", "purchase")
+    __slots__ = ("_basis", "_policy", "counters", "data", "day", "event", "lines", "places", "purchase")
 
-    def __init__(self, event: Event, purchase: Purchase | None, day: date, settings: Settings, counters: Mapping[Any, int]) -> None:
-        self.event, self.purchase, self.day, self.at = event, purchase, day, event.at
-        self.policy = settings.basis
-        self.counters = counters
+    def __init__(self, event: Event, day: date, counters: Mapping[tuple[str, str], int], policy: Basis) -> None:
+        self.event, self.day, self.counters, self._policy = event, day, counters, policy
+        self.purchase: Purchase | None = None
+        self.lines: Lines = ()  #: all lines that earn, with their basis
+        self.places: Sequence[int] | None = None  #: their places in the purchase, where some lines do not earn
         self.data: Mapping[str, Any] | None = None  #: currency and rate of a foreign order
-        self._lines: Lines | None = None
         self._basis = -1
-
-    @property
-    def lines(self) -> Lines:
-        """All lines that earn, with their basis."""
-        found = self._lines
-        if found is None:
-            assert self.purchase is not None
-            found = self._lines = earning_lines(self.purchase, self.policy)
-        return found
 
     @property
     def basis(self) -> int:
         """What the whole order counts for."""
         if self._basis < 0:
             assert self.purchase is not None
-            self._basis = order_basis(self.purchase, self.lines, self.policy)
+            self._basis = order_basis(self.purchase, self.lines, self._policy)
         return self._basis
 
     def basis_of(self, firing: Firing) -> int:
         """What the lines of a rule about some lines count for."""
         assert self.purchase is not None
-        return share_of_lines(self.purchase, firing.basis, self.policy)
+        return share_of_lines(self.purchase, firing.basis, self._policy)
+
+    def lines_of(self, firing: Firing) -> Lines:
+        """The lines a rule counted, by their places in the purchase."""
+        places = self.places
+        return firing.lines if places is None else tuple([(places[n], weight) for n, weight in firing.lines])
 
 
 class Earning:
     """All earn rules about *kind*, as one merchant has set them up."""
 
     def __init__(self, kind: str, settings: Settings, programme: Programme, calendar: Calendar) -> None:
-        self.kind = kind
-        self._settings, self._programme, self._calendar = settings, programme, calendar
+        self._settings, self._calendar = settings, calendar
         self._schedules: dict[Any, Schedule] = {}
-        rules = [rule for rule in settings.earn if rule.on == kind]
-        counters = [counter for counter in settings.counters if counter.on == kind and not counter.of]
-        scope = scope_for(kind, settings, programme.zone)
-        texts = [_rule_text(rule, settings) for rule in rules] + [_counter_text(counter) for counter in counters]
-        self.rules = compile_rules(texts, scope)
-        self._propose: list[Propose] = [self._proposal(rule) for rule in rules] + [_count(counter) for counter in counters]
-        self._counters = tuple((counter.name, counter.key) for counter in settings.counters)
+        self._lines = earning_lines(settings.basis)
+        rules, counters = _about(kind, settings)
+        scope = scope_for(kind, settings, programme.units, programme.zone)
+        self.rules = compile_rules(texts_of(kind, settings), scope, places=PLACES)
+        self._propose = [self._proposal(rule) for rule in rules] + [_count(counter) for counter in counters]
         names = self.rules.names
-        self._reads_counters = any(name.startswith("counter.") for name in names)
+        read = any(name.startswith("counter.") for name in names)
+        self._counters = tuple((counter.name, counter.key) for counter in settings.counters if read)
         self._reads_eligible = "eligible" in names
         self.needs = needs_of(names, settings.counters) | Needs(
             counters=frozenset((_spent(rule), rule.over) for rule in rules if rule.over)
         )
+        self._fire = self._fire_purchase if kind == PURCHASE else self._fire_other
 
     def effects(self, event: Event, situation: Situation) -> list[Effect]:
         """What the rules propose for one event of a member.  Raises UnknownRate for a currency without a rate."""
-        programme, day = situation.programme, self._calendar.day(event.at)
-        counters = situation.counters
-        named = {name: counters.get(key, 0) for name, key in self._counters} if self._reads_counters else _NONE
+        look = Look(event, self._calendar.day(event.at), situation.counters, self._settings.basis)
         out: list[Effect] = []
-        if self.kind == PURCHASE:
-            purchase: Purchase = event.facts
-            look = Look(event, purchase, day, self._settings, counters)
-            if purchase.currency != programme.currency:
-                look.purchase, look.data = _at_home(purchase, day, programme)
-                purchase = look.purchase
-            if self._settings.basis.points == "none" and purchase.payments and purchase.paid_with_points:
-                return out
-            fired = self.rules.fire(
-                purchase=purchase, eligible=look.basis if self._reads_eligible else 0, event=event, member=situation.member, balance=situation.balances, counter=named,
-                programme=programme, now=event.at, today=day,
-            )  # fmt: skip
-        else:
-            look = Look(event, None, day, self._settings, counters)
-            fired = self.rules.fire(
-                facts=event.facts, event=event, member=situation.member, balance=situation.balances, counter=named,
-                programme=programme, now=event.at, today=day,
-            )  # fmt: skip
         propose = self._propose
-        for firing in fired:
+        for firing in self._fire(event, situation, look):
             propose[firing.rule](firing, look, out)
         return out
+
+    def _fire_purchase(self, event: Event, situation: Situation, look: Look) -> Sequence[Firing]:
+        programme, purchase = situation.programme, event.facts
+        if purchase.currency != programme.currency:
+            purchase, look.data = _at_home(purchase, look.day, programme)
+        if purchase.payments and self._settings.basis.points == "none" and purchase.paid_with_points:
+            return ()
+        look.purchase = purchase
+        look.lines = lines = self._lines(purchase)
+        earning = purchase.lines
+        if len(lines) < len(earning):
+            look.places = [place for place, _ in lines]
+            earning = tuple([earning[place] for place in look.places])
+        return self.rules.fire(
+            purchase=purchase, earning=earning, eligible=look.basis if self._reads_eligible else 0, event=event,
+            member=situation.member, balance=situation.balances, counter=self._named(look.counters), programme=programme,
+            now=event.at, today=look.day,
+        )  # fmt: skip
+
+    def _fire_other(self, event: Event, situation: Situation, look: Look) -> Sequence[Firing]:
+        facts = {"facts": event.facts} if "facts" in self.rules.scope.names else {}
+        return self.rules.fire(
+            event=event, member=situation.member, balance=situation.balances, counter=self._named(look.counters),
+            programme=situation.programme, now=event.at, today=look.day, **facts,
+        )  # fmt: skip
+
+    def _named(self, counters: Mapping[tuple[str, str], int]) -> Mapping[str, int]:
+        return {name: counters.get(key, 0) for name, key in self._counters} if self._counters else _NONE
 
     # --- one function per rule, made once ------------------------------------------------------------------------
 
@@ -125,19 +133,18 @@ class Earning:
             return propose
 
         def propose_while_valid(firing: Firing, look: Look, out: list[Effect]) -> None:
-            if valid.holds(look.at, look.day):
+            if valid.holds(look.event.at, look.day):
                 propose(firing, look, out)
 
         return propose_while_valid
 
     def _gain(self, rule: Earn) -> Propose:
         """A grant or bonus: how much, from which lines, under which terms."""
-        settings = self._settings
-        expiry = rule.expiry or settings.expiry
-        pending = rule.pending or settings.pending
+        expiry = rule.expiry or self._settings.expiry
+        pending = rule.pending or self._settings.pending
         schedule = self._schedules.setdefault((expiry, pending), Schedule(self._calendar, expiry, pending))
-        amount_of = _amount(rule)
-        give = _grant(rule, settings) if rule.kind == "grant" else _bonus(rule)
+        amount_of, to_field = _amount(rule), rule.to
+        give = _grant(rule, self._settings) if rule.kind == "grant" else _bonus(rule)
         # a rule that displaces or stops others does so even if it gives nothing itself
         even_nothing = rule.kind == "grant" and (rule.exclusive or rule.stop)
 
@@ -146,40 +153,42 @@ class Earning:
             if terms is None:
                 return
             to = 0
-            if rule.to:
-                to = look.event.others.get(rule.to, 0)
+            if to_field:
+                to = look.event.others.get(to_field, 0)
                 if not to:
                     return
             amount, lines, data = amount_of(firing, look, out)
             if amount > 0 or even_nothing:
                 if look.data is not None:
-                    data = {**data, **look.data}
+                    data |= look.data
                 out.append(give(amount, lines, terms, to, data))
 
         return propose
 
 
 _NONE: Mapping[str, int] = {}
-Amount = Callable[[Firing, Look, list[Effect]], tuple[int, Lines | None, dict[str, Any]]]
-Give = Callable[[int, Lines | None, Terms, int, dict[str, Any]], Effect]
 
 
-def _rule_text(rule: Earn, settings: Settings) -> RuleText:
-    """The rule as a text of the rule language: what earns at all is put before what the merchant wrote."""
+def texts_of(kind: str, settings: Settings) -> list[RuleText]:
+    """The rules about *kind* as texts of the rule language: earn rules in their order, then counters."""
+    rules, counters = _about(kind, settings)
+    return [_rule_text(rule, settings.basis) for rule in rules] + [_counter_text(counter) for counter in counters]
+
+
+def _about(kind: str, settings: Settings) -> tuple[list[Earn], list[Counter]]:
+    rules = [rule for rule in settings.earn if rule.on == kind]
+    return rules, [counter for counter in settings.counters if counter.on == kind and not counter.of]
+
+
+def _rule_text(rule: Earn, basis: Basis) -> RuleText:
     when = rule.when or "true"
+    if rule.kind in ("multiply", "cap"):
+        return RuleText(rule.name, when=when, lines=rule.lines or None)
     if rule.on != PURCHASE or not (rule.lines or rule.each == "line"):
         return RuleText(rule.name, when=when, value=rule.value or None)
-    kinds = ", ".join(f'"{kind}"' for kind in earning_kinds(settings.basis))
-    eligible = f"line.kind in [{kinds}]"
-    lines = f"{eligible} && ({rule.lines})" if rule.lines else eligible
-    if rule.kind == "multiply":
-        return RuleText(rule.name, when=when, lines=lines)
-    basis = "line.amount - line.discount" if settings.basis.discounts == "net" else "line.amount"
-    if settings.basis.tax == "excluded":
-        basis += " - line.tax"
     if rule.each == "line" and rule.value:
-        return RuleText(rule.name, when=when, lines=lines, basis=rule.value)
-    return RuleText(rule.name, when=when, lines=lines, basis=basis, value=rule.value or None)
+        return RuleText(rule.name, when=when, lines=rule.lines or None, basis=rule.value)
+    return RuleText(rule.name, when=when, lines=rule.lines or None, basis=line_basis(basis), value=rule.value or None)
 
 
 def _counter_text(counter: Counter) -> RuleText:
@@ -203,47 +212,32 @@ def _spent(rule: Earn) -> str:
 
 
 def _amount(rule: Earn) -> Amount:
-    """How much a rule gives: (amount, lines with their weights, the numbers that made it)."""
     if rule.each == "line":
         return _line_by_line(rule)
     if rule.bands:
         return _banded(rule)
     if rule.value:
         return _valued(rule)
-    points, per, limited = rule.points or 0, rule.per, bool(rule.lines)
-    if per is None:
-
-        def flat(firing: Firing, look: Look, out: list[Effect]) -> tuple[int, Lines | None, dict[str, Any]]:
-            return points, (firing.lines if limited else None), {"points": points}
-
-        return flat
-
-    def by_money(firing: Firing, look: Look, out: list[Effect]) -> tuple[int, Lines | None, dict[str, Any]]:
-        if limited:
-            basis, lines = look.basis_of(firing), firing.lines
-        else:
-            basis, lines = look.basis, look.lines
-        return points_for(basis, points, per), lines, {"basis": basis, "points": points, "per": per}
-
-    return by_money
+    return _flat(rule) if rule.per is None else _by_money(rule.points or 0, rule.per, limited=bool(rule.lines))
 
 
-def _line_by_line(rule: Earn) -> Amount:
-    points, per = rule.points or 0, rule.per
+def _by_money(points: int, per: int, *, limited: bool) -> Amount:
+    def of_order(_firing: Firing, look: Look, _out: list[Effect]) -> tuple[int, Lines | None, Data]:
+        basis = look.basis
+        return points_for(basis, points, per), look.lines, {"basis": basis, "points": points, "per": per}
 
-    def amount(firing: Firing, look: Look, out: list[Effect]) -> tuple[int, Lines | None, dict[str, Any]]:
-        if rule.value:
-            gains = [(line, max(0, value)) for line, value in firing.lines]
-        elif per is None:
-            gains = [(line, points) for line, _ in firing.lines]
-        else:
-            whole = firing.basis
-            part = look.basis_of(firing)  # what is left of it after payment with points
-            gains = [
-                (line, points_for(basis if part == whole else basis * part // whole, points, per)) for line, basis in firing.lines
-            ]
-        # each line's own gain is its weight: a refund of the line takes back exactly that
-        return sum([gain for _, gain in gains]), tuple(gains), {"lines": len(gains), "each": "line"}
+    def of_lines(firing: Firing, look: Look, _out: list[Effect]) -> tuple[int, Lines | None, Data]:
+        basis = look.basis_of(firing)
+        return points_for(basis, points, per), look.lines_of(firing), {"basis": basis, "points": points, "per": per}
+
+    return of_lines if limited else of_order
+
+
+def _flat(rule: Earn) -> Amount:
+    points, limited = rule.points or 0, bool(rule.lines)
+
+    def amount(firing: Firing, look: Look, _out: list[Effect]) -> tuple[int, Lines | None, Data]:
+        return points, (look.lines_of(firing) if limited else None), {"points": points}
 
     return amount
 
@@ -251,9 +245,28 @@ def _line_by_line(rule: Earn) -> Amount:
 def _valued(rule: Earn) -> Amount:
     limited = bool(rule.lines)
 
-    def amount(firing: Firing, look: Look, out: list[Effect]) -> tuple[int, Lines | None, dict[str, Any]]:
-        lines = None if look.purchase is None else firing.lines if limited else look.lines
+    def amount(firing: Firing, look: Look, _out: list[Effect]) -> tuple[int, Lines | None, Data]:
+        lines = None if look.purchase is None else look.lines_of(firing) if limited else look.lines
         return max(0, firing.value), lines, {"value": firing.value}
+
+    return amount
+
+
+def _line_by_line(rule: Earn) -> Amount:
+    points, per, value = rule.points or 0, rule.per, bool(rule.value)
+
+    def amount(firing: Firing, look: Look, _out: list[Effect]) -> tuple[int, Lines | None, Data]:
+        lines = look.lines_of(firing)
+        if value:
+            gains = tuple([(line, max(0, gain)) for line, gain in lines])
+        elif per is None:
+            gains = tuple([(line, points) for line, _ in lines])
+        else:
+            whole = firing.basis or 1
+            part = look.basis_of(firing)  # what is left of it after payment with points
+            gains = tuple([(line, points_for(basis * part // whole, points, per)) for line, basis in lines])
+        # each line's own gain is its weight: a refund of the line takes back exactly that
+        return sum([gain for _, gain in gains]), gains, {"each": "line", "lines": len(gains)}
 
     return amount
 
@@ -263,14 +276,11 @@ def _banded(rule: Earn) -> Amount:
     limited, over, counter = bool(rule.lines), rule.over, _spent(rule)
     key = (counter, over)
 
-    def amount(firing: Firing, look: Look, out: list[Effect]) -> tuple[int, Lines | None, dict[str, Any]]:
-        if limited:
-            basis, lines = look.basis_of(firing), firing.lines
-        else:
-            basis, lines = look.basis, look.lines
+    def amount(firing: Firing, look: Look, out: list[Effect]) -> tuple[int, Lines | None, Data]:
+        basis, lines = (look.basis_of(firing), look.lines_of(firing)) if limited else (look.basis, look.lines)
         before = look.counters.get(key, 0) if over else 0
         if over and basis:
-            out.append(Count(rule=rule.rule, counter=counter, window=over, amount=basis))
+            out.append(Count(rule=rule.rule, counter=counter, window=over, amount=basis, by_share=True))
         return progressive(basis, before, bands), lines, {"basis": basis, "before": before}
 
     return amount
@@ -281,10 +291,9 @@ def _banded(rule: Earn) -> Amount:
 
 def _grant(rule: Earn, settings: Settings) -> Give:
     name, unit, order, reversible, stop = rule.rule, rule.unit, rule.order, rule.reversible, rule.stop
-    best = settings.groups.get(rule.group) == "best"
     group, exclusive, priority = rule.group, rule.exclusive, rule.priority
 
-    def give(amount: int, lines: Lines | None, terms: Terms, to: int, data: dict[str, Any]) -> Effect:
+    def give(amount: int, lines: Lines | None, terms: Terms, to: int, data: Data) -> Effect:
         return Grant(
             rule=name, unit=unit, amount=amount, lines=lines,
             usable_from=terms.usable_from, usable_state=terms.usable_state, expires_at=terms.expires_at, sliding=terms.sliding,
@@ -292,7 +301,7 @@ def _grant(rule: Earn, settings: Settings) -> Give:
             reversible=reversible, to=to, data=data,
         )  # fmt: skip
 
-    def give_best(amount: int, lines: Lines | None, terms: Terms, to: int, data: dict[str, Any]) -> Effect:
+    def give_best(amount: int, lines: Lines | None, terms: Terms, to: int, data: Data) -> Effect:
         """Of a "best" group only the largest gain stands, for each member on its own."""
         return Grant(
             rule=name, unit=unit, amount=amount, lines=lines,
@@ -301,13 +310,23 @@ def _grant(rule: Earn, settings: Settings) -> Give:
             reversible=reversible, to=to, data=data,
         )  # fmt: skip
 
-    return give_best if best else give
+    def give_plainly(amount: int, lines: Lines | None, terms: Terms, to: int, data: Data) -> Effect:
+        """What most rules do, in a third of the time: fields with their defaults are not written again."""
+        if terms.usable_from is None and not terms.usable_state and not terms.sliding:
+            return Grant(
+                rule=name, unit=unit, amount=amount, lines=lines, expires_at=terms.expires_at, order=order, to=to, data=data
+            )
+        return give(amount, lines, terms, to, data)
+
+    if settings.groups.get(group) == "best":
+        return give_best
+    return give if group or exclusive or priority or stop or not reversible else give_plainly
 
 
 def _bonus(rule: Earn) -> Give:
     name, unit, reversible = rule.rule, rule.unit, rule.reversible
 
-    def give(amount: int, lines: Lines | None, terms: Terms, to: int, data: dict[str, Any]) -> Effect:
+    def give(amount: int, lines: Lines | None, terms: Terms, to: int, data: Data) -> Effect:
         return Bonus(
             rule=name, unit=unit, amount=amount, lines=lines,
             usable_from=terms.usable_from, usable_state=terms.usable_state, expires_at=terms.expires_at, sliding=terms.sliding,
@@ -321,12 +340,11 @@ def _multiply(rule: Earn) -> Propose:
     assert rule.factor is not None
     name, unit, factor, compound = rule.rule, rule.unit, rule.factor, rule.compound
     rules = frozenset(rule.of) or None
-    everything = Multiply(rule=name, unit=unit, factor=factor, rules=rules, compound=compound)
     if not rule.lines:
-        return lambda firing, look, out: out.append(everything)
+        return _always(Multiply(rule=name, unit=unit, factor=factor, rules=rules, compound=compound))
 
     def propose(firing: Firing, look: Look, out: list[Effect]) -> None:
-        lines = frozenset([line for line, _ in firing.lines])
+        lines = frozenset([line for line, _ in look.lines_of(firing)])
         out.append(Multiply(rule=name, unit=unit, factor=factor, lines=lines, rules=rules, compound=compound))
 
     return propose
@@ -334,19 +352,23 @@ def _multiply(rule: Earn) -> Propose:
 
 def _cap(rule: Earn) -> Propose:
     assert rule.limit is not None
-    cap = Cap(
-        rule=rule.rule, unit=rule.unit, limit=rule.limit, per=rule.window, rules=frozenset(rule.of) or None, whole=rule.whole
-    )
-    return lambda firing, look, out: out.append(cap)
+    rules = frozenset(rule.of) or None
+    return _always(Cap(rule=rule.rule, unit=rule.unit, limit=rule.limit, per=rule.window, rules=rules, whole=rule.whole))
 
 
-def _count(counter: Counter) -> Propose:
-    name, window = counter.key
-
-    def propose(firing: Firing, look: Look, out: list[Effect]) -> None:
-        if firing.value:
-            out.append(Count(rule=f"points.{counter.name}", counter=name, window=window, amount=firing.value))
+def _always(effect: Effect) -> Propose:
+    def propose(_firing: Firing, _look: Look, out: list[Effect]) -> None:
+        out.append(effect)
 
     return propose
 
 
+def _count(counter: Counter) -> Propose:
+    rule, (name, window) = f"points.{counter.name}", counter.key
+    by_share = counter.value != "1"
+
+    def propose(firing: Firing, _look: Look, out: list[Effect]) -> None:
+        if firing.value:
+            out.append(Count(rule=rule, counter=name, window=window, amount=firing.value, by_share=by_share))
+
+    return propose

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tallystick.errors import Refused, TallyError
+from tallystick.errors import Refused
 
 
-class UnknownRate(TallyError):
+class UnknownRate(Refused):
     """The programme knows no exchange rate for the order's currency on that day."""
 
     code = "points_unknown_rate"

@@ -17,6 +17,7 @@ from tallystick.rules import (
     MapOf,
     Object,
     Optional,
+    Places,
     Scope,
     String,
     Type,
@@ -28,6 +29,8 @@ from .events import Adjusted, Gifted, Redeemed
 from .settings import PURCHASE, Counter, Settings
 
 _MONEY = Int(0, MAX_AMOUNT)
+#: Rules about lines look at the lines that earn.
+PLACES = Places(lines="earning", line="line")
 
 LINE = Object("line", {**object_type(Line).fields, "net": _MONEY})
 _PURCHASE = object_type(Purchase)
@@ -59,16 +62,16 @@ FACTS = {
 }
 
 
-def scope_for(kind: str, settings: Settings, zone: ZoneInfo | str = "UTC") -> Scope:
+def scope_for(kind: str, settings: Settings, units: Iterable[str], zone: ZoneInfo) -> Scope:
     """The names rules about events of *kind* may use: on purchases ``purchase`` and ``line``, otherwise ``facts``.
 
-    ``eligible`` is what the whole order counts for; inside the value of a rule about lines, ``basis`` is what those count for.
+    ``eligible`` is what the whole order counts for, and ``earning`` are the lines that earn at all; inside the value of a rule
+    about lines, ``basis`` is what those lines count for.
     """
-    units = {"points", settings.unit, *(rule.unit for rule in settings.earn)}
     names: dict[str, Type] = {
         "event": EVENT,
         "member": MEMBER,
-        "balance": Object("balance", dict.fromkeys(sorted(units), BALANCE), keyed=True),
+        "balance": Object("balance", dict.fromkeys(sorted({*units, settings.unit}), BALANCE), keyed=True),
         "counter": Object("counter", {counter.name: INT for counter in settings.counters}, keyed=True),
         "programme": PROGRAMME,
         "now": TIMESTAMP,
@@ -77,6 +80,7 @@ def scope_for(kind: str, settings: Settings, zone: ZoneInfo | str = "UTC") -> Sc
     if kind == PURCHASE:
         names["purchase"] = PURCHASE_TYPE
         names["eligible"] = _MONEY
+        names["earning"] = ListOf(LINE)
     elif kind in FACTS:
         names["facts"] = FACTS[kind]
     return Scope(names, zone=str(zone))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Any, Final, Literal
 
@@ -233,14 +233,15 @@ def _expiry(fields: Mapping[str, Any]) -> Expiry:
         policy=fields.get("policy", "never"),
         after=_period(fields.get("after")),
         end_of=fields.get("end_of", ""),
-        on=_good_until(fields["on"]) if "on" in fields else None,
+        on=good_until(fields["on"]) if "on" in fields else None,
     )
 
 
 _YEARLY: Final = re.compile(r"(\d\d)-(\d\d)")
 
 
-def _good_until(text: str) -> date | tuple[int, int]:
+def good_until(text: str) -> date | tuple[int, int]:
+    """A last good day as written in settings: one date, or a day of every year."""
     yearly = _YEARLY.fullmatch(text)
     return (int(yearly[1]), int(yearly[2])) if yearly else date.fromisoformat(text)
 
@@ -250,10 +251,11 @@ def _period(text: str | None) -> Period | None:
 
 
 def _window(fields: Mapping[str, Any]) -> Window:
-    return Window(since=_edge(fields.get("from")), until=_edge(fields.get("until")))
+    return Window(since=edge(fields.get("from")), until=edge(fields.get("until")))
 
 
-def _edge(text: str | None) -> date | datetime | None:
+def edge(text: str | None) -> date | datetime | None:
+    """A day, an instant, or nothing, as written in settings."""
     if text is None:
         return None
     return date.fromisoformat(text) if len(text) == 10 else datetime.fromisoformat(text)
@@ -291,143 +293,6 @@ def _gift(fields: Mapping[str, Any]) -> Gift:
     return Gift(minimum=fields.get("minimum", 1), maximum=fields.get("maximum"), limits=_limits(fields))
 
 
-# --- what a schema cannot say ------------------------------------------------------------------------------------
-
-
-Path = tuple[str | int, ...]
-
-
-def check(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """What is wrong with a document that fits the schema: where, and what was expected."""
-    yield from _check_expiry(("expiry",), document.get("expiry", {}), activity=True)
-    names: set[str] = set()
-    rules = document.get("earn", ())
-    known = {rule["name"] for rule in rules}
-    for place, rule in enumerate(rules):
-        path: Path = ("earn", place)
-        if rule["name"] in names:
-            yield (*path, "name"), f'found "{rule["name"]}" twice; expected a name of its own'
-        names.add(rule["name"])
-        yield from _check_rule(path, rule, known)
-    if "redeem" in document:
-        redeem = document["redeem"]
-        if values.exact(redeem.get("share", 1)) > 1 or values.exact(redeem.get("share", 1)) <= 0:
-            yield ("redeem", "share"), f"found {redeem['share']!r}; expected a part of the order, above 0 and at most 1"
-        yield from _check_limits(("redeem",), redeem)
-    rewards: set[str] = set()
-    for place, reward in enumerate(document.get("rewards", ())):
-        if reward["name"] in rewards:
-            yield ("rewards", place, "name"), f'found "{reward["name"]}" twice; expected a name of its own'
-        rewards.add(reward["name"])
-        yield from _check_limits(("rewards", place), reward)
-        yield from _check_window(("rewards", place), reward)
-    yield from _check_limits(("gift",), document.get("gift", {}))
-
-
-def _check_rule(path: Path, rule: Mapping[str, Any], known: set[str]) -> Iterator[tuple[Path, str]]:
-    kind = rule.get("kind", "grant")
-    amounts = [key for key in ("points", "value", "bands") if key in rule]
-    if kind in ("grant", "bonus"):
-        if len(amounts) != 1:
-            found = " and ".join(amounts) or "none of them"
-            yield path, f'a rule of kind "{kind}" says how much: found {found}; expected one of "points", "value", "bands"'
-        wrong = [key for key in ("factor", "compound", "of", "limit", "window", "whole") if key in rule]
-    elif kind == "multiply":
-        if "factor" not in rule:
-            yield path, '"factor" is missing; expected an exact number in quotes such as "1.5" or "1/3"'
-        elif values.exact(rule["factor"]) < 0:
-            yield (*path, "factor"), f"found {rule['factor']!r}; expected at least 0"
-        wrong = [key for key in (*amounts, "per", "over", "limit", "window", "whole", "to", "each") if key in rule]
-    else:
-        if "limit" not in rule:
-            yield path, '"limit" is missing; expected a whole number of the smallest unit'
-        wrong = [key for key in (*amounts, "per", "over", "factor", "compound", "lines", "to", "each") if key in rule]
-    for key in wrong:
-        yield (*path, key), f'"{key}" does not go together with kind = "{kind}"'
-    if "per" in rule and "points" not in rule:
-        yield (*path, "per"), '"per" needs "points" beside it'
-    if kind == "bonus":
-        for key in ("group", "priority", "exclusive", "stop"):
-            if key in rule:
-                yield (*path, key), f'"{key}" does not go together with kind = "bonus": a bonus always stands'
-    if rule.get("on", PURCHASE) != PURCHASE:
-        for key in ("lines", "per", "bands", "each"):
-            if key in rule:
-                yield (*path, key), f'"{key}" needs on = "{PURCHASE}": only purchases have lines and amounts'
-    for place, name in enumerate(rule.get("of", ())):
-        if "." not in name and name not in known:
-            yield (*path, "of", place), f'found "{name}"; expected the name of an earn rule'
-    yield from _check_bands((*path, "bands"), rule.get("bands", ()))
-    if "over" in rule and "bands" not in rule:
-        yield (*path, "over"), '"over" needs "bands" beside it'
-    yield from _check_window(path, rule)
-    yield from _check_expiry((*path, "expiry"), rule.get("expiry", {}), activity=False)
-    if {"days", "state"} <= set(rule.get("pending", {})):
-        yield (*path, "pending"), 'found "days" and "state"; expected one of them'
-
-
-def _check_bands(path: Path, bands: Any) -> Iterator[tuple[Path, str]]:
-    starts = [band["from"] for band in bands]
-    if starts and starts[0] != 0:
-        yield (*path, 0, "from"), f"found {starts[0]}; expected the first band to begin at 0"
-    for place in range(1, len(starts)):
-        if starts[place] <= starts[place - 1]:
-            yield (*path, place, "from"), f"found {starts[place]}; expected more than {starts[place - 1]} of the band before"
-
-
-def _check_expiry(path: Path, fields: Mapping[str, Any], *, activity: bool) -> Iterator[tuple[Path, str]]:
-    policy = fields.get("policy", "never")
-    wanted = {"never": (), "rolling": ("after",), "period_end": ("end_of",), "fixed": ("on",), "activity": ("after",)}[policy]
-    allowed = {
-        "never": (), "rolling": ("after", "end_of"), "period_end": ("after", "end_of"), "fixed": ("after", "on"),
-        "activity": ("after", "activity"),
-    }[policy]  # fmt: skip
-    for key in wanted:
-        if key not in fields:
-            yield path, f'policy = "{policy}" needs "{key}" beside it'
-    for key in fields:
-        if key != "policy" and key not in allowed:
-            yield (*path, key), f'"{key}" does not go together with policy = "{policy}"'
-    if policy == "activity" and not activity:
-        yield (*path, "policy"), 'found "activity"; expected it in [expiry] of the whole programme, not of one rule'
-    if "on" in fields:
-        try:
-            on = _good_until(fields["on"])
-            if isinstance(on, tuple):
-                date(2000, *on)
-            elif "after" in fields:
-                yield (*path, "after"), '"after" goes together with a day of every year such as "12-31", not with one date'
-        except ValueError:
-            yield (*path, "on"), f'found "{fields["on"]}"; expected a date such as "2026-12-31", or "12-31" for every year'
-
-
-def _check_window(path: Path, fields: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    edges: dict[str, date | datetime] = {}
-    for key in ("from", "until"):
-        if key not in fields:
-            continue
-        try:
-            edge = _edge(fields[key])
-        except ValueError:
-            edge = None
-        if edge is None or (isinstance(edge, datetime) and edge.tzinfo is None):
-            yield (*path, key), f'found "{fields[key]}"; expected a date, or a date and time with offset'
-        else:
-            edges[key] = edge
-    if len(edges) == 2:
-        since, until = edges["from"], edges["until"]
-        if isinstance(since, datetime) != isinstance(until, datetime):
-            yield (*path, "until"), "found a date beside an instant; expected two dates or two instants"
-        elif until < since or (until == since and isinstance(until, datetime)):
-            yield (*path, "until"), f'found "{fields["until"]}"; expected it after "{fields["from"]}"'
-
-
-def _check_limits(path: Path, fields: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    for place, limit in enumerate(fields.get("limits", ())):
-        if "points" not in limit and "times" not in limit:
-            yield (*path, "limits", place), 'a limit says how much: expected "points", "times" or both'
-
-
 # --- what a schema can say ---------------------------------------------------------------------------------------
 
 _WINDOW: Final = {
@@ -442,12 +307,12 @@ _CAP_WINDOW: Final = {
 }
 _POSITIVE: Final = {"type": "integer", "min": 1, "max": 10**12}
 _COUNT: Final = {"type": "integer", "min": 0, "max": 10**12}
-_EDGE: Final = {"type": "string", "meta": {"expected": "a date, or a date and time with offset"}}
+_EDGE: Final = {"type": ["day", "instant"], "meta": {"expected": "a date, or a date and time with offset"}}
 _EXPIRY: Final = {
     "policy": {"type": "string", "allowed": ["never", "rolling", "period_end", "fixed", "activity"]},
     "after": {"type": "period"},
     "end_of": {"type": "string", "allowed": ["month", "quarter", "half", "year"]},
-    "on": {"type": "string", "meta": {"expected": 'the last good day, "2026-12-31" or "12-31" for every year'}},
+    "on": {"type": ["string", "day"], "meta": {"expected": 'the last good day, "2026-12-31" or "12-31" for every year'}},
 }
 _PENDING: Final = {
     "days": {"type": "integer", "min": 0, "max": 3_650},
@@ -460,22 +325,19 @@ _LIMITS: Final = {
 }
 
 
-def _rule(scope: str, gives: str) -> dict[str, Any]:
-    return {"type": "rule", "rule": {"scope": scope, "gives": gives}}
-
-
+_RULE: Final = {"type": "rule"}
 _EARN: Final = {
     "name": {"type": "id", "required": True},
     "summary": {"type": "text"},
     "kind": {"type": "string", "allowed": ["grant", "multiply", "bonus", "cap"]},
     "on": {"type": "name"},
     "unit": {"type": "unit"},
-    "when": _rule("event", "bool"),
-    "lines": _rule("line", "bool"),
+    "when": _RULE,
+    "lines": _RULE,
     "each": {"type": "string", "allowed": ["order", "line"]},
     "points": _COUNT,
     "per": _POSITIVE,
-    "value": _rule("event", "int"),
+    "value": _RULE,
     "bands": {
         "type": "list",
         "minlength": 1,
@@ -532,8 +394,8 @@ SCHEMA: Final[Mapping[str, Any]] = {
             "schema": {
                 "window": {**_WINDOW, "required": True},
                 "on": {"type": "name"},
-                "when": _rule("event", "bool"),
-                "value": _rule("event", "int"),
+                "when": _RULE,
+                "value": _RULE,
                 "of": {"type": "name", "excludes": ["value", "when", "on"]},
             },
         },
@@ -560,7 +422,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
                 "summary": {"type": "text"},
                 "cost": {**_POSITIVE, "required": True},
                 "stock": {"type": "boolean"},
-                "when": _rule("event", "bool"),
+                "when": _RULE,
                 "limits": _LIMITS,
                 "from": _EDGE,
                 "until": _EDGE,

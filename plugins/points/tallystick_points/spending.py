@@ -31,12 +31,8 @@ class Spending:
     def __init__(self, settings: Settings, programme: Programme, calendar: Calendar) -> None:
         self._settings, self._calendar = settings, calendar
         self._rewards = {reward.name: reward for reward in settings.rewards}
-        scope = scope_for(REDEEMED, settings, programme.zone)
-        self._conditions = {
-            reward.name: compile_rules([RuleText(reward.name, when=reward.when)], scope)
-            for reward in settings.rewards
-            if reward.when
-        }
+        scope = scope_for(REDEEMED, settings, programme.units, programme.zone)
+        self._conditions = {text.name: compile_rules([text], scope) for text in reward_texts(settings)}
         self._terms = Schedule(calendar, settings.expiry, Settings().pending)
 
     def needs(self, kind: str) -> Needs | None:
@@ -186,6 +182,11 @@ class Spending:
                 reversible=False, data=data,
             )  # fmt: skip
         ]
+
+
+def reward_texts(settings: Settings) -> list[RuleText]:
+    """The conditions of rewards as texts of the rule language."""
+    return [RuleText(reward.name, when=reward.when) for reward in settings.rewards if reward.when]
 
 
 def _shelf(reward: str) -> str:

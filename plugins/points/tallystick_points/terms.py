@@ -10,10 +10,8 @@ from .settings import Expiry, Pending
 
 _MONTHS = {"month": 1, "quarter": 3, "half": 6, "year": 12}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_QUARTER = timedelta(minutes=15)
-#: Quarter hours and days kept in mind; a year of history in time order never needs more than a few of them at once.
+#: Days kept in mind: eleven years of history.
 _REMEMBERED = 4096
-_SINCE_1973 = 105_216
 
 
 class Terms(NamedTuple):
@@ -59,23 +57,20 @@ def _first_of(year: int, months: int) -> date:
 
 
 class Calendar:
-    """The programme's days, looked up once per quarter hour."""
+    """The programme's days.  Events come mostly in the order of time, so the last day is the one to look at first."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
-        self._days: dict[int, date] = {}
+        self._last = (_EPOCH, _EPOCH, _EPOCH.date())
 
     def day(self, at: datetime) -> date:
         """The local day of an instant."""
-        quarter = (at - _EPOCH) // _QUARTER
-        found = self._days.get(quarter)
-        if found is None:
-            if len(self._days) > _REMEMBERED:
-                self._days.clear()
-            found = at.astimezone(self.zone).date()
-            if quarter > _SINCE_1973:  # before, zones were moved by other amounts than quarter hours
-                self._days[quarter] = found
-        return found
+        begin, end, day = self._last
+        if begin <= at < end:
+            return day
+        day = at.astimezone(self.zone).date()
+        self._last = (self.begin(day), self.begin(day + timedelta(days=1)), day)
+        return day
 
     def begin(self, day: date) -> datetime:
         """The first instant of a local day."""

@@ -16,7 +16,8 @@ from tallystick.events import Enrolled, Event, Line, Purchase
 from tallystick.settle import Settlement, cap_key, settle
 from tallystick.situation import Balance, Birthday, Chance, Member, Original, Programme, Situation, Unit
 from tallystick_points.hooks import Points
-from tallystick_points.settings import check, read
+from tallystick_points.checks import check
+from tallystick_points.settings import read
 
 NOON = datetime(2025, 6, 15, 4, tzinfo=UTC)  # a Sunday, noon in Shanghai
 
@@ -33,12 +34,12 @@ class Till:
         rates: Mapping[str, tuple[tuple[date, Fraction], ...]] | None = None,
     ) -> None:
         document = tomllib.loads(toml)
-        assert list(check(document)) == []
         self.settings = read(document)
         self.programme = Programme(
             tenant="shop", generation=1, hash="0", zone=ZoneInfo(zone), currency="USD", units={unit.name: unit for unit in units},
             rates=rates or {},
         )  # fmt: skip
+        assert check(document, self.programme) == []  # a programme has a zone and units, which is all a check asks for
         self.plugin = Points(self.settings, self.programme)
         self.counters: dict[tuple[str, str], int] = {}
         self.balance = Balance()
