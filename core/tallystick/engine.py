@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-import attrs
 import msgspec
 import sqlalchemy as sa
 
@@ -27,6 +25,7 @@ from .generation import Generation, fill
 from .intake import read_document
 from .judge import EXPIRED_KIND, Judge, Judged, NoFacts
 from .ledger import (
+    DAY,
     MAX_BATCH,
     Account,
     Record,
@@ -57,8 +56,7 @@ _BACK = frozenset({"purchase.refunded", "purchase.cancelled", "order.advanced", 
 _DECISIONS = frozenset({"entry.released", "entry.voided"})
 
 
-@attrs.frozen
-class Receipt:
+class Receipt(NamedTuple):
     """The answer to an accepted event: the record, and whether it had been recorded before."""
 
     record: Record
@@ -250,7 +248,7 @@ class Engine:
     def _judge_one(self, judge: Judge, arrival: Arrival, entry: int, received: int) -> Judged:
         """Judge by the generation in force when the event happened."""
         generation = judge.generation
-        if instant(arrival.at) >= generation.since or arrival.kind == EXPIRED_KIND:
+        if not generation.since or instant(arrival.at) >= generation.since or arrival.kind == EXPIRED_KIND:
             return judge.judge(arrival, entry, received)
         then = self.generations.at(arrival.tenant, instant(arrival.at))
         if then.number == generation.number:
@@ -262,8 +260,8 @@ class Engine:
         if generation.missing:
             raise TenantNotServed(f"required plugins are not available: {', '.join(generation.missing)}")
         late = generation.late(arrival.source)
-        if received - instant(arrival.at) > late // timedelta(microseconds=1) and arrival.depth == 0 and not arrival.cause:
-            raise TooLate(f"older than the {late.days} days this source may be late", pointer="/time")
+        if received - instant(arrival.at) > late and not arrival.cause:
+            raise TooLate(f"older than the {late // DAY} days this source may be late", pointer="/time")
 
     def _repeats(
         self,
@@ -335,10 +333,10 @@ class Engine:
                 transfers.append((entry, place, record.tenant, t.debit, t.credit, t.unit, t.amount, t.rule, t.lot, t.into))
             if extra:
                 claims.append((record.tenant, record.source, record.id, entry))
-            if one.page is not None and len(one.page.touched) > len(record.balances):  # somebody else's, too
+            if len(one.page.touched) > len(record.balances):  # somebody else's, too
                 others = {member for member, _ in one.page.touched if member != number_of_member}
                 beside += [(record.tenant, member, entry) for member in others]
-            if one.page is not None and (one.page.intents or one.page.emits):
+            if one.page.intents or one.page.emits:
                 intents += self._intents(one, entry, number_of_member)
                 derived += self._derived(one, arrival, entry, judges[record.tenant])
             for skipped in one.skipped:
@@ -414,7 +412,6 @@ class Engine:
     @staticmethod
     def _intents(one: Judged, entry: int, member: int) -> list[tuple[Any, ...]]:
         page = one.page
-        assert page is not None
         rows: list[tuple[Any, ...]] = []
         for effect in [*page.intents, *page.emits]:
             channel = {Notify: "notify", Command: "command", Emit: "event"}[type(effect)]
@@ -427,7 +424,6 @@ class Engine:
     def _derived(one: Judged, cause: Arrival, entry: int, judge: Judge) -> list[Arrival]:
         """Events that plugins emitted: their ids follow from the cause, so that they can never happen twice."""
         page = one.page
-        assert page is not None
         arrivals = []
         if cause.depth >= MAX_DEPTH:
             return []

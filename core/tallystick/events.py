@@ -27,7 +27,7 @@ class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     """
 
 
-class Line(Facts):
+class Line(Facts, frozen=True):
     """One line of a receipt."""
 
     sku: Name
@@ -48,14 +48,14 @@ class Line(Facts):
         return self.amount - self.discount
 
 
-class Payment(Facts):
+class Payment(Facts, frozen=True):
     """How a part of the order was paid."""
 
     method: Literal["cash", "card", "points", "stored_value", "gift_card", "other"]
     amount: Amount
 
 
-class Purchase(Facts):
+class Purchase(Facts, frozen=True):
     """A completed sale: the receipt as the till printed it."""
 
     order: Name  #: the order's number; one order earns once, and refunds name it
@@ -95,14 +95,14 @@ class Purchase(Facts):
         return sum([payment.amount for payment in self.payments if payment.method == "points"])
 
 
-class Returned(Facts):
+class Returned(Facts, frozen=True):
     """A line that came back, whole or in part."""
 
     line: Annotated[int, Meta(ge=0, lt=MAX_LINES)]  #: its place in the order's lines, from 0
     amount: Amount  #: value returned, in the order's minor units, as the line's net amount counts it
 
 
-class Refund(Facts):
+class Refund(Facts, frozen=True):
     """Goods or money came back.  Name the lines, or one amount; naming neither returns all that is left."""
 
     order: Name
@@ -117,20 +117,20 @@ class Refund(Facts):
             raise ValueError("name the returned lines or one amount, not both")
 
 
-class OrderAdvanced(Facts):
+class OrderAdvanced(Facts, frozen=True):
     """An order reached a further state, for example `delivered`; what waited for that state becomes usable."""
 
     order: Name
     state: Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class OrderClaimed(Facts):
+class OrderClaimed(Facts, frozen=True):
     """A guest order is linked to a member, who earns for it now under the rules of then.  Saying it twice changes nothing."""
 
     order: Name
 
 
-class Enrolled(Facts):
+class Enrolled(Facts, frozen=True):
     """A person joined the programme.  Personal data does not belong here: it goes to `POST /v1/members`."""
 
     channel: Text = ""
@@ -138,7 +138,7 @@ class Enrolled(Facts):
     invited_by: Name | None = None  #: the member whose invitation was used
 
 
-class Decision(Facts):
+class Decision(Facts, frozen=True):
     """What was decided about an entry that had been held."""
 
     entry: Name

@@ -14,6 +14,7 @@ from .pipeline import Pipeline
 from .situation import Programme
 
 DEFAULT_LATENESS = timedelta(days=7)
+_MICROSECOND = timedelta(microseconds=1)
 _PLACE = re.compile(r"\{([a-z_.]+)\}")
 
 
@@ -30,10 +31,13 @@ class Generation:
     missing: tuple[str, ...] = ()  #: required plugins that are not available: the tenant is not served
     versions: Mapping[str, str] = attrs.field(init=False)
     ladders: bool = attrs.field(init=False)  #: whether anybody sets or looks at tiers
+    _late: Mapping[str, int] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         parts = self.pipeline.parts
         object.__setattr__(self, "versions", {part.id: part.version for part in parts})
+        late = {"": self.lateness, **self.source_lateness}
+        object.__setattr__(self, "_late", {source: spell // _MICROSECOND for source, spell in late.items()})
         object.__setattr__(self, "ladders", any("SetTier" in part.grants for part in parts))
 
     @property
@@ -41,9 +45,9 @@ class Generation:
         """The generation's number, as records name it."""
         return self.programme.generation
 
-    def late(self, source: str) -> timedelta:
-        """How late events of *source* may come."""
-        return self.source_lateness.get(source, self.lateness)
+    def late(self, source: str) -> int:
+        """How late events of *source* may come, in microseconds."""
+        return self._late.get(source, self._late[""])
 
 
 def fill(template: str, event: Event) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
 import msgspec
 
 from . import vault
@@ -49,18 +48,16 @@ EXPIRED_KIND = "lots.expired"
 GAINS = ("grant", "bonus", "multiply")
 
 
-class NoFacts(Facts):
+class NoFacts(Facts, frozen=True):
     """Facts of events that need none."""
 
 
-@attrs.frozen
-class Judged:
+class Judged(NamedTuple):
     """What came of one event."""
 
     record: Record
-    sealed: bytes | None
-    page: Page | None
-    order_rows: Sequence[OrderEntry] = ()
+    sealed: bytes
+    page: Page
     skipped: Sequence[Skipped] = ()
     again: Sequence[Arrival] = ()  #: parked refunds that can be applied now
 
@@ -300,28 +297,32 @@ class Judge:
         sealed = self.seal(arrival, entry, event.member)
         if page.deferred:
             more["more"] = {"deferred": effects_document(page.deferred)}
+        if reasons:
+            more["reasons"] = tuple(
+                [{"rule": r.rule, "verdict": r.verdict, "reason": r.reason, "gentle": r.gentle} for r in reasons]
+            )
+        if skipped:
+            more["skipped"] = tuple(
+                [{"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error} for s in skipped]
+            )
+        if arrival.cause:
+            more["cause"] = entry_name(arrival.cause)
         record = page.record(
-            status=status,
-            verdict=verdict,
-            facts=hashlib.sha256(sealed).hexdigest(),
-            reasons=tuple({"rule": r.rule, "verdict": r.verdict, "reason": r.reason, "gentle": r.gentle} for r in reasons),
-            skipped=tuple({"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error} for s in skipped),
-            cause=entry_name(arrival.cause) if arrival.cause else "",
-            actor=arrival.actor,
-            **more,
+            status=status, verdict=verdict, facts=hashlib.sha256(sealed).hexdigest(), actor=arrival.actor, **more
         )
-        return Judged(record, sealed, page, rows, skipped, again)
+        return Judged(record, sealed, page, skipped, again)
 
     # -- orders -------------------------------------------------------------------------------------------------------
 
     def _sale(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int) -> Judged:
         purchase: Purchase = arrival.facts  # type: ignore[assignment]
-        if self.working.order(purchase.order, "sale", "guest"):
+        known = self.working.orders.get(purchase.order)
+        if known and self.working.order(purchase.order, "sale", "guest"):
             raise OrderConflict(f"order {purchase.order} was already recorded by another event", pointer="/data/order")
         page, verdict, reasons, skipped = self._think(event, person, entry, received)
         value = purchase.total
         sale = OrderEntry(purchase.order, entry, "sale", event.member, value)
-        parked = self.working.order(purchase.order, "parked")
+        parked = self.working.order(purchase.order, "parked") if known else ()
         again = [self._unpark(row, arrival) for row in parked]
         for row in parked:
             self.working.touch_order(row).role = "applied"
@@ -610,7 +611,7 @@ class Judge:
         for step in record.explanation:
             if step.effect == "spend":
                 page.steps.append(Step(rule=step.rule, effect="released", unit=step.unit, data=step.data))
-        page.gives += record.gives
+        page.gives = (*page.gives, *record.gives)
 
     def _release_rest(self, page: Page, record: Record, sealed: bytes | None, entry: int, skipped: list[Skipped]) -> None:
         deferred = [msgspec.convert(body, type=EFFECTS[name]) for name, body in (record.more or {}).get("deferred", ())]

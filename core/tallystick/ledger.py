@@ -18,6 +18,8 @@ from .situation import Unit
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+#: A day of 24 hours, in microseconds.
+DAY = 86_400_000_000
 #: Later than anything: lots that never expire, lots that wait for something.
 NEVER = 1 << 62
 #: No posted balance may leave this range (64 bits, with room for one more event).

@@ -12,6 +12,7 @@ from .effects import Command, Count, Effect, Emit, Extend, Move, Notify, Put, Re
 from .errors import EffectRefused, Refused
 from .events import Event
 from .ledger import (
+    DAY,
     EXPIRED,
     HELD,
     ISSUED,
@@ -41,23 +42,27 @@ class Page:
     Everything it does is undone by ``working.undo()``; nothing is final before the record is written.
     """
 
-    def __init__(self, entry: int, event: Event, working: Working, programme: Programme, now: int, *, held: bool = False) -> None:
+    # what few events have stays an empty tuple of the class
+    gives: Sequence[Mapping[str, Any]] = ()
+    counts: Sequence[tuple[int, str, str, int, int, str]] = ()
+    takes: Sequence[tuple[str, int, bool]] = ()
+    intents: Sequence[Notify | Command] = ()
+    emits: Sequence[Emit] = ()
+    deferred: Sequence[Effect] = ()
+    seed = ""
+    _day: date | None = None
+
+    def __init__(
+        self, entry: int, event: Event, working: Working, programme: Programme, now: int, *, held: bool = False
+    ) -> None:
         self.entry, self.event, self.working, self.programme, self.now = entry, event, working, programme, now
         self.name = entry_name(entry)
         self.held = held
         self.steps: list[Step] = []
         self.transfers: list[Transfer] = []
         self.lots: list[LotGiven] = []
-        self.gives: list[Mapping[str, Any]] = []
-        self.counts: list[tuple[int, str, str, int, int, str]] = []
-        self.takes: list[tuple[str, int, bool]] = []
-        self.intents: list[Notify | Command] = []
-        self.emits: list[Emit] = []
-        self.deferred: list[Effect] = []
         self.touched: set[tuple[int, str]] = set()
         self.outcome: dict[str, int] = {}
-        self.seed = ""
-        self._day: date | None = None
 
     @property
     def day(self) -> date:
@@ -91,9 +96,11 @@ class Page:
                 seen.add(key)
                 self._count(self.event.member, count.counter, count.window, count.amount, _mode(count))
         if self.held:
-            self.deferred += [*settled.puts, *settled.tiers, *settled.extends, *settled.intents, *settled.emits]
-            return
-        self.follow(settled.puts, settled.tiers, settled.extends, settled.intents, settled.emits)
+            self.deferred = (
+                *self.deferred, *settled.puts, *settled.tiers, *settled.extends, *settled.intents, *settled.emits,
+            )  # fmt: skip
+        else:
+            self.follow(settled.puts, settled.tiers, settled.extends, settled.intents, settled.emits)
 
     def follow(
         self,
@@ -119,8 +126,8 @@ class Page:
             self.steps.append(Step(rule=tier.rule, effect="tier", data={"ladder": tier.ladder, "tier": tier.tier, "reason": tier.reason}))
         for extend in extends:
             self._extend(extend)
-        self.intents += intents
-        self.emits += emits
+        self.intents = (*self.intents, *intents)
+        self.emits = (*self.emits, *emits)
 
     # -- gains ----------------------------------------------------------------------------------------------------
 
@@ -188,7 +195,7 @@ class Page:
             Step(rule=spend.rule, effect="spend", unit=spend.unit, amount=-spend.amount, wanted=spend.wanted, data=spend.data)
         )
         if spend.gives:
-            self.gives.append(dict(spend.gives))
+            self.gives = (*self.gives, dict(spend.gives))
         self.outcome[spend.unit] = self.outcome.get(spend.unit, 0) - spend.amount
 
     def move(self, move: Move) -> None:
@@ -279,7 +286,7 @@ class Page:
             account = self.working.touch(self.working.account(member, unit))
             self.working.touch_lot(lot)
             if lot.expires_at <= self.now and grace:
-                lot.expires_at = self.now + grace * 86_400_000_000
+                lot.expires_at = self.now + grace * DAY
             absorbed = account.give_back(lot, amount)
             self.touched.add((member, unit))
             # what a deficit absorbed never reached the lot: lots can be recomputed from transfers in any order
@@ -320,14 +327,14 @@ class Page:
         if amount:
             start, grain = start_of("day" if grain_of(window) == "day" else window, self.day), grain_of(window)
             self.working.add((member, counter, grain, start), amount)
-            self.counts.append((member, counter, grain, start, amount, mode))
+            self.counts = (*self.counts, (member, counter, grain, start, amount, mode))
 
     def uncount(self, counts: Sequence[tuple[int, str, str, int, int]]) -> None:
         """Give counters back what a reversed event had added."""
         for member, counter, grain, start, amount in counts:
             if amount:
                 self.working.add((member, counter, grain, start), -amount)
-                self.counts.append((member, counter, grain, start, -amount, ""))
+                self.counts = (*self.counts, (member, counter, grain, start, -amount, ""))
 
     def _stock(self, take: Take | Restock) -> None:
         key = take.key if take.key.startswith(take.rule.partition(".")[0]) else f"{take.rule.partition('.')[0]}:{take.key}"
@@ -337,7 +344,7 @@ class Page:
             self.restock(key, take.amount)
         else:
             self.working.take_stock(key, take.amount)
-            self.takes.append((key, take.amount, take.reversible))
+            self.takes = (*self.takes, (key, take.amount, take.reversible))
 
     def restock(self, key: str, amount: int) -> None:
         """Put something back on its shelf."""
@@ -361,8 +368,9 @@ class Page:
 
     def balances(self) -> dict[str, int]:
         """Posted balance per touched unit of the event's own member, after the event."""
-        number = self.event.member
-        return {unit: self.working.accounts[number, unit].posted for member, unit in sorted(self.touched) if member == number}
+        number, accounts = self.event.member, self.working.accounts
+        touched = self.touched if len(self.touched) < 2 else sorted(self.touched)
+        return {unit: accounts[member, unit].posted for member, unit in touched if member == number}
 
     def record(self, **more: Any) -> Record:
         """The frozen page."""

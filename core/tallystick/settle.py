@@ -7,8 +7,6 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-import attrs
-
 from .effects import (
     Bonus,
     Cap,
@@ -48,24 +46,23 @@ class Posting:
         self.rule, self.amount, self.gain, self.weights = rule, amount, gain, weights
 
 
-@attrs.define
 class Settlement:
-    """What all proposals of an event come to."""
+    """What all proposals of an event come to.  Most events need one or two of its rooms: the others stay empty tuples."""
 
-    postings: list[Posting] = attrs.field(factory=list)
-    steps: list[Step] = attrs.field(factory=list)
-    spends: list[Spend] = attrs.field(factory=list)
-    moves: list[Move] = attrs.field(factory=list)
-    counts: list[Count] = attrs.field(factory=list)
-    caps: list[tuple[Cap, int]] = attrs.field(factory=list)  #: what each windowed cap let through
-    takes: list[Take | Restock] = attrs.field(factory=list)
-    puts: list[Put] = attrs.field(factory=list)
-    tiers: list[SetTier] = attrs.field(factory=list)
-    extends: list[Extend] = attrs.field(factory=list)
-    revokes: list[Revoke] = attrs.field(factory=list)
-    keeps: list[Keep] = attrs.field(factory=list)
-    intents: list[Notify | Command] = attrs.field(factory=list)
-    emits: list[Emit] = attrs.field(factory=list)
+    postings: Sequence[Posting] = ()
+    steps: Sequence[Step] = ()
+    spends: Sequence[Spend] = ()
+    moves: Sequence[Move] = ()
+    counts: Sequence[Count] = ()
+    caps: Sequence[tuple[Cap, int]] = ()  #: what each windowed cap let through
+    takes: Sequence[Take | Restock] = ()
+    puts: Sequence[Put] = ()
+    tiers: Sequence[SetTier] = ()
+    extends: Sequence[Extend] = ()
+    revokes: Sequence[Revoke] = ()
+    keeps: Sequence[Keep] = ()
+    intents: Sequence[Notify | Command] = ()
+    emits: Sequence[Emit] = ()
 
 
 def round_to_unit(value: Fraction, rounding: Rounding) -> int:
@@ -117,8 +114,8 @@ def settle(
         elif kind is Cap:
             _unit(gains, effect, units).caps.append(effect)  # type: ignore[arg-type]
         else:
-            _sort(effect, out, units, versions)
-    for unit in sorted(gains):
+            _sort(effect, out, units)
+    for unit in sorted(gains) if len(gains) > 1 else gains:
         _settle_unit(gains[unit], units[unit], used, versions, out)
     return out
 
@@ -151,14 +148,14 @@ _ROOMS = {
 }  # fmt: skip
 
 
-def _sort(effect: Effect, out: Settlement, units: Mapping[str, Unit], versions: Mapping[str, str]) -> None:
+def _sort(effect: Effect, out: Settlement, units: Mapping[str, Unit]) -> None:
     room = _ROOMS.get(type(effect))
     if room is None:
         raise EffectRefused(f"{effect.rule}: {type(effect).__name__} cannot be settled", rule=effect.rule)
     unit = getattr(effect, "unit", None)
     if unit is not None and unit not in units:
         raise EffectRefused(f"{effect.rule}: unit {unit!r} is not declared", rule=effect.rule, unit=unit)
-    getattr(out, room).append(effect)
+    setattr(out, room, (*getattr(out, room), effect))
 
 
 def _version(rule: str, versions: Mapping[str, str]) -> str:
@@ -168,18 +165,20 @@ def _version(rule: str, versions: Mapping[str, str]) -> str:
 def _settle_unit(
     gains: _Unit, unit: Unit, used: Mapping[CapKey, int], versions: Mapping[str, str], out: Settlement
 ) -> None:
-    grants, steps = gains.grants, out.steps
+    grants, steps = gains.grants, list(out.steps)
+    settled = list(out.postings)
     if len(grants) > 1:
         grants.sort(key=_place)
         grants = _groups(grants, unit, versions, steps)
     postings = [Posting(grant.rule, grant.amount, grant, grant.lines) for grant in grants]
     if gains.factors and grants:
         _multiply(grants, sorted(gains.factors, key=lambda m: m.rule), unit, postings, versions, steps)
-    gains.bonuses.sort(key=lambda bonus: (bonus.rule, bonus.amount, bonus.to))
-    postings += [Posting(bonus.rule, bonus.amount, bonus, bonus.lines) for bonus in gains.bonuses]
+    if gains.bonuses:
+        gains.bonuses.sort(key=lambda bonus: (bonus.rule, bonus.amount, bonus.to))
+        postings += [Posting(bonus.rule, bonus.amount, bonus, bonus.lines) for bonus in gains.bonuses]
     # the amount of each posting before caps is its step's "wanted" where a cap cuts it
     cut: dict[int, tuple[int, str]] = {}
-    for cap in sorted(gains.caps, key=lambda c: (c.rule, c.per, c.key, c.limit)):
+    for cap in sorted(gains.caps, key=lambda c: (c.rule, c.per, c.key, c.limit)) if gains.caps else ():
         _cap(cap, postings, used, out, cut)
     for index, posting in enumerate(postings):
         gain, amount = posting.gain, posting.amount
@@ -201,7 +200,8 @@ def _settle_unit(
             )
         )
         if amount:
-            out.postings.append(posting)
+            settled.append(posting)
+    out.postings, out.steps = settled, steps
 
 
 def _place(grant: Grant) -> tuple[Any, ...]:
@@ -404,4 +404,4 @@ def _cap(
                 postings[i].amount -= taken
                 over -= taken
     if windowed:
-        out.caps.append((cap, sum([postings[i].amount for i in covered])))
+        out.caps = (*out.caps, (cap, sum([postings[i].amount for i in covered])))

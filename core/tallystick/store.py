@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from . import tables
 from .errors import Insufficient, OutOfStock
@@ -22,12 +23,12 @@ _PG_TYPES = {"BIGINT": "bigint", "TEXT": "text", "BYTEA": "bytea"}
 class Cursor(Protocol):
     """What both drivers' cursors have in common."""
 
-    rowcount: int
-
-    def execute(self, sql: Any, parameters: Any = ...) -> Any: ...
-    def executemany(self, sql: Any, rows: Any) -> Any: ...
-    def fetchall(self) -> list[Row]: ...
-    def fetchone(self) -> Row | None: ...
+    @property
+    def rowcount(self) -> int: ...
+    def execute(self, sql: Any, parameters: Any = ..., /) -> Any: ...
+    def executemany(self, sql: Any, rows: Any, /) -> Any: ...
+    def fetchall(self) -> Any: ...
+    def fetchone(self) -> Any: ...
 
 
 class Store:
@@ -40,7 +41,7 @@ class Store:
 
     def cursor(self, conn: sa.Connection) -> Cursor:
         """The driver's own cursor inside *conn*'s transaction: the hot path does not pay for result objects."""
-        return conn.connection.cursor()  # type: ignore[return-value]
+        return conn.connection.cursor()
 
     # -- shapes of statements ---------------------------------------------------------------------------------------
 
@@ -52,7 +53,7 @@ class Store:
             cur.execute(postgres.replace("KEYS", f"= ANY(%s::{kind}[])").replace("?", "%s"), (*before, list(keys)))
         else:
             cur.execute(sqlite.replace("KEYS", "IN (SELECT value FROM json_each(?))"), (*before, json.dumps(list(keys))))
-        return cur.fetchall()
+        return list(cur.fetchall())
 
     def _select(self, cur: Cursor, sql: str, before: Sequence[Any], keys: Collection[Any], kind: str = "bigint", lock: str = "") -> list[Row]:
         return self._rows(cur, sql, sql + (lock if self.locking else ""), before, keys, kind)
@@ -74,7 +75,7 @@ class Store:
         if not self.postgres:
             marks = ", ".join("?" for _ in table.columns)
             return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - our own names
-        dialect = sa.dialects.postgresql.dialect()  # type: ignore[no-untyped-call]
+        dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         arrays = ", ".join(f"%s::{_PG_TYPES[column.type.compile(dialect)]}[]" for column in table.columns)
         return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
 
@@ -244,7 +245,7 @@ class Store:
                 " json_each(?)) AND name IN (SELECT value FROM json_each(?)) AND (start >= ? OR grain <> 'day')",
                 (tenant, json.dumps(list(numbers)), json.dumps(list(names)), since),
             )
-        return cur.fetchall()
+        return list(cur.fetchall())
 
     def lock_shared_counters(self, cur: Cursor, tenant: str, names: Collection[str]) -> None:
         """Lock the tenant's own counters (budgets), absent ones too."""

@@ -6,6 +6,8 @@ a person told us (``person``, ``alias``) and what an operator set (``tenant``, `
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
@@ -15,13 +17,21 @@ Int = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Bytes = sa.LargeBinary().with_variant(sa.BLOB(), "sqlite")
 
 
-def _table(name: str, *columns: sa.Column[object] | sa.schema.SchemaItem, clustered: bool = True) -> sa.Table:
+def _table(name: str, *columns: sa.Column[Any] | sa.schema.SchemaItem, clustered: bool = True) -> sa.Table:
     """A STRICT table; *clustered* ones live inside their primary key on SQLite."""
     return sa.Table(name, metadata, *columns, sqlite_strict=True, sqlite_with_rowid=not clustered)
 
 
-def _col(name: str, kind: object, *more: sa.schema.SchemaItem, key: bool = False, null: bool = False, default: str | None = None) -> sa.Column[object]:
-    return sa.Column(name, kind, *more, primary_key=key, nullable=null, server_default=None if default is None else sa.text(default), autoincrement=False)  # type: ignore[call-overload, no-any-return]
+def _col(
+    name: str,
+    kind: Any,
+    *more: sa.schema.SchemaItem,
+    key: bool = False,
+    null: bool = False,
+    default: str | None = None,
+) -> sa.Column[Any]:
+    server_default = None if default is None else sa.text(default)
+    return sa.Column(name, kind, *more, primary_key=key, nullable=null, server_default=server_default, autoincrement=False)
 
 
 #: One row: which deployment this is, since when, and the secret that keys its look-ups.
@@ -145,7 +155,8 @@ record = _table(
     _col("received", Int),
     _col("body", Bytes),
     _col("facts", Bytes, null=True),
-    sa.Index("record_member", "tenant", "member", "entry"),
+    # a statement is read newest first: entries of several writers are in order of time only by what was received when
+    sa.Index("record_member", "tenant", "member", "received", "entry"),
     clustered=False,
 )
 

@@ -35,21 +35,26 @@ class OrderEntry:
         self, order: str, entry: int, role: str, member: int, value: int = 0, returned: int = 0, lines: str = "", *, fresh: bool = True
     ) -> None:
         self.order, self.entry, self.role, self.member, self.value, self.returned = order, entry, role, member, value, returned
-        state = msgspec.json.decode(lines) if lines else {}
-        self.lines: dict[int, int] = {int(index): back for index, back in state.get("lines", {}).items()}
-        self.loose: int = state.get("loose", 0)  #: returned as an amount, without naming lines
+        self.lines: dict[int, int] = {}
+        self.loose = 0  #: returned as an amount, without naming lines
+        if lines:
+            state = msgspec.json.decode(lines)
+            self.lines = {int(index): back for index, back in state.get("lines", {}).items()}
+            self.loose = state.get("loose", 0)
         self.fresh = fresh
-        self.was = self.row
+        self.was = None if fresh else self.row
 
     @property
     def row(self) -> tuple[str, int, str]:
         """Role, returned value and what came back of each line, as stored."""
+        if not self.lines and not self.loose:
+            return self.role, self.returned, ""
         state: dict[str, Any] = {}
         if self.lines:
             state["lines"] = {str(index): back for index, back in sorted(self.lines.items())}
         if self.loose:
             state["loose"] = self.loose
-        return self.role, self.returned, msgspec.json.encode(state).decode() if state else ""
+        return self.role, self.returned, msgspec.json.encode(state).decode()
 
 
 class Working:
