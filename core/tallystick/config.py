@@ -223,13 +223,18 @@ def check_tenant(
         try:
             document, found = _check_plugins(name, data, resolution, installed)
             tenant = None if mistakes or found else build_tenant(name, document, installed)
+            if tenant is not None:
+                found = _try_out(tenant, installed)
             break
         except PluginBroken as error:
             broken[error.details["plugin"]] = error
+    mistakes += found
+    if mistakes:
+        tenant = None
     if tenant is not None:
         left_out = dict(resolution.left_out)
         tenant = attrs.evolve(tenant, reasons=resolution.reasons, glue=resolution.glue, left_out=left_out)
-    return tenant, mistakes + found, [_missing(name, why, data, installed) for name, why in resolution.left_out.items()]
+    return tenant, mistakes, [_missing(name, why, data, installed) for name, why in resolution.left_out.items()]
 
 
 def _without_mistakes(fields: Mapping[str, Any], mistakes: Iterable[Mistake]) -> dict[str, Any]:
@@ -445,6 +450,21 @@ def _check_plugins(
             for mistake in found
         ]
     return {**data, "plugins": chosen}, mistakes
+
+
+def _try_out(tenant: Tenant, installed: Mapping[str, Installed]) -> list[Mistake]:
+    """Make every plugin once: whatever it finds wrong only then is found now, and not when the house is to serve."""
+    mistakes = []
+    for name, chosen in tenant.plugins.items():
+        discovery.load_kinds(installed[name].manifest)
+        try:
+            make_plugin(installed[name], chosen, tenant.programme(0))
+        except PluginBroken as error:
+            # a rule that does not compile is the merchant's mistake; all else is the plugin's
+            if not isinstance(error.__cause__, Problem):
+                raise
+            mistakes.append(Mistake(("plugins", name), f"{name}: {error.__cause__.reason}", on_key=True))
+    return mistakes
 
 
 def check_settings(

@@ -18,7 +18,7 @@ from . import database, discovery, migrate, tables, vault
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Receipt
-from .errors import DatabaseNotReady, PluginBroken, UnknownTenant
+from .errors import DatabaseNotReady, UnknownTenant
 from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
 from .pipeline import Part, compile_pipeline
@@ -96,12 +96,8 @@ def build_generation(tenant: Tenant, number: int, since: int, installed: Mapping
         manifest = installed[name].manifest
         for kind in discovery.load_kinds(manifest):
             kinds[kind.name] = kind
-        if manifest.factory is not None:
-            factory = discovery.load(manifest.factory, plugin=name)
-            try:
-                plugin = factory(chosen.settings, programme)
-            except Exception as error:
-                raise PluginBroken(f'plugin "{name}" cannot be made: {type(error).__name__}: {error}', plugin=name) from error
+        plugin = configuration.make_plugin(installed[name], chosen, programme)
+        if plugin is not None:
             parts.append(
                 Part(id=name, version=str(manifest.version), plugin=plugin, interests=manifest.interests, grants=manifest.effects)
             )

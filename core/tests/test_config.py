@@ -7,7 +7,7 @@ import pytest
 
 from tallystick import config, discovery
 from tallystick.document import Document
-from tallystick.errors import InvalidConfig, PluginBroken, Problem, TenantNotServed
+from tallystick.errors import InvalidConfig, Problem, TenantNotServed
 from tallystick.values import Text
 
 WHOLE = """\
@@ -386,14 +386,20 @@ def test_a_secret_is_read_from_where_the_setting_points(tmp_path) -> None:
         config.read_secret({"env": "SMS_KEY"}, tmp_path, {})
 
 
+EVENT = '[events."oak.seen"]\nfacts = "tallystick_oak:Seen"\nsummary = "Seen."\nexample = SHOWN\n'
 FACTORY = (
     CODE
     + """
+from tallystick.events import Facts
+class Seen(Facts):
+    times: int
 class Oak:
     def __init__(self, settings, programme):
         self.known = (settings, programme.currency)
         if settings[1] == "7":
             raise ValueError("seven")
+        if settings[1] == "11":
+            raise InvalidRule("unknown name oops")
     def earn(self, event, situation):
         return ()
 """
@@ -404,17 +410,19 @@ WITH_FACTORY = 'factory = "tallystick_{id}:Oak"\nhooks = ["earn"]\n' + MANIFEST
 def make(site, *, rate="1", manifest=WITH_FACTORY):
     site.install("oak", code=FACTORY, manifest=manifest)
     installed = discovery.discover()
-    text = f'{TENANT}[tenants.demo.plugins.oak]\nrate = "{rate}"\n'
-    tenant = check(text, installed=installed).tenants["demo"]
-    return config.make_plugin(installed["oak"], tenant.plugins["oak"], tenant.programme(1))
+    tenant = check(f'{TENANT}[tenants.demo.plugins.oak]\nrate = "{rate}"\n', installed=installed).tenants["demo"]
+    return tenant, installed
 
 
 def test_a_plugin_is_made_with_its_settings_and_the_programme(site) -> None:
-    assert make(site).known == (("read", "1"), "EUR")
+    tenant, installed = make(site)
+    oak = config.make_plugin(installed["oak"], tenant.plugins["oak"], tenant.programme(1))
+    assert oak.known == (("read", "1"), "EUR")
 
 
 def test_a_plugin_without_a_factory_has_no_hooks(site) -> None:
-    assert make(site, manifest=MANIFEST) is None
+    tenant, installed = make(site, manifest=MANIFEST)
+    assert config.make_plugin(installed["oak"], tenant.plugins["oak"], tenant.programme(1)) is None
 
 
 @pytest.mark.parametrize(
@@ -426,9 +434,18 @@ def test_a_plugin_without_a_factory_has_no_hooks(site) -> None:
             "lists the hook redeem, which tallystick_oak:Oak does not",
         ),
         ({"manifest": WITH_FACTORY.replace(":Oak", ":Elm")}, "has no attribute 'Elm'"),
+        (
+            {"manifest": MANIFEST + EVENT.replace("SHOWN", '{ times = "two" }')},
+            "the example of oak.seen does not fit its facts",
+        ),
     ],
 )
-def test_a_plugin_that_cannot_be_made_is_broken(site, how, says) -> None:
-    with pytest.raises(PluginBroken) as caught:
-        make(site, **how)
-    assert says in caught.value.message
+def test_a_plugin_that_cannot_be_made_is_left_out(site, how, says) -> None:
+    tenant, _ = make(site, **how)
+    assert tenant.plugins == {}
+    assert says in tenant.left_out["oak"]
+
+
+def test_a_rule_that_a_plugin_refuses_only_when_it_is_made_is_a_mistake_all_the_same(site) -> None:
+    with pytest.raises(InvalidConfig, match=r"tally\.toml:4:23: oak: unknown name oops"):
+        make(site, rate="11")
