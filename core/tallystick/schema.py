@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from typing import Any, Final
 
@@ -20,9 +20,6 @@ from .errors import Problem
 
 #: A Cerberus schema; the types of :data:`TYPES` may be used beside Cerberus's own.
 Schema = Mapping[str, Any]
-#: Checks the text of a rule against what the schema says of it (``{"scope": ..., "gives": ...}``); the lines and
-#: columns of what it returns are counted within the text.
-RuleCheck = Callable[[str, Mapping[str, Any]], Sequence[Problem]]
 
 ID: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 NAME: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*")
@@ -114,8 +111,8 @@ TYPES: Final[Mapping[str, Type]] = {
     "package": Type((str,), 'a package such as "tallystick_points.migrations"', _full(_PACKAGE)),
     "versions": Type((str,), 'a version range (PEP 440) such as ">=1,<2"', _specifier),
     "version": Type((str,), 'a version (PEP 440) such as "1.2.0"', _version),
-    "unit": Type((str,), "the name of a unit", _full(ID)),
-    "rule": Type((str,), "a rule"),
+    "unit": Type((str,), "the name of a declared unit", _full(ID)),
+    "rule": Type((str,), "a text of the rule language"),
     "secret": Type((Mapping,), '{ file = "path" } or { env = "NAME" }: secrets are never written here', _secret),
 }
 
@@ -173,26 +170,25 @@ def check(
     data: Mapping[str, Any],
     schema: Schema,
     *,
-    check_rule: RuleCheck | None = None,
     units: Collection[str] | None = None,
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """Check *data* against *schema*: the data with defaults filled in, and every mistake in it.
 
     A schema used again and again is better prepared first (:func:`prepare`).
-    Rules are checked by *check_rule* and units must be among *units*, where these are given.
+    Units must be among *units*, where these are known.
     Dates and times count as their ISO strings, so that the result is plain JSON.
     """
-    checker = Checker(schema, check_rule=check_rule, units=units)
+    checker = Checker(schema, units=units)
     checker.validate(plain(data))
     mistakes = [*_mistakes(checker._errors), *_floats(data, ())]  # noqa: SLF001  # its public form has no codes
-    seen: dict[tuple[Path, str], Mistake] = {}
+    seen: dict[Path, Mistake] = {}
     for mistake in mistakes:
-        seen.setdefault((mistake.path, "" if mistake.inside is None else mistake.message), mistake)
+        seen.setdefault(mistake.path, mistake)
     return plain(checker.document if checker.document is not None else data), list(seen.values())
 
 
 class Checker(Validator):  # type: ignore[misc]  # Cerberus has no types
-    """Cerberus, knowing :data:`TYPES` and the rule ``rule = {"scope": ..., "gives": ...}``."""
+    """Cerberus, knowing :data:`TYPES`."""
 
     types_mapping = {
         **Validator.types_mapping,
@@ -217,31 +213,25 @@ class Checker(Validator):  # type: ignore[misc]  # Cerberus has no types
         {'type': ['string', 'list'],
          'check_with': 'type'}
         """
-        before = len(self._errors)
-        super()._validate_type(data_type, field, value)
-        if len(self._errors) > before or not isinstance(data_type, str) or data_type not in TYPES:
-            return
-        read = TYPES[data_type].read
-        if read is not None:
-            try:
-                read(value)
-            except ValueError as error:
-                hint = str(error) if str(error)[:1] == ";" else ""
-                self._error(field, f"found {_show(value)}; expected {TYPES[data_type].expected}{hint}")
-                self._drop_remaining_rules()
-                return
-        units = self._config.get("units")
-        if data_type == "unit" and units is not None and value not in units:
-            known = ", ".join(sorted(units)) or "none"
-            self._error(field, f"found {_show(value)}; expected a declared unit ({known}){_did_you_mean(value, units)}")
+        hint = ""
+        for name in [data_type] if isinstance(data_type, str) else data_type:
+            definition = self.types_mapping[name]
+            if isinstance(value, definition.included_types) and not isinstance(value, definition.excluded_types):
+                try:
+                    self._read(name, value)
+                except ValueError as error:
+                    hint = hint or (str(error) if str(error).startswith(";") else "")
+                else:
+                    return
+        self._error(field, errors.BAD_TYPE, hint)
+        self._drop_remaining_rules()
 
-    def _validate_rule(self, about: Mapping[str, Any], field: str, value: Any) -> None:
-        """{'type': 'dict'}"""
-        check_rule: RuleCheck | None = self._config.get("check_rule")
-        if check_rule is None or not isinstance(value, str):
-            return
-        for problem in check_rule(value, about):
-            self._error(field, errors.CUSTOM, problem.reason, (problem.line, problem.column))
+    def _read(self, name: str, value: Any) -> None:
+        if name in TYPES and (read := TYPES[name].read) is not None:
+            read(value)
+        units = self._config.get("units")
+        if name == "unit" and units is not None and value not in units:
+            raise ValueError(f"; declared are {', '.join(sorted(units)) or 'none'}{_did_you_mean(value, units)}")
 
     def _error(self, *arguments: Any) -> None:
         super()._error(*arguments)
@@ -303,8 +293,7 @@ def _mistake(error: ValidationError) -> Mistake:
         return next(_floats(error.value, path))
     match error.code:
         case errors.CUSTOM.code:
-            inside = error.info[1] if len(error.info) > 1 else None
-            return Mistake(path, str(error.info[0]), on_key=on_key, inside=inside)
+            return Mistake(path, str(error.info[0]), on_key=on_key)
         case errors.REQUIRED_FIELD.code:
             return Mistake(path, f'"{key}" is missing; expected {expected(definition)}')
         case errors.UNKNOWN_FIELD.code:
@@ -323,7 +312,8 @@ def _mistake(error: ValidationError) -> Mistake:
         case code if code in _LIMITS:
             return Mistake(path, f"{found}; expected {_LIMITS[code]} {error.constraint}", on_key=on_key)
         case code if code in _WRONG:
-            return Mistake(path, f"{found}; expected {expected(definition)}", on_key=on_key)
+            hint = error.info[0] if code == errors.BAD_TYPE.code and error.info else ""
+            return Mistake(path, f"{found}; expected {expected(definition)}{hint}", on_key=on_key)
         case code:
             said = errors.BasicErrorHandler.messages.get(code, "is not allowed")
             return Mistake(

@@ -56,6 +56,7 @@ def test_types_take_what_they_should_and_nothing_else(kind, good, bad) -> None:
         ({"type": "integer", "min": 1, "max": 5}, "x", 'found "x"; expected a whole number, at least 1, at most 5'),
         ({"type": "string", "regex": "a+", "meta": {"expected": "some a"}}, "b", 'found "b"; expected some a'),
         ({"type": ["dict", "string"]}, 1, "found 1; expected a table or a string"),
+        ({"type": ["day", "instant"], "meta": {"expected": "a day or an instant"}}, "2025", 'found "2025"; expected a day or an instant'),
         ({"type": "dict", "schema": {"a": {"type": "integer"}}}, {"b": 1}, 'unknown key "b"; expected "a"'),
     ],
 )  # fmt: skip
@@ -68,7 +69,10 @@ def test_units_must_be_declared_where_that_is_known() -> None:
     assert schema.check({"x": "stamps"}, rules)[1] == []
     assert schema.check({"x": "stamps"}, rules, units=["stamps"])[1] == []
     (mistake,) = schema.check({"x": "stamp"}, rules, units=["points", "stamps"])[1]
-    assert mistake.message == 'found "stamp"; expected a declared unit (points, stamps); did you mean "stamps"?'
+    assert (
+        mistake.message
+        == 'found "stamp"; expected the name of a declared unit; declared are points, stamps; did you mean "stamps"?'
+    )
 
 
 def test_defaults_are_filled_in_and_never_shared() -> None:
