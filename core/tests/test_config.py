@@ -1,9 +1,13 @@
 """tally.toml: what it may say, and what is answered when it says something else."""
 
+import contextlib
+import tomllib
 from datetime import date, timedelta
 from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tallystick import config, discovery
 from tallystick.document import Document
@@ -452,3 +456,40 @@ def test_a_plugin_that_cannot_be_made_is_left_out(site, how, says) -> None:
 def test_a_rule_that_a_plugin_refuses_only_when_it_is_made_is_a_mistake_all_the_same(site) -> None:
     with pytest.raises(InvalidConfig, match=r"tally\.toml:4:23: oak: unknown name oops"):
         make(site, rate="11")
+
+
+_ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.dates()
+    | st.times()
+    | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _paths(value, path=()):
+    yield path
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _paths(item, (*path, key))
+
+
+_PATHS = [path for path in _paths(tomllib.loads(WHOLE)) if path]
+
+
+@given(st.lists(st.tuples(st.sampled_from(_PATHS), _ANY), min_size=1, max_size=3))
+def test_whatever_stands_where_it_should_not_is_a_mistake_and_no_accident(changes) -> None:
+    document = Document(WHOLE)
+    for path, value in changes:
+        table = document.data
+        for key in path[:-1]:
+            table = table.get(key, {}) if isinstance(table, dict) else {}
+        if isinstance(table, dict):
+            table[path[-1]] = value
+    with contextlib.suppress(InvalidConfig):  # any other exception is the accident
+        config.check(document)
