@@ -393,7 +393,7 @@ def _matches(patterns: tuple[str, ...], kind: str) -> bool:
 
 def _is_window(window: Any) -> bool:
     return type(window) is str and (
-        window in CALENDAR_WINDOWS or re.fullmatch(r"P[1-9][0-9]{0,3}D", window) is not None
+        window in CALENDAR_WINDOWS or window == "budget" or re.fullmatch(r"P[1-9][0-9]{0,3}D", window) is not None
     )
 
 
