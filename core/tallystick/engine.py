@@ -20,7 +20,7 @@ from .errors import (
     UnknownMember,
     UnknownTenant,
 )
-from .events import Arrival, Event
+from .events import Arrival, Event, EventKind
 from .generation import Generation, fill
 from .intake import read_document
 from .judge import EXPIRED_KIND, Judge, Judged, NoFacts
@@ -42,6 +42,7 @@ from .ledger import (
     read_record,
 )
 from .situation import Member, Needs
+from .outbox import Committed
 from .store import Cursor, Store
 from .windows import grain_of, start_of
 from .working import OrderEntry, Person, Working
@@ -75,6 +76,7 @@ class Generations(Protocol):
 
     def current(self, tenant: str, number: int) -> Generation: ...
     def at(self, tenant: str, instant: int) -> Generation: ...
+    def latest(self, tenant: str) -> Generation: ...
 
 
 class Engine:
@@ -382,7 +384,7 @@ class Engine:
                     lot.left, lot.usable_from, lot.expires_at, lot.waits, was, tenant, member, unit, lot.entry, lot.part,
                 )  # fmt: skip
         if working.extended:
-            store.extend_lots(cur, [(expires, tenant, m, u) for (m, u), expires in sorted(working.extended.items())])
+            store.extend_lots(cur, [(expires, now, tenant, m, u) for expires, now, m, u in working.extended])
         store.append_lots(cur, list(lots.values()))
         store.change_lots(cur, [changed_lots[key] for key in sorted(changed_lots)])
         store.put_balances(cur, fresh_balances, changed_balances)
@@ -423,33 +425,39 @@ class Engine:
     @staticmethod
     def _derived(one: Judged, cause: Arrival, entry: int, judge: Judge) -> list[Arrival]:
         """Events that plugins emitted: their ids follow from the cause, so that they can never happen twice."""
-        page = one.page
-        arrivals = []
         if cause.depth >= MAX_DEPTH:
             return []
-        for n, emit in enumerate(page.emits):
-            number = emit.member or page.event.member
-            document = {
-                "id": f"{cause.id}/{emit.rule}/{n}",
-                "source": cause.source,
-                "type": emit.kind,
-                "time": cause.at.isoformat(),
-                "data": msgspec.to_builtins(emit.facts),
-                **({"member": member_name(number)} if number else {}),
-            }
-            arrival = read_document(document, tenant=cause.tenant, kinds=judge.kinds, received=page.event.received, actor=emit.rule)
-            arrival.cause, arrival.depth = entry, cause.depth + 1
-            arrivals.append(arrival)
-        return arrivals
+        return [
+            derive(one.record, emit, n, judge.kinds, cause.depth + 1, emit.member or one.page.event.member)
+            for n, emit in enumerate(one.page.emits)
+        ]
+
+    def cut_off(self, batches: Sequence[Committed]) -> list[Arrival]:
+        """Emitted events of *batches* that a crash cut off from their cause: still to be recorded."""
+        missing: list[Arrival] = []
+        with database.reading(self.db) as conn:
+            cur = self.store.cursor(conn)
+            for batch in batches:
+                records = {parse_entry(record.entry): record for record in batch.records}
+                n: dict[int, int] = {}
+                for intent in batch.intents:
+                    if intent.channel != "event":
+                        continue
+                    place = n[intent.entry] = n.get(intent.entry, -1) + 1
+                    record, emit = records[intent.entry], msgspec.json.decode(intent.body, type=Emit)
+                    depth = record.id.count("/") + 1
+                    if depth <= MAX_DEPTH and self.store.find_claim(cur, record.tenant, record.source, derived_id(record, emit, place)) is None:
+                        kinds = self.generations.latest(record.tenant).kinds
+                        missing.append(derive(record, emit, place, kinds, depth, intent.member))
+        return missing
 
     # -- expiry ---------------------------------------------------------------------------------------------------------
 
-    def expire(self, tenant: str, *, now: int | None = None, limit: int = 1_000) -> int:
-        """Sweep due lots of one range of members; how many members had some.  Call until it answers 0.
+    def due(self, tenant: str, at: int, *, limit: int = 1_000) -> list[Arrival]:
+        """One sweep per member with lots due at *at*, for a range of members; empty when nothing is due.
 
-        Each lot expires once whoever sweeps: the sweep is an event like any other, under the member's lock.
+        Each lot expires once whoever sweeps: the sweep is an event like any other, judged under the member's lock.
         """
-        at = self.clock() if now is None else now
         mark = "%s" if self.store.postgres else "?"
         with database.reading(self.db) as conn:
             cur = self.store.cursor(conn)
@@ -458,16 +466,34 @@ class Engine:
                 (tenant, at, limit),
             )
             members = sorted(row[0] for row in cur.fetchall())
-        arrivals = [
+        return [
             Arrival(
                 tenant=tenant, id=f"expire/{member}/{at}", source="tally", kind=EXPIRED_KIND, at=moment(at),
                 member=member_name(member), facts=NoFacts(), canonical=b"{}", actor="tally",
             )
             for member in members
         ]  # fmt: skip
-        if arrivals:
-            self.record(arrivals, history=True)
-        return len(members)
+
+
+def derived_id(cause: Record, emit: Emit, n: int) -> str:
+    """The id of the *n*-th event that *cause* led to."""
+    return f"{cause.id}/{emit.rule}/{n}"
+
+
+def derive(cause: Record, emit: Emit, n: int, kinds: Mapping[str, EventKind], depth: int, member: int) -> Arrival:
+    """An emitted event, through the same door as any other."""
+    document: dict[str, Any] = {
+        "id": derived_id(cause, emit, n),
+        "source": cause.source,
+        "type": emit.kind,
+        "time": moment(cause.at).isoformat(),
+        "data": msgspec.to_builtins(emit.facts),
+    }
+    if member:
+        document["member"] = member_name(member)
+    arrival = read_document(document, tenant=cause.tenant, kinds=kinds, received=moment(cause.received), actor=emit.rule)
+    arrival.cause, arrival.depth = parse_entry(cause.entry) or 0, depth
+    return arrival
 
 
 class _Loader:

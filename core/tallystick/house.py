@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
 from typing import Any
 
 import attrs
@@ -14,15 +17,20 @@ import msgspec
 import sqlalchemy as sa
 
 from . import config as configuration
-from . import database, discovery, migrate, tables, vault
+from . import database, discovery, migrate, outbox, tables, values, vault
 from .config import Config, Tenant
 from .discovery import Installed
-from .engine import Engine, Receipt
+from .engine import Engine, Outcome, Receipt
 from .errors import DatabaseNotReady, UnknownTenant
 from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
+from .intake import read_document
+from .jobs import Job, Turn, run_due
+from .ledger import instant
 from .pipeline import Part, compile_pipeline
 from .writer import Writer
+
+log = logging.getLogger("tallystick")
 
 #: How long a writer's row is leased, and how often the lease is renewed, in seconds.
 LEASE, RENEW = 60, 20
@@ -113,6 +121,33 @@ def build_generation(tenant: Tenant, number: int, since: int, installed: Mapping
     )
 
 
+@attrs.frozen
+class Errand:
+    """What a plugin's job gets: itself as the tenant has set it up, the time, and the door everybody uses."""
+
+    house: House
+    turn: Turn
+    plugin: Any  #: the plugin's object, made with its settings
+    generation: Generation
+
+    @property
+    def tenant(self) -> str:
+        """The tenant it is run for."""
+        return self.turn.job.tenant
+
+    @property
+    def now(self) -> datetime:
+        """When the job is run."""
+        return self.turn.now
+
+    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+        """Send events through the door, as any client would; one outcome each."""
+        kinds, actor = self.generation.kinds, self.turn.job.name
+        return self.house.record(
+            [read_document(one, tenant=self.tenant, kinds=kinds, received=self.now, actor=actor) for one in documents]
+        )
+
+
 @attrs.define
 class House:
     """Everything connected.  Doors hold one; nothing below knows it."""
@@ -125,6 +160,7 @@ class House:
     engine: Engine
     writer: Writer
     clock: Callable[[], int] = now
+    _works: bool = True  #: whether this process runs jobs
     _closing: threading.Event = attrs.field(factory=threading.Event)
     _keeper: threading.Thread | None = None
 
@@ -135,6 +171,94 @@ class House:
     def dry_run(self, arrival: Arrival) -> Receipt:
         """What would be; see :meth:`Engine.dry_run`."""
         return self.engine.dry_run(arrival)
+
+    def record(self, arrivals: Sequence[Arrival], *, history: bool = False) -> list[Outcome]:
+        """One outcome per event.  An engine has one thread: while the writer runs, everything goes through it."""
+        if history or not self.writer.running:
+            return self.engine.record(arrivals, history=history)
+        return [future.result() for future in [self.writer.submit(arrival) for arrival in arrivals]]
+
+    def jobs(self) -> list[Job]:
+        """What runs by the clock: the core's own work and the jobs that enabled plugins declare."""
+        found: list[Job] = []
+        for tenant in self.config.tenants.values():
+            zone = tenant.zone
+            found.append(Job(tenant=tenant.id, name="core.expire", run=self._expire, every=timedelta(hours=1), zone=zone))
+            for name in tenant.plugins:
+                manifest = self.installed[name].manifest
+                for job in manifest.jobs:
+                    run = discovery.load(job.run, plugin=name)
+                    found.append(
+                        Job(
+                            tenant=tenant.id, name=job.id, zone=zone,
+                            run=lambda turn, run=run, name=name: run(self._errand(name, turn)),  # type: ignore[misc]
+                            every=values.duration(job.every) if job.every else None,
+                            daily=time_of_day.fromisoformat(job.daily) if job.daily else None,
+                        )
+                    )  # fmt: skip
+        return found
+
+    def run_jobs(self, *, force: bool = False, only: str = "") -> list[str]:
+        """Run what is due (with *force* everything, or only the job named); names of what ran."""
+        jobs = [job for job in self.jobs() if not only or job.name == only]
+        done = run_due(self.db, jobs, self.clock(), f"{os.getpid()}", force=force)
+        self._relay()
+        return done
+
+    def _expire(self, turn: Turn) -> None:
+        self.expire(turn.job.tenant, now=instant(turn.now))
+
+    def expire(self, tenant: str, *, now: int | None = None, history: bool = False) -> int:
+        """Sweep everything that is due; how many members had something."""
+        at, swept = self.clock() if now is None else now, 0
+        while arrivals := self.engine.due(tenant, at):
+            self.record(arrivals, history=history)
+            swept += len(arrivals)
+        return swept
+
+    def _errand(self, plugin: str, turn: Turn) -> Errand:
+        tenant = turn.job.tenant
+        generation = self.registry.latest(tenant)
+        part = next((part for part in generation.pipeline.parts if part.id == plugin), None)
+        return Errand(house=self, turn=turn, plugin=part.plugin if part is not None else None, generation=generation)
+
+    def _relay(self) -> None:
+        """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections."""
+        batches = outbox.unseen(self.db, "core.events")
+        if batches:
+            self.record(self.engine.cut_off(batches))
+            outbox.advance(self.db, "core.events", batches)
+        for plugin, tenants in self._projecting().items():
+            hook = self.installed[plugin].manifest
+            while outbox.relay(self.db, f"{hook.id}.committed", self._committed(plugin, tenants), tenants=tenants):
+                pass
+
+    def _projecting(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for tenant in self.config.tenants.values():
+            for name in tenant.plugins:
+                if "committed" in self.installed[name].manifest.hooks:
+                    found.setdefault(name, []).append(tenant.id)
+        return found
+
+    def _committed(self, plugin: str, tenants: Sequence[str]) -> outbox.Take:
+        parts = {
+            tenant: part.plugin for tenant in tenants for part in self.registry.latest(tenant).pipeline.parts if part.id == plugin
+        }
+
+        def take(conn: sa.Connection, batches: Sequence[outbox.Committed]) -> None:
+            for tenant, part in parts.items():
+                mine = [
+                    msgspec.structs.replace(
+                        batch,
+                        records=tuple(r for r in batch.records if r.tenant == tenant),
+                        intents=tuple(i for i in batch.intents if i.tenant == tenant),
+                    )
+                    for batch in batches
+                ]
+                part.committed(batch=[batch for batch in mine if batch.records], store=conn)  # type: ignore[attr-defined]
+
+        return take
 
     def open(self) -> House:
         """Begin to take events; the lease of the writer's row is kept from now on."""
@@ -157,9 +281,17 @@ class House:
         self.close()
 
     def _keep(self) -> None:
-        while not self._closing.wait(RENEW):
-            keep_writer(self.db, self.engine.writer, self.engine.epoch, self.clock())
-            database.checkpoint(self.db)
+        turn = 0
+        while not self._closing.wait(1.0):
+            turn += 1
+            try:
+                if turn % RENEW == 0:
+                    keep_writer(self.db, self.engine.writer, self.engine.epoch, self.clock())
+                database.checkpoint(self.db)
+                if self._works:
+                    self.run_jobs()
+            except Exception:  # what could not be done now is due again in a second; the till must not notice
+                log.exception("work by the clock failed")
 
 
 def build_house(config: Config, *, installed: Mapping[str, Installed] | None = None, clock: Callable[[], int] = now) -> House:

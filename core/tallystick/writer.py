@@ -50,6 +50,11 @@ class Writer:
             self._thread = None
 
     @property
+    def running(self) -> bool:
+        """Whether it takes events."""
+        return self._thread is not None and not self._stopping
+
+    @property
     def waiting(self) -> int:
         """Events in the queue."""
         return len(self._queue)

@@ -103,7 +103,7 @@ class Stage:
             t=self.tenant, m=number, u=unit, now=now,
         )  # fmt: skip
         owed = self.rows("SELECT deficit FROM balance WHERE tenant = :t AND member = :m AND unit = :u", t=self.tenant, m=number, u=unit)
-        return sum(row[0] for row in lots) - sum(row[0] for row in owed)
+        return int(sum(row[0] for row in lots) - sum(row[0] for row in owed))
 
     def posted(self, member: str, unit: str = "points") -> int:
         """The member's posted balance: the sum of all transfers."""

@@ -1,0 +1,115 @@
+"""Schedules: what runs every so often or daily, once per tenant however many processes there are.
+
+A job leases its row while it runs and writes down how far it came; a job that was killed goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import attrs
+import sqlalchemy as sa
+
+from . import tables
+from .ledger import instant, moment
+
+#: How long a job may run before another process takes it for dead, in microseconds.
+LEASE = 15 * 60 * 1_000_000
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """Something to be done again and again for one tenant."""
+
+    tenant: str
+    name: str  #: ``<plugin>.<job>``
+    run: Callable[[Turn], None]
+    every: timedelta | None = None
+    daily: time | None = None  #: local time of the programme
+    zone: ZoneInfo = ZoneInfo("UTC")
+
+    def next_after(self, now: datetime) -> datetime:
+        """When it is due again."""
+        if self.daily is None:
+            return now + (self.every or timedelta(hours=1))
+        local = now.astimezone(self.zone)
+        day = local.date() if local.time() < self.daily else date.fromordinal(local.date().toordinal() + 1)
+        return datetime.combine(day, self.daily, self.zone)
+
+
+@attrs.define
+class Turn:
+    """One run of a job: what it may know, and how it says how far it came."""
+
+    job: Job
+    now: datetime
+    progress: str
+    _save: Callable[[str], None]
+    extra: Mapping[str, Any] = {}
+
+    def reached(self, progress: str) -> None:
+        """Remember how far the job came; after a kill it goes on from there."""
+        self.progress = progress
+        self._save(progress)
+
+
+def run_due(db: sa.Engine, jobs: Iterable[Job], now: int, holder: str, *, force: bool = False) -> list[str]:
+    """Run the jobs that are due at *now* and not leased by anybody; their names.
+
+    A job that raises stays due: it is tried again when its lease has ended.  The first error is raised at the end.
+    """
+    done = []
+    first: Exception | None = None
+    for job in jobs:
+        progress = _lease(db, job, now, holder, force)
+        if progress is None:
+            continue
+        turn = Turn(job, moment(now), progress, lambda text, job=job: _save(db, job, text))  # type: ignore[misc]
+        try:
+            job.run(turn)
+        except Exception as error:
+            first = first or error
+            continue
+        _finish(db, job, now)
+        done.append(f"{job.tenant}/{job.name}")
+    if first is not None:
+        raise first
+    return done
+
+
+def _lease(db: sa.Engine, job: Job, now: int, holder: str, force: bool) -> str | None:
+    rows = tables.job
+    mine = sa.and_(rows.c.tenant == job.tenant, rows.c.name == job.name)
+    with db.begin() as conn:
+        row = conn.execute(sa.select(rows).where(mine).with_for_update()).first()
+        if row is None:
+            # a new job waits for its first turn, so that a restart does not run everything at once
+            due = now if job.daily is None else instant(job.next_after(moment(now)))
+            conn.execute(rows.insert().values(tenant=job.tenant, name=job.name, due_at=due, leased_until=0, holder="", progress=""))
+            if due > now and not force:
+                return None
+            progress = ""
+        elif row.leased_until > now or (row.due_at > now and not force):
+            return None
+        else:
+            progress = row.progress
+        conn.execute(rows.update().where(mine).values(leased_until=now + LEASE, holder=holder))
+        return str(progress)
+
+
+def _save(db: sa.Engine, job: Job, progress: str) -> None:
+    rows = tables.job
+    with db.begin() as conn:
+        conn.execute(rows.update().where(rows.c.tenant == job.tenant, rows.c.name == job.name).values(progress=progress))
+
+
+def _finish(db: sa.Engine, job: Job, now: int) -> None:
+    rows = tables.job
+    due = instant(job.next_after(moment(now)))
+    with db.begin() as conn:
+        conn.execute(
+            rows.update().where(rows.c.tenant == job.tenant, rows.c.name == job.name).values(due_at=due, leased_until=0, holder="", progress="")
+        )

@@ -1,0 +1,143 @@
+"""What happens after the commit: consumers read the journal batch by batch, each batch at least once, in order.
+
+A consumer keeps one offset per writer.  Batches of a writer are numbered without gaps and committed in order, so that an
+offset is all there is to remember; it advances in the transaction in which the consumer wrote what it made of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from . import database, tables
+from .ledger import Record, entry_number, read_record
+
+#: Batches one relay takes at most: a consumer that was away for a week catches up in bounded memory.
+MAX_BATCHES = 200
+
+
+class Intent(Struct, frozen=True):
+    """A message, a device command or a derived event that a batch left behind."""
+
+    entry: int
+    place: int
+    tenant: str
+    member: int
+    channel: str  #: notify, command, event
+    key: str
+    body: bytes  #: the effect, as JSON
+
+
+class Committed(Struct, frozen=True):
+    """One batch as consumers see it."""
+
+    writer: int
+    number: int
+    at: int
+    records: tuple[Record, ...]
+    intents: tuple[Intent, ...]
+
+
+Take = Callable[[sa.Connection, Sequence[Committed]], None]
+
+
+def relay(db: sa.Engine, consumer: str, take: Take, *, limit: int = MAX_BATCHES, tenants: Sequence[str] | None = None) -> int:
+    """Hand the batches *consumer* has not seen to *take*, in one transaction with its offsets; how many there were.
+
+    *take* may write through the connection it gets.  If it raises, nothing is kept and the same batches come again.
+    Only records of *tenants* are shown (None: of all).  Two relays of one consumer exclude each other.
+    """
+    with db.begin() as conn:
+        offsets = _lock_offsets(conn, consumer)
+        batches: list[Committed] = []
+        for writer in sorted(offsets):
+            if len(batches) < limit:
+                batches += _read(conn, writer, offsets[writer], limit - len(batches), tenants)
+        if not batches:
+            return 0
+        take(conn, batches)
+        _advance(conn, consumer, batches)
+        return len(batches)
+
+
+def unseen(db: sa.Engine, consumer: str, *, limit: int = MAX_BATCHES) -> list[Committed]:
+    """Batches *consumer* has not seen, for consumers that act outside the database: act, then :func:`advance`."""
+    with db.begin() as conn:
+        offsets = _lock_offsets(conn, consumer)
+    with database.reading(db) as conn:
+        batches: list[Committed] = []
+        for writer in sorted(offsets):
+            batches += _read(conn, writer, offsets[writer], limit - len(batches), None) if len(batches) < limit else []
+        return batches
+
+
+def advance(db: sa.Engine, consumer: str, batches: Sequence[Committed]) -> None:
+    """What is in *batches* was dealt with."""
+    with db.begin() as conn:
+        _lock_offsets(conn, consumer)
+        _advance(conn, consumer, batches)
+
+
+def _advance(conn: sa.Connection, consumer: str, batches: Sequence[Committed]) -> None:
+    rows = tables.consumer
+    for writer, number in {batch.writer: batch.number for batch in batches}.items():
+        mine = sa.and_(rows.c.name == consumer, rows.c.writer == writer, rows.c.batch < number)
+        conn.execute(rows.update().where(mine).values(batch=number))
+
+
+def behind(conn: sa.Connection, consumer: str) -> int:
+    """How many batches *consumer* has not seen yet."""
+    rows, batches = tables.consumer, tables.batch
+    seen = dict(conn.execute(sa.select(rows.c.writer, rows.c.batch).where(rows.c.name == consumer)).tuples().all())
+    heads = conn.execute(sa.select(batches.c.writer, sa.func.max(batches.c.number)).group_by(batches.c.writer)).tuples().all()
+    return sum(number - seen.get(writer, 0) for writer, number in heads)
+
+
+def _lock_offsets(conn: sa.Connection, consumer: str) -> dict[int, int]:
+    rows = tables.consumer
+    found = conn.execute(
+        sa.select(rows.c.writer, rows.c.batch).where(rows.c.name == consumer).order_by(rows.c.writer).with_for_update()
+    )
+    offsets = dict(found.tuples().all())
+    for writer in conn.scalars(sa.select(tables.writer.c.id).order_by(tables.writer.c.id)):
+        if writer not in offsets:
+            conn.execute(rows.insert().values(name=consumer, writer=writer, batch=0))
+            offsets[writer] = 0
+    return offsets
+
+
+def _read(conn: sa.Connection, writer: int, after: int, limit: int, tenants: Sequence[str] | None) -> list[Committed]:
+    heads = tables.batch
+    found = conn.execute(
+        sa.select(heads.c.number, heads.c.at)
+        .where(heads.c.writer == writer, heads.c.number > after)
+        .order_by(heads.c.number)
+        .limit(limit)
+    ).all()
+    if not found:
+        return []
+    first, end = entry_number(writer, found[0].number, 0), entry_number(writer, found[-1].number + 1, 0)
+    records: dict[int, list[Record]] = {}
+    query = sa.select(tables.record.c.entry, tables.record.c.body).where(tables.record.c.entry >= first, tables.record.c.entry < end)
+    if tenants is not None:
+        query = query.where(tables.record.c.tenant.in_(tenants))
+    for entry, body in conn.execute(query.order_by(tables.record.c.entry)):
+        records.setdefault(_number(entry), []).append(read_record(bytes(body)))
+    intents: dict[int, list[Intent]] = {}
+    rows = tables.intent
+    wanted = sa.select(rows).where(rows.c.entry >= first, rows.c.entry < end)
+    if tenants is not None:
+        wanted = wanted.where(rows.c.tenant.in_(tenants))
+    for row in conn.execute(wanted.order_by(rows.c.entry, rows.c.place)):
+        intents.setdefault(_number(row.entry), []).append(
+            Intent(row.entry, row.place, row.tenant, row.member, row.channel, row.key, bytes(row.body))
+        )
+    return [
+        Committed(writer, number, at, tuple(records.get(number, ())), tuple(intents.get(number, ()))) for number, at in found
+    ]
+
+
+def _number(entry: int) -> int:
+    return (entry >> 12) & 0x7FFFFFFFFF
