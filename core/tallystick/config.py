@@ -227,6 +227,8 @@ def check_tenant(
                 found = _try_out(tenant, installed)
             break
         except PluginBroken as error:
+            if error.details.get("plugin") not in resolution.order:
+                raise  # not one that leaving out would help
             broken[error.details["plugin"]] = error
     mistakes += found
     if mistakes:
@@ -255,7 +257,7 @@ def _missing(plugin: str, why: str, data: Mapping[str, Any], installed: Mapping[
 def build_tenant(name: str, document: Mapping[str, Any], installed: Mapping[str, Installed]) -> Tenant:
     """Make a tenant of a *document* that was checked once (:attr:`Tenant.document`), perhaps by an older version.
 
-    Settings of an older version are migrated by their plugin; plugins that are not installed any more are left out.
+    Settings of an older version are migrated by their plugin; plugins that are not among *installed* are left out.
     Raises :class:`~tallystick.errors.PluginBroken` if a plugin's own code fails.
     """
     chosen = [each for each in document["plugins"] if each["id"] in installed]
@@ -421,7 +423,7 @@ def _concerned(installed: Mapping[str, Installed], enabled: Iterable[str]) -> di
             continue
         if name not in installed:
             # it may be something that another plugin provides
-            waiting += [other for other in installed if other not in found]
+            waiting += [other for other, plugin in installed.items() if other not in found and plugin.mentions(name)]
             continue
         found[name] = installed[name]
         try:

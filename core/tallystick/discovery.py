@@ -76,13 +76,21 @@ class Installed:
             raise self.broken(f'its entry point is called "{self.id}" but its plugin.toml says id = "{found.id}"')
         return found
 
-    @cached_property
+    @property
     def is_glue(self) -> bool:
-        """Whether it may install itself, known without reading the whole manifest."""
+        """Whether it may install itself."""
+        return self.mentions("auto_install")
+
+    def mentions(self, word: str) -> bool:
+        """Whether its plugin.toml has that *word* in it: a first look, a hundred times cheaper than reading the manifest."""
+        return word in self._text
+
+    @cached_property
+    def _text(self) -> str:
         try:
-            return b"auto_install" in self.file.read_bytes()
+            return self.file.read_text(encoding="utf-8", errors="replace")
         except (OSError, PluginBroken):
-            return False
+            return ""
 
     def broken(self, why: str) -> PluginBroken:
         """The refusal to run this plugin, saying why."""

@@ -368,6 +368,18 @@ def test_glue_comes_with_what_it_joins_and_can_be_refused(site) -> None:
     ]
 
 
+def test_a_plugin_may_need_what_another_provides(site) -> None:
+    plain = 'id = "{id}"\napi = ">=1"\nsummary = "x"\n'
+    site.install("elm", manifest=plain + 'depends = { "tree.shade" = ">=1" }\n')
+    site.install("fir", manifest=plain + 'provides = ["tree.shade@1"]\n')
+    text = TENANT + "plugins = { elm = {}, fir = {} }\n"
+    assert list(check(text, installed=discovery.discover()).tenants["demo"].plugins) == ["fir", "elm"]
+    alone = check(text.replace(", fir = {}", ""), installed=discovery.discover())
+    assert alone.tenants["demo"].left_out == {
+        "elm": 'elm needs "tree.shade" ">=1", which nothing provides: fir would, if enabled; elm is enabled in tally.toml'
+    }
+
+
 def test_a_programme_is_made_again_from_its_document(site) -> None:
     site.install("oak", code=CODE, manifest=MANIFEST)
     installed = discovery.discover()
