@@ -453,6 +453,12 @@ class Engine:
 
     # -- expiry ---------------------------------------------------------------------------------------------------------
 
+    def expire(self, tenant: str, *, now: int | None = None) -> int:
+        """Sweep one range of members; how many had something due.  Call until it answers 0."""
+        arrivals = self.due(tenant, self.clock() if now is None else now)
+        self.record(arrivals, history=True)
+        return len(arrivals)
+
     def due(self, tenant: str, at: int, *, limit: int = 1_000) -> list[Arrival]:
         """One sweep per member with lots due at *at*, for a range of members; empty when nothing is due.
 
