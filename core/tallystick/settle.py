@@ -178,8 +178,12 @@ def _settle_unit(
         postings += [Posting(bonus.rule, bonus.amount, bonus, bonus.lines) for bonus in gains.bonuses]
     # the amount of each posting before caps is its step's "wanted" where a cap cuts it
     cut: dict[int, tuple[int, str]] = {}
-    for cap in sorted(gains.caps, key=lambda c: (c.rule, c.per, c.key, c.limit)) if gains.caps else ():
-        _cap(cap, postings, used, out, cut)
+    if gains.caps:
+        caps = sorted(gains.caps, key=lambda c: (c.rule, c.per, c.key, c.limit))
+        for cap in caps:
+            _cap(cap, postings, used, cut)
+        # only what all caps together have let through uses up any of them
+        out.caps = (*out.caps, *((cap, _covered(cap, postings)) for cap in caps if cap.per != "event"))
     for index, posting in enumerate(postings):
         gain, amount = posting.gain, posting.amount
         wanted, by = cut.get(index, (None, ""))
@@ -383,9 +387,12 @@ def _apportion(amount: int, parts: Sequence[Fraction]) -> list[int]:
     return shares
 
 
-def _cap(
-    cap: Cap, postings: list[Posting], used: Mapping[CapKey, int], out: Settlement, cut: dict[int, tuple[int, str]]
-) -> None:
+def _covered(cap: Cap, postings: Sequence[Posting]) -> int:
+    """What *cap* is about, in all."""
+    return sum([posting.amount for posting in postings if cap.rules is None or posting.rule in cap.rules])
+
+
+def _cap(cap: Cap, postings: list[Posting], used: Mapping[CapKey, int], cut: dict[int, tuple[int, str]]) -> None:
     if cap.limit < 0:
         raise EffectRefused(f"{cap.rule}: a limit below 0", rule=cap.rule)
     covered = [i for i, posting in enumerate(postings) if cap.rules is None or posting.rule in cap.rules]
@@ -403,5 +410,3 @@ def _cap(
                 cut.setdefault(i, (postings[i].amount, cap.rule))
                 postings[i].amount -= taken
                 over -= taken
-    if windowed:
-        out.caps = (*out.caps, (cap, sum([postings[i].amount for i in covered])))

@@ -76,9 +76,10 @@ class Earning:
         read = any(name.startswith("counter.") for name in names)
         self._counters = tuple((counter.name, counter.key) for counter in settings.counters if read)
         self._reads_eligible = "eligible" in names
-        self.needs = needs_of(names, settings.counters) | Needs(
-            counters=frozenset((_spent(rule), rule.over) for rule in rules if rule.over)
-        )
+        spent = {(_spent(rule), rule.over) for rule in rules if rule.over}
+        # what a cap has let through is kept by the core under this name
+        capped = {(f"cap:{rule.rule}", rule.window) for rule in rules if rule.kind == "cap" and rule.window != "event"}
+        self.needs = needs_of(names, settings.counters) | Needs(counters=frozenset(spent | capped))
         self._fire = self._fire_purchase if kind == PURCHASE else self._fire_other
 
     def effects(self, event: Event, situation: Situation) -> list[Effect]:

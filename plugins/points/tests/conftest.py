@@ -1,18 +1,27 @@
-"""A till without a house: the plugin's proposals for one event, weighed by the core's own `settle`."""
+"""Two ways to try the plugin: a till without a house (proposals and `settle` alone), and a shop in the real house."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
+import sqlalchemy as sa
 
+from tallystick import database, discovery, people, tables
+from tallystick import config as configuration
+from tallystick.document import Document
 from tallystick.effects import Effect
+from tallystick.errors import TallyError
 from tallystick.events import Enrolled, Event, Line, Purchase
+from tallystick.house import House, build_house, prepare
+from tallystick.intake import read_event
+from tallystick.ledger import Record, instant, moment
 from tallystick.settle import Settlement, cap_key, settle
 from tallystick.situation import Balance, Birthday, Chance, Member, Original, Programme, Situation, Unit
 from tallystick_points.hooks import Points
@@ -63,11 +72,9 @@ class Till:
         return [*self.plugin.earn(event, situation), *self.plugin.redeem(event, situation)]
 
     def settled(self, facts: Any, **more: Any) -> Settlement:
-        found = settle(self.effects(facts, **more), self.programme.units, {("cap:" + k[0], k[1]): v for k, v in self.counters.items()}, {})
+        found = settle(self.effects(facts, **more), self.programme.units, self.counters, {})
         for cap, amount in found.caps:
-            name, window = cap_key(cap)
-            key = (name.removeprefix("cap:"), window)
-            self.counters[key] = self.counters.get(key, 0) + amount
+            self.counters[cap_key(cap)] = self.counters.get(cap_key(cap), 0) + amount
         for count in found.counts:
             key = (count.counter, count.window)
             self.counters[key] = self.counters.get(key, 0) + count.amount
@@ -91,3 +98,122 @@ class Till:
 @pytest.fixture
 def till() -> Callable[..., Till]:
     return Till
+
+
+# --- the real house --------------------------------------------------------------------------------------------------
+
+OPENING = datetime(2025, 1, 1, 4, tzinfo=UTC)  # noon in Shanghai
+
+
+class Shop:
+    """A shop with its real books on a real database; time stands still until somebody waits."""
+
+    def __init__(self, url: str, points: str = "", tenant: str = "") -> None:
+        body = points.replace("[[", "\0").replace("\n[", "\n[tenants.shop.plugins.points.").replace("\0", "[[tenants.shop.plugins.points.")
+        text = (
+            f'[house]\ndatabase = "{url}"\n[tenants.shop]\nzone = "Asia/Shanghai"\ncurrency = "USD"\n{tenant}\n'
+            f"[tenants.shop.plugins.points]\n{body}\n"
+        )
+        self.now = OPENING
+        installed = discovery.discover()
+        config = configuration.check(Document(text), installed=installed)
+        prepare(config, installed=installed)
+        self.house: House = build_house(config, installed=installed, clock=lambda: instant(self.now))
+        self._events = 0
+
+    def joins(self, *names: str, **profile: Any) -> None:
+        """Members join, each known by a name."""
+        with self.house.db.begin() as conn:
+            for name in names:
+                people.enrol(
+                    conn, self.house.secret, "shop", instant(self.now), external_ids=(name,), profile=people.Profile(**profile)
+                )
+
+    def wait(self, **length: float) -> None:
+        self.now += timedelta(**length)
+
+    def until(self, year: int, month: int, day: int, hour: int = 12) -> None:
+        """Wait until that hour of that day in Shanghai."""
+        self.now = datetime(year, month, day, hour, tzinfo=ZoneInfo("Asia/Shanghai")).astimezone(UTC)
+
+    def arrival(self, kind: str, member: str, data: Mapping[str, Any], *, id: str = "", at: datetime | None = None) -> Any:
+        self._events += 1
+        body = {"id": id or f"e{self._events}", "source": "till", "type": kind, "time": (at or self.now).isoformat(), "data": data}
+        if member:
+            body["member"] = member
+        return read_event(msgspec.json.encode(body), tenant="shop", kinds=self.house.kinds("shop"), received=self.now)
+
+    def says(self, kind: str, member: str, *, id: str = "", at: datetime | None = None, **data: Any) -> Record:
+        """One event through the door into the books; raises its refusal."""
+        (outcome,) = self.house.engine.record([self.arrival(kind, member, data, id=id, at=at)])
+        if isinstance(outcome, TallyError):
+            raise outcome
+        return outcome.record
+
+    def buys(self, member: str, *amounts: int, order: str = "", lines: Any = None, currency: str = "USD", id: str = "", at: Any = None, **more: Any) -> int:
+        """A purchase; what the member gained by it."""
+        lines = lines or [{"sku": "S", "amount": amount} for amount in amounts]
+        data = {"order": order or f"R-{self._events}", "currency": currency, "lines": lines, **more}
+        return gained(self.says("purchase.completed", member, id=id, at=at, **data))
+
+    def returns(self, order: str, member: str = "", *, id: str = "", **what: Any) -> int:
+        """Goods of an order come back; what the member gained (lost, below 0) by it."""
+        return gained(self.says("purchase.refunded", member, order=order, id=id, **what))
+
+    def redeems(self, member: str, points: int, **more: Any) -> Mapping[str, Any]:
+        """Pay with points; what the member gets."""
+        (gives,) = self.says("points.redeemed", member, points=points, **more).gives
+        return gives
+
+    def adjusts(self, member: str, points: int) -> int:
+        return gained(self.says("points.adjusted", member, points=points, reason="test", by="staff-1"))
+
+    def lots(self, member: str, unit: str = "points") -> list[tuple[int, date | None]]:
+        """(left, first day on which it is gone) of every lot with something left, in the order in which they are spent."""
+        rows = self._rows(tables.lot, member, unit)
+        found = sorted((row.expires_at, row.usable_from, row.entry, row.part, row.remaining) for row in rows if row.remaining)
+        zone = ZoneInfo("Asia/Shanghai")
+        return [(left, None if expires > 1 << 60 else moment(expires).astimezone(zone).date()) for expires, _, _, _, left in found]
+
+    def usable(self, member: str, unit: str = "points") -> int:
+        """What can be spent now, from the lots."""
+        now = instant(self.now)
+        deficit = sum(row.deficit for row in self._rows(tables.balance, member, unit))
+        lots = self._rows(tables.lot, member, unit)
+        return sum(row.remaining for row in lots if row.usable_from <= now < row.expires_at) - deficit
+
+    def posted(self, member: str, unit: str = "points") -> int:
+        return sum(row.posted for row in self._rows(tables.balance, member, unit))
+
+    def entries(self) -> int:
+        """How many pages the journal has."""
+        with database.reading(self.house.db) as conn:
+            return conn.scalar(sa.select(sa.func.count()).select_from(tables.record)) or 0
+
+    def sweeps(self) -> int:
+        return self.house.engine.expire("shop")
+
+    def _rows(self, table: sa.Table, member: str, unit: str) -> list[Any]:
+        with database.reading(self.house.db) as conn:
+            number = people.load(conn, self.house.secret, "shop", member).number
+            return list(conn.execute(sa.select(table).where(table.c.tenant == "shop", table.c.member == number, table.c.unit == unit)))
+
+
+def gained(record: Record, unit: str = "points") -> int:
+    """What the event's own member gained in all; below 0: lost."""
+    return sum(step.amount for step in record.explanation if step.unit == unit)
+
+
+@pytest.fixture
+def shop(database_url: str) -> Iterator[Callable[..., Shop]]:
+    """Each call opens a shop; a test uses one."""
+    opened: list[Shop] = []
+
+    def open_shop(points: str = "", tenant: str = "") -> Shop:
+        found = Shop(database_url, points, tenant)
+        opened.append(found)
+        return found
+
+    yield open_shop
+    for found in opened:
+        found.house.db.dispose()
