@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,16 @@ from .events import EventKind, Facts
 from .manifest import Manifest
 
 GROUP = "tallystick.plugins"
-_SECTION = f"[{GROUP}]"
 _VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
 
 
 class Installed:
     """One installed plugin.  Looking at it imports nothing of it; only :meth:`load` does."""
 
-    def __init__(self, entry: EntryPoint, distribution: Distribution) -> None:
+    def __init__(self, name: str, entry: str, distribution: Distribution) -> None:
         self._entry = entry
         self._distribution = distribution
-        self.id = entry.name
+        self.id = name
         #: other distributions that claim the same id
         self.rivals: tuple[str, ...] = ()
 
@@ -51,9 +50,9 @@ class Installed:
     @cached_property
     def file(self) -> Path:
         """Where its plugin.toml is; raises :class:`~tallystick.errors.PluginBroken` if there is none."""
-        package, _, name = self._entry.value.partition(":")
+        package, _, name = self._entry.partition(":")
         if "." in package or not name.strip():
-            raise self.broken(f'entry point is "{self._entry.value}"; expected "top_level_package:plugin.toml"')
+            raise self.broken(f'entry point is "{self._entry}"; expected "top_level_package:plugin.toml"')
         try:
             spec = importlib.util.find_spec(package.strip())  # of a top-level package: locates, executes nothing
         except (ImportError, ValueError) as error:
@@ -101,16 +100,22 @@ def discover() -> dict[str, Installed]:
     """Every installed plugin by id, sorted; broken ones too, which say so when their manifest is asked for."""
     found: dict[str, Installed] = {}
     for distribution in distributions():
-        # importlib.metadata.entry_points() would parse every entry point of every distribution: three times the time
-        if _SECTION not in (distribution.read_text("entry_points.txt") or ""):
-            continue
-        for entry in distribution.entry_points.select(group=GROUP):
-            plugin = Installed(entry, distribution)
-            first = found.setdefault(entry.name, plugin)
+        for name, entry in _entries(distribution.read_text("entry_points.txt") or ""):
+            plugin = Installed(name, entry, distribution)
+            first = found.setdefault(name, plugin)
             # of one distribution found twice along the path, the first is the one that Python imports
             if first is not plugin and first.distribution != plugin.distribution:
                 first.rivals = (*(first.rivals or (first.distribution,)), plugin.distribution)
     return dict(sorted(found.items()))
+
+
+def _entries(text: str) -> Iterator[tuple[str, str]]:
+    # importlib.metadata.entry_points() would parse every entry point of every distribution: three times the time
+    section = text.partition(f"[{GROUP}]")[2].partition("\n[")[0]
+    for line in section.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.startswith(("#", "[")):
+            yield name.strip(), value.strip()
 
 
 def manifests(plugins: Mapping[str, Installed]) -> tuple[dict[str, Manifest], dict[str, PluginBroken]]:

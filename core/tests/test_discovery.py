@@ -110,3 +110,20 @@ def test_the_kinds_of_events_a_plugin_brings(site) -> None:
     (kind,) = discovery.load_kinds(discovery.discover()["iris"].manifest)
     assert (kind.name, kind.plugin, kind.example) == ("iris.seen", "iris", {"times": 2})
     assert kind.facts(times=3).times == 3
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("[tallystick.plugins]\na = x:plugin.toml\nb=y:plugin.toml\n", {"a", "b"}),
+        ("[console_scripts]\nrun = m:main\n\n[tallystick.plugins]\na = x:plugin.toml\n\n[other]\nb = y:z\n", {"a"}),
+        ("[tallystick.plugins]\n# a = x:plugin.toml\n\n", set()),
+        ("[tallystick.plugins]\n\n[other]\nb = y:z\n", set()),
+        ("[tallystick.plugins]\n[other]\nb = y:z\n", set()),
+        ("[not.tallystick.plugins]\nb = y:z\n", set()),
+    ],
+)
+def test_only_entries_of_our_group_are_plugins(site, text, found) -> None:
+    site.install("lilac")
+    (site.folder / "tallystick_lilac-1.5.dist-info" / "entry_points.txt").write_text(text)
+    assert {name for name in discovery.discover() if len(name) == 1} == found
