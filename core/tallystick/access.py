@@ -13,15 +13,13 @@ from msgspec import Struct
 from .errors import Forbidden
 from .manifest import ROLES
 
-#: For doors that anybody may use: they say nothing about any tenant.
-PUBLIC: Final = ""
-
 #: The core's permissions and the roles that have them from the start.
 PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     name: frozenset(roles.split())
     for name, roles in {
         "events.write": "owner admin cashier integrator device",
         "members.read": "owner admin cashier integrator device member",
+        "profiles.read": "owner admin member",
         "entries.read": "owner admin cashier integrator member",
         "members.write": "owner admin cashier integrator",
         "members.merge": "owner admin",

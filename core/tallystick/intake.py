@@ -12,16 +12,17 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, inspect
 from msgspec.structs import force_setattr
 
-from .errors import InvalidEvent, TallyError, TooEarly, TooLarge, UnknownKind
+from .errors import InvalidEvent, InvalidRequest, TallyError, TooEarly, TooLarge, UnknownKind
 from .events import Arrival, EventKind, Facts, Name, Text
 from .strict_json import Flaw, find_flaw, pointer
 
+T = TypeVar("T")
 #: How far an event's time may lie ahead of the house's clock.
 AHEAD = timedelta(minutes=5)
 
@@ -132,6 +133,16 @@ def read_document(
     except (TypeError, ValueError) as error:
         raise InvalidEvent(f"this cannot be written as JSON: {error}", reason="malformed") from None
     return read_event(body, tenant=tenant, kinds=kinds, received=received, actor=actor, limits=limits)
+
+
+def read_json(body: bytes, kind: type[T], *, limits: Limits = LIMITS) -> T:
+    """Read any other body as strictly as an event; raises InvalidRequest or TooLarge."""
+    if flaw := find_flaw(body, depth=limits.depth):
+        raise _refusal(flaw, InvalidRequest)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _mistake(error, "", InvalidRequest) from None
 
 
 def check_facts(facts: type[Facts]) -> list[str]:
@@ -269,10 +280,10 @@ def _floats(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
-def _refusal(flaw: Flaw) -> TallyError:
+def _refusal(flaw: Flaw, kind: type[TallyError] = InvalidEvent) -> TallyError:
     if flaw.reason == "too_deep":
         return TooLarge(flaw.sentence, pointer=flaw.pointer, reason=flaw.reason)
-    return InvalidEvent(flaw.sentence, pointer=flaw.pointer, reason=flaw.reason)
+    return kind(flaw.sentence, pointer=flaw.pointer, reason=flaw.reason)
 
 
 _PLACE = re.compile(r" - at `\$([^`]*)`$")
@@ -290,15 +301,15 @@ _WORDS = {
 }
 
 
-def _mistake(error: Exception, place: str) -> TallyError:
+def _mistake(error: Exception, place: str, kind: type[TallyError] = InvalidEvent) -> TallyError:
     """What msgspec found, with a JSON Pointer instead of its path and a sentence for a person."""
     if isinstance(error, RecursionError):
         return TooLarge("objects and arrays are nested too deeply", pointer=place, reason="too_deep")
     if isinstance(error, UnicodeDecodeError):
-        return InvalidEvent("the text is not UTF-8", pointer=place, reason="not_utf8")
+        return kind("the text is not UTF-8", pointer=place, reason="not_utf8")
     message = str(error)
     if not isinstance(error, msgspec.ValidationError):
-        return InvalidEvent(
+        return kind(
             f"this is not JSON: {message.removeprefix('JSON is malformed: ')}", pointer=place, reason="malformed"
         )
     if found := _PLACE.search(message):
@@ -313,8 +324,8 @@ def _mistake(error: Exception, place: str) -> TallyError:
             if "field" in words:
                 place += pointer(words["field"])
             named = {key: _in_words(text) if key in {"expected", "found"} else text for key, text in words.items()}
-            return InvalidEvent(sentence.format(**named), pointer=place, reason=reason, **words)
-    return InvalidEvent(message, pointer=place, reason="value")
+            return kind(sentence.format(**named), pointer=place, reason=reason, **words)
+    return kind(message, pointer=place, reason="value")
 
 
 _MISTAKES: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
