@@ -112,7 +112,7 @@ KINDS = {
 class Books:
     """A shop with its engine; the clock stands where the last event put it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **unit: Any) -> None:
         self.db = database.connect(url)
         migrate.upgrade(self.db, [migrate.CORE])
         self.now = START
@@ -123,9 +123,10 @@ class Books:
             hash="h1",
             zone=ZoneInfo("UTC"),
             currency="EUR",
-            units={"points": Unit(name="points")},
+            units={"points": Unit(name="points", **unit)},
         )
-        part = Part(id="shop", version="1.0", plugin=Shop(), grants={name: Bounds(units=("*",)) for name in _EFFECTS})
+        grants = {name: Bounds(units=("*",)) for name in _EFFECTS}
+        part = Part(id="shop", version="1.0", plugin=Shop(), grants=grants, interests={"redeem": ("shop.*",)})
         pipeline = compile_pipeline([part], KINDS, programme)
         self.generation = Generation(programme=programme, pipeline=pipeline, kinds=KINDS, since=0)
         with self.db.begin() as conn:

@@ -274,7 +274,7 @@ def upgrade() -> None:
         sqlite_strict=True,
         sqlite_with_rowid=True,
     )
-    op.create_index("record_member", "record", ["tenant", "member", "entry"], unique=False)
+    op.create_index("record_member", "record", ["tenant", "member", "received", "entry"], unique=False)
     op.create_table(
         "repair",
         sa.Column("tenant", sa.Text(), nullable=False),
