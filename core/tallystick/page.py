@@ -287,6 +287,7 @@ class Page:
             self.working.touch_lot(lot)
             if lot.expires_at <= self.now and grace:
                 lot.expires_at = self.now + grace * DAY
+                self.steps.append(Step(rule=rule, effect="grace", unit=unit, data={"lot": name, "expires_at": lot.expires_at}))
             absorbed = account.give_back(lot, amount)
             self.touched.add((member, unit))
             # what a deficit absorbed never reached the lot: lots can be recomputed from transfers in any order
@@ -356,7 +357,7 @@ class Page:
     def _extend(self, extend: Extend) -> None:
         expires_at = instant(extend.expires_at)
         key = (self.event.member, extend.unit)
-        self.working.set(self.working.extended, key, max(expires_at, self.working.extended.get(key, 0)))
+        self.working.extend(key, expires_at, self.now)
         account = self.working.accounts.get(key)
         if account is not None:
             for lot in account.lots.values():

@@ -386,10 +386,14 @@ class Store:
             )
 
     def extend_lots(self, cur: Cursor, rows: Sequence[Row]) -> None:
-        """Move sliding lots: ``(expires_at, tenant, member, unit)``; never to an earlier instant."""
+        """Move sliding lots: ``(expires_at, now, tenant, member, unit)``, in this order; what was due at *now* stays due."""
         own = "lot.expires_at" if self.postgres else "expires_at"
-        self._update(
-            cur, "lot", "expires_at = v.expires_at", (("expires_at", "bigint"),),
-            (("tenant", "text"), ("member", "bigint"), ("unit", "text")), rows,
-            f"AND sliding = 1 AND remaining > 0 AND {own} < v.expires_at",
-        )  # fmt: skip
+        columns = (("expires_at", "bigint"), ("now", "bigint"))
+        keys = (("tenant", "text"), ("member", "bigint"), ("unit", "text"))
+        guard = f"AND sliding = 1 AND remaining > 0 AND {own} > v.now AND {own} < v.expires_at"
+        while rows:
+            # one statement moves each account once: on PostgreSQL it would see only the first of several
+            first = list({row[2:]: row for row in reversed(rows)}.values())
+            self._update(cur, "lot", "expires_at = v.expires_at", columns, keys, first, guard)
+            chosen = set(map(id, first))
+            rows = [row for row in rows if id(row) not in chosen]

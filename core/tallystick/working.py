@@ -80,7 +80,7 @@ class Working:
         self.originals: dict[int, tuple[Record, bytes | None]] = {}
         self.taken: dict[tuple[int, int], int] = {}
         self.took: dict[tuple[int, int], int] = {}
-        self.extended: dict[tuple[int, str], int] = {}
+        self.extended: list[tuple[int, int, int, str]] = []  # expires at, now, member, unit
         self._log: list[tuple[Any, ...]] = []
 
     # -- all or nothing ---------------------------------------------------------------------------------------------
@@ -181,6 +181,11 @@ class Working:
             held = self.account(member, unit).lots.get(lot.key)
             return (member, unit, held or lot)
         return None
+
+    def extend(self, account: tuple[int, str], expires_at: int, now: int) -> None:
+        """Remember that the sliding lots of (member, unit) which are alive at *now* last until *expires_at*."""
+        self.extended.append((expires_at, now, *account))
+        self._log.append(("append", self.extended))
 
     # -- counters, stock, own rows -----------------------------------------------------------------------------------
 
