@@ -90,8 +90,8 @@ def _advance(conn: sa.Connection, consumer: str, batches: Sequence[Committed]) -
 def behind(conn: sa.Connection, consumer: str) -> int:
     """How many batches *consumer* has not seen yet."""
     rows, batches = tables.consumer, tables.batch
-    seen = dict(conn.execute(sa.select(rows.c.writer, rows.c.batch).where(rows.c.name == consumer)).tuples().all())
-    heads = conn.execute(sa.select(batches.c.writer, sa.func.max(batches.c.number)).group_by(batches.c.writer)).tuples().all()
+    seen = dict(conn.execute(sa.select(rows.c.writer, rows.c.batch).where(rows.c.name == consumer)).all())
+    heads = conn.execute(sa.select(batches.c.writer, sa.func.max(batches.c.number)).group_by(batches.c.writer)).all()
     return sum(number - seen.get(writer, 0) for writer, number in heads)
 
 
@@ -100,7 +100,7 @@ def _lock_offsets(conn: sa.Connection, consumer: str) -> dict[int, int]:
     found = conn.execute(
         sa.select(rows.c.writer, rows.c.batch).where(rows.c.name == consumer).order_by(rows.c.writer).with_for_update()
     )
-    offsets = dict(found.tuples().all())
+    offsets = dict(found.all())
     for writer in conn.scalars(sa.select(tables.writer.c.id).order_by(tables.writer.c.id)):
         if writer not in offsets:
             conn.execute(rows.insert().values(name=consumer, writer=writer, batch=0))
