@@ -11,7 +11,7 @@ from tallystick import values
 from tallystick.errors import InvalidRule
 from tallystick.rules import check_rules
 
-from .earning import texts_of
+from .earning import kinds_of, texts_of
 from .scope import PLACES, scope_for
 from .settings import PURCHASE, edge, good_until, read
 from .spending import REDEEMED, reward_texts
@@ -65,7 +65,7 @@ def _check_rules(document: Mapping[str, Any], context: Context) -> Iterator[Said
     settings = read(document)
     earn = {rule.name: place for place, rule in enumerate(settings.earn)}
     rewards = {reward.name: place for place, reward in enumerate(settings.rewards)}
-    for kind in dict.fromkeys(rule.on for rule in (*settings.earn, *settings.counters)):
+    for kind in kinds_of(settings):
         for problem in check_rules(texts_of(kind, settings), scope_for(kind, settings, context.units, context.zone), places=PLACES):
             name, part = problem.details["rule"], problem.details["part"]
             if name.startswith("counter."):
@@ -80,45 +80,59 @@ def _check_rules(document: Mapping[str, Any], context: Context) -> Iterator[Said
 
 
 def _check_earn(path: Path, rule: Mapping[str, Any], known: set[str]) -> Iterator[Said]:
-    kind = rule.get("kind", "grant")
-    amounts = [key for key in ("points", "value", "bands") if key in rule]
-    if kind in ("grant", "bonus"):
-        if len(amounts) != 1:
-            found = " and ".join(amounts) or "none of them"
-            yield path, f'a rule of kind "{kind}" says how much: found {found}; expected one of "points", "value", "bands"'
-        wrong = [key for key in ("factor", "compound", "of", "limit", "window", "whole") if key in rule]
-    elif kind == "multiply":
-        if "factor" not in rule:
-            yield path, '"factor" is missing; expected an exact number in quotes such as "1.5" or "1/3"'
-        elif values.exact(rule["factor"]) < 0:
-            yield (*path, "factor"), f"found {rule['factor']!r}; expected at least 0"
-        wrong = [key for key in (*amounts, "per", "over", "limit", "window", "whole", "to", "each") if key in rule]
-    else:
-        if "limit" not in rule:
-            yield path, '"limit" is missing; expected a whole number of the smallest unit'
-        wrong = [key for key in (*amounts, "per", "over", "factor", "compound", "lines", "to", "each") if key in rule]
-    for key in wrong:
-        yield (*path, key), f'"{key}" does not go together with kind = "{kind}"'
-    if "per" in rule and "points" not in rule:
-        yield (*path, "per"), '"per" needs "points" beside it'
-    if kind == "bonus":
-        for key in ("group", "priority", "exclusive", "stop"):
-            if key in rule:
-                yield (*path, key), f'"{key}" does not go together with kind = "bonus": a bonus always stands'
-    if rule.get("on", PURCHASE) != PURCHASE:
-        for key in ("lines", "per", "bands", "each"):
-            if key in rule:
-                yield (*path, key), f'"{key}" needs on = "{PURCHASE}": only purchases have lines and amounts'
+    yield from _check_amount(path, rule)
+    yield from _check_company(path, rule)
     for place, name in enumerate(rule.get("of", ())):
         if "." not in name and name not in known:
             yield (*path, "of", place), f'found "{name}"; expected the name of an earn rule'
     yield from _check_bands((*path, "bands"), rule.get("bands", ()))
-    if "over" in rule and "bands" not in rule:
-        yield (*path, "over"), '"over" needs "bands" beside it'
     yield from _check_window(path, rule)
     yield from _check_expiry((*path, "expiry"), rule.get("expiry", {}), activity=False)
     if {"days", "state"} <= set(rule.get("pending", {})):
         yield (*path, "pending"), 'found "days" and "state"; expected one of them'
+
+
+def _check_amount(path: Path, rule: Mapping[str, Any]) -> Iterator[Said]:
+    kind = rule.get("kind", "grant")
+    amounts = [key for key in ("points", "value", "bands") if key in rule]
+    if kind in ("grant", "bonus") and len(amounts) != 1:
+        found = " and ".join(amounts) or "none of them"
+        yield path, f'a rule of kind "{kind}" says how much: found {found}; expected one of "points", "value", "bands"'
+    elif kind == "multiply" and "factor" not in rule:
+        yield path, '"factor" is missing; expected an exact number in quotes such as "1.5" or "1/3"'
+    elif kind == "multiply" and values.exact(rule["factor"]) < 0:
+        yield (*path, "factor"), f"found {rule['factor']!r}; expected at least 0"
+    elif kind == "cap" and "limit" not in rule:
+        yield path, '"limit" is missing; expected a whole number of the smallest unit'
+
+
+def _check_company(path: Path, rule: Mapping[str, Any]) -> Iterator[Said]:
+    """Keys that do not go together."""
+    kind = rule.get("kind", "grant")
+    for key in _STRANGERS[kind]:
+        if key in rule:
+            yield (*path, key), f'"{key}" does not go together with kind = "{kind}"{_BECAUSE.get((kind, key), "")}'
+    if rule.get("on", PURCHASE) != PURCHASE:
+        for key in ("lines", "per", "bands", "each"):
+            if key in rule:
+                yield (*path, key), f'"{key}" needs on = "{PURCHASE}": only purchases have lines and amounts'
+    for key, needed in (("per", "points"), ("over", "bands")):
+        if key in rule and needed not in rule:
+            yield (*path, key), f'"{key}" needs "{needed}" beside it'
+
+
+_AMOUNT = ("points", "value", "bands", "per", "over", "each", "to", "expiry", "pending", "reversible")
+_PLACE = ("group", "priority", "exclusive", "stop")
+_FACTOR = ("factor", "compound")
+_CAP = ("limit", "window", "whole")
+#: Keys that say nothing in a rule of a kind.
+_STRANGERS: Mapping[str, tuple[str, ...]] = {
+    "grant": (*_FACTOR, *_CAP, "of"),
+    "bonus": (*_FACTOR, *_CAP, "of", *_PLACE),
+    "multiply": (*_AMOUNT, *_CAP, *_PLACE),
+    "cap": (*_AMOUNT, *_FACTOR, *_PLACE, "lines"),
+}
+_BECAUSE = {("bonus", key): ": a bonus always stands" for key in _PLACE}
 
 
 def _check_bands(path: Path, bands: Any) -> Iterator[Said]:

@@ -170,6 +170,11 @@ class Earning:
 _NONE: Mapping[str, int] = {}
 
 
+def kinds_of(settings: Settings) -> list[str]:
+    """The kinds of events that some rule or counter is about."""
+    return list(dict.fromkeys([*(rule.on for rule in settings.earn), *(counter.on for counter in settings.counters if not counter.of)]))
+
+
 def texts_of(kind: str, settings: Settings) -> list[RuleText]:
     """The rules about *kind* as texts of the rule language: earn rules in their order, then counters."""
     rules, counters = _about(kind, settings)

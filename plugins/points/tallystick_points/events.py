@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -14,7 +15,7 @@ Stock = Annotated[int, Meta(ge=0, le=10**9)]
 Reason = Annotated[str, Meta(min_length=1, max_length=500)]
 
 
-class Redeemed(Facts):
+class Redeemed(Facts, frozen=True):
     """A member pays with points: for a part of an order, or for a reward of the catalogue.
 
     Name ``points`` for a discount, or ``reward`` for a reward; not both.
@@ -34,14 +35,14 @@ class Redeemed(Facts):
             raise ValueError("quantity belongs to a reward")
 
 
-class Gifted(Facts):
+class Gifted(Facts, frozen=True):
     """A member gives points to another one.  The points keep their expiry; nobody earns anything by it."""
 
     to: Name  #: the member who gets them
     points: Points
 
 
-class Adjusted(Facts):
+class Adjusted(Facts, frozen=True):
     """Staff give or take points by hand.  Above the programme's limit a second person must have approved."""
 
     points: Change
@@ -55,9 +56,15 @@ class Adjusted(Facts):
             raise ValueError("an adjustment of 0 points changes nothing")
 
 
-class Restocked(Facts):
+class Restocked(Facts, frozen=True):
     """Pieces of a reward were put on the shelf, or counted."""
 
     reward: Name
     pieces: Stock
     counted: bool = False  #: the shelf was counted: *pieces* is what is there now, not what was added
+
+
+class Expiring(Facts, frozen=True):
+    """Points of the member expire soon: the daily job says so once for each batch, and the member is reminded."""
+
+    until: Annotated[datetime, Meta(tz=True, description="batches that expire until then are named")]

@@ -10,7 +10,7 @@ from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
 from tallystick.situation import Needs, Original, Programme, Situation
 
-from .earning import ENROLLED, Earning
+from .earning import ENROLLED, Earning, kinds_of
 from .rules import kept
 from .settings import Settings
 from .spending import REDEEMED, Spending
@@ -23,8 +23,7 @@ class Points:
     def __init__(self, settings: Settings, programme: Programme) -> None:
         self.settings = settings
         self._calendar = Calendar(programme.zone)
-        kinds = dict.fromkeys(rule.on for rule in (*settings.earn, *settings.counters))
-        self._earning = {kind: Earning(kind, settings, programme, self._calendar) for kind in kinds}
+        self._earning = {kind: Earning(kind, settings, programme, self._calendar) for kind in kinds_of(settings)}
         self._spending = Spending(settings, programme, self._calendar)
         # lots live on with the member's activity
         self._sliding = Schedule(self._calendar, settings.expiry, settings.pending)

@@ -121,9 +121,10 @@ class Expiring(NamedTuple):
 
 
 def expiring_soon(lots: Iterable[LotView], now: datetime, until: datetime) -> list[Expiring]:
-    """Every batch that expires after *now* and not later than *until*, the earliest first."""
-    return sorted(
+    """Every batch that expires after *now* and not later than *until*; the earliest first, then as they are given."""
+    soon = [
         Expiring(lot.expires_at, lot.left, lot.lot)
         for lot in lots
         if lot.left > 0 and lot.expires_at is not None and now < lot.expires_at <= until
-    )
+    ]
+    return sorted(soon, key=lambda batch: batch.expires_at)

@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 from tallystick.events import MAX_AMOUNT, Enrolled, Line, OrderAdvanced, Purchase
 from tallystick.rules import (
-
     DATE,
     INT,
     STRING,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
-from tallystick.effects import Bonus, Count, Effect, Move, Restock, Spend, Take
+from tallystick.effects import Bonus, Count, Effect, Move, Notify, Restock, Spend, Take
 from tallystick.errors import LimitReached, MemberInactive
 from tallystick.events import Event
 from tallystick.rules import RuleText, compile_rules
@@ -15,13 +15,14 @@ from tallystick.situation import Needs, Programme, Situation
 
 from .basis import times
 from .errors import BadGift, NotEligible, NotOffered, UnknownRate
-from .events import Adjusted, Gifted, Redeemed, Restocked
-from .rules import check_approval, payment
+from .events import Adjusted, Expiring, Gifted, Redeemed, Restocked
+from .rules import check_approval, expiring_soon, payment
 from .scope import needs_of, scope_for
 from .settings import Gift, Limit, Reward, Settings
 from .terms import Calendar, Schedule
 
 REDEEMED: Final = "points.redeemed"
+_MOMENT: Final = timedelta(microseconds=1)
 _USES: Final = "_times"  #: ends the name of a counter that counts how often instead of how much
 
 
@@ -53,7 +54,7 @@ class Spending:
                 return needs
             case "points.gifted":
                 return own | _limit_needs("points.gifted", settings.gift.limits if settings.gift else ())
-            case "points.adjusted":
+            case "points.adjusted" | "points.expiring":
                 return own
             case "points.restocked":
                 return Needs(stock=frozenset((_shelf("{facts.reward}"),)))
@@ -71,6 +72,8 @@ class Spending:
                 return self._gift(gifted, event, situation)
             case Adjusted() as adjusted:
                 return self._adjust(adjusted, event)
+            case Expiring() as expiring:
+                return self._remind(expiring, event, situation)
             case Restocked() as restocked:
                 self._on_offer(restocked.reward)
                 return [
@@ -176,11 +179,32 @@ class Spending:
         terms = self._terms.on(self._calendar.day(event.at))
         if terms is None:
             raise NotOffered("points given today could never be used: the programme's last day has passed")
+        given = Bonus(
+            rule="points.adjust", unit=unit, amount=adjusted.points, expires_at=terms.expires_at, sliding=terms.sliding,
+            reversible=False, data=data,
+        )  # fmt: skip
+        return [given]
+
+    # --- reminders -------------------------------------------------------------------------------------------------
+
+    def _remind(self, expiring: Expiring, event: Event, situation: Situation) -> list[Effect]:
+        """Every batch that is about to expire, not only the first; nothing if all was spent meanwhile."""
+        batches = expiring_soon(situation.balances[self._settings.unit].lots, event.received, expiring.until)
+        if not batches:
+            return []
+        day = self._calendar.day
+        facts = {
+            "points": sum([batch.points for batch in batches]),
+            # the first day on which they are gone is nobody's last chance: say the last good one
+            "batches": [
+                {"points": batch.points, "last_day": day(batch.expires_at - _MOMENT).isoformat()} for batch in batches
+            ],
+        }
+        last = batches[-1].expires_at
         return [
-            Bonus(
-                rule="points.adjust", unit=unit, amount=adjusted.points, expires_at=terms.expires_at, sliding=terms.sliding,
-                reversible=False, data=data,
-            )  # fmt: skip
+            Notify(
+                rule="points.remind", template="points.expiring", facts=facts, purpose="reminder", key=day(last).isoformat(), expires=last
+            )
         ]
 
 

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from tallystick import database, discovery, people, tables
 from tallystick import config as configuration
+from tallystick import database, discovery, people, tables
 from tallystick.document import Document
 from tallystick.effects import Effect
 from tallystick.errors import TallyError
@@ -24,8 +24,8 @@ from tallystick.intake import read_event
 from tallystick.ledger import Record, instant, moment
 from tallystick.settle import Settlement, cap_key, settle
 from tallystick.situation import Balance, Birthday, Chance, Member, Original, Programme, Situation, Unit
-from tallystick_points.hooks import Points
 from tallystick_points.checks import check
+from tallystick_points.hooks import Points
 from tallystick_points.settings import read
 
 NOON = datetime(2025, 6, 15, 4, tzinfo=UTC)  # a Sunday, noon in Shanghai
@@ -136,29 +136,29 @@ class Shop:
         """Wait until that hour of that day in Shanghai."""
         self.now = datetime(year, month, day, hour, tzinfo=ZoneInfo("Asia/Shanghai")).astimezone(UTC)
 
-    def arrival(self, kind: str, member: str, data: Mapping[str, Any], *, id: str = "", at: datetime | None = None) -> Any:
+    def arrival(self, kind: str, member: str, data: Mapping[str, Any], *, event_id: str = "", at: datetime | None = None) -> Any:
         self._events += 1
-        body = {"id": id or f"e{self._events}", "source": "till", "type": kind, "time": (at or self.now).isoformat(), "data": data}
+        body = {"id": event_id or f"e{self._events}", "source": "till", "type": kind, "time": (at or self.now).isoformat(), "data": data}
         if member:
             body["member"] = member
         return read_event(msgspec.json.encode(body), tenant="shop", kinds=self.house.kinds("shop"), received=self.now)
 
-    def says(self, kind: str, member: str, *, id: str = "", at: datetime | None = None, **data: Any) -> Record:
+    def says(self, kind: str, member: str, *, event_id: str = "", at: datetime | None = None, **data: Any) -> Record:
         """One event through the door into the books; raises its refusal."""
-        (outcome,) = self.house.engine.record([self.arrival(kind, member, data, id=id, at=at)])
+        (outcome,) = self.house.engine.record([self.arrival(kind, member, data, event_id=event_id, at=at)])
         if isinstance(outcome, TallyError):
             raise outcome
         return outcome.record
 
-    def buys(self, member: str, *amounts: int, order: str = "", lines: Any = None, currency: str = "USD", id: str = "", at: Any = None, **more: Any) -> int:
+    def buys(self, member: str, *amounts: int, order: str = "", lines: Any = None, currency: str = "USD", event_id: str = "", at: Any = None, **more: Any) -> int:
         """A purchase; what the member gained by it."""
         lines = lines or [{"sku": "S", "amount": amount} for amount in amounts]
         data = {"order": order or f"R-{self._events}", "currency": currency, "lines": lines, **more}
-        return gained(self.says("purchase.completed", member, id=id, at=at, **data))
+        return gained(self.says("purchase.completed", member, event_id=event_id, at=at, **data))
 
-    def returns(self, order: str, member: str = "", *, id: str = "", **what: Any) -> int:
+    def returns(self, order: str, member: str = "", *, event_id: str = "", **what: Any) -> int:
         """Goods of an order come back; what the member gained (lost, below 0) by it."""
-        return gained(self.says("purchase.refunded", member, order=order, id=id, **what))
+        return gained(self.says("purchase.refunded", member, order=order, event_id=event_id, **what))
 
     def redeems(self, member: str, points: int, **more: Any) -> Mapping[str, Any]:
         """Pay with points; what the member gets."""
@@ -191,7 +191,7 @@ class Shop:
             return conn.scalar(sa.select(sa.func.count()).select_from(tables.record)) or 0
 
     def sweeps(self) -> int:
-        return self.house.engine.expire("shop")
+        return self.house.expire("shop")
 
     def _rows(self, table: sa.Table, member: str, unit: str) -> list[Any]:
         with database.reading(self.house.db) as conn:

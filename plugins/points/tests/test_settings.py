@@ -58,7 +58,7 @@ RULE = '\n[[earn]]\nname = "base"\n'
         pytest.param(RULE + "points = 1\nwhen = 'purchase.total'", "bool", id="a condition that is a number"),
         pytest.param(RULE + "points = 1\nlines = 'line.amount >'", "lines", id="a rule that does not parse"),
         pytest.param(RULE + "value = 'purchase.store'", "value", id="an amount that is a text"),
-        pytest.param(RULE + "points = 1\nper = 1\non = 'member.enrolled'", 'only purchases have lines', id="money of an enrolment"),
+        pytest.param(RULE + "points = 1\nper = 1\non = 'member.enrolled'", "only purchases have lines", id="money of an enrolment"),
         pytest.param(RULE + "points = 1\nwhen = 'purchase.total > 5'\non = 'member.enrolled'", "purchase", id="a purchase where there is none"),
         pytest.param(RULE + "points = 1\nfrom = '2025-07-01'\nuntil = '2025-06-01'", 'expected it after "2025-07-01"', id="a window that ends first"),
         pytest.param(RULE + "points = 1\nfrom = '2025-07-01T00:00:00'", "date and time with offset", id="an instant without offset"),
@@ -67,13 +67,13 @@ RULE = '\n[[earn]]\nname = "base"\n'
         pytest.param(
             RULE + "bands = [{ from = 0, points = 1, per = 1 }, { from = 0, points = 1, per = 1 }]", "expected more than 0", id="bands that do not rise"
         ),
-        pytest.param(RULE + "points = 1\n" + RULE + "points = 2", "found \"base\" twice", id="one name twice"),
-        pytest.param(RULE + 'kind = "multiply"\nfactor = "2"\nof = ["bas"]', 'expected the name of an earn rule', id="a factor of nothing"),
+        pytest.param(RULE + "points = 1\n" + RULE + "points = 2", 'found "base" twice', id="one name twice"),
+        pytest.param(RULE + 'kind = "multiply"\nfactor = "2"\nof = ["bas"]', "expected the name of an earn rule", id="a factor of nothing"),
         pytest.param('\n[expiry]\npolicy = "rolling"', 'needs "after"', id="expiry without a length"),
         pytest.param('\n[expiry]\npolicy = "never"\nafter = "P1Y"', 'does not go together with policy = "never"', id="never after a year"),
         pytest.param('\n[expiry]\npolicy = "fixed"\non = "13-01"', "expected a date such as", id="a thirteenth month"),
         pytest.param('\n[expiry]\npolicy = "rolling"\nafter = "1 year"', 'a calendar period such as "P12M"', id="not a period"),
-        pytest.param('\n[redeem]\npoints = 3\ngives = 1\nstep = 1', "whole minor units", id="a step worth a third of a cent"),
+        pytest.param("\n[redeem]\npoints = 3\ngives = 1\nstep = 1", "whole minor units", id="a step worth a third of a cent"),
         pytest.param('\n[redeem]\npoints = 1\ngives = 1\nshare = "1.5"', "at most 1", id="more than the order"),
         pytest.param('\n[gift]\nlimits = [{ window = "month" }]', "a limit says how much", id="a limit of nothing"),
         pytest.param('\n[gift]\nlimits = [{ window = "fortnight", times = 1 }]', '"P30D"', id="not a window"),
@@ -102,7 +102,9 @@ def test_the_name_plate_is_right() -> None:
     found = manifest.read(Path(tallystick_points.__file__).with_name("plugin.toml"), version="1.0")
     assert found.id == "points"
     kinds = discovery.load_kinds(found)
-    assert [kind.name for kind in kinds] == ["points.redeemed", "points.gifted", "points.adjusted", "points.restocked"]
+    assert [kind.name for kind in kinds] == [
+        "points.redeemed", "points.gifted", "points.adjusted", "points.restocked", "points.expiring",
+    ]  # fmt: skip
 
 
 def test_settings_have_defaults_for_everything() -> None:

@@ -7,10 +7,20 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
+import msgspec
 import pytest
+import sqlalchemy as sa
 
-from tallystick import people
-from tallystick.errors import ApprovalNeeded, EventConflict, Insufficient, LimitReached, MemberInactive, OutOfStock, TallyError
+from tallystick import database, people, tables
+from tallystick.errors import (
+    ApprovalNeeded,
+    EventConflict,
+    Insufficient,
+    LimitReached,
+    MemberInactive,
+    OutOfStock,
+    TallyError,
+)
 
 Open = Callable[..., Any]
 
@@ -48,7 +58,7 @@ def test_a17_a_guest_order_earns_when_it_is_linked_and_only_once(shop: Open) -> 
 def test_enrolment_pays_both_sides(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "welcome"\non = "member.enrolled"\npoints = 50\n'
-        + '[[earn]]\nname = "thanks"\non = "member.enrolled"\nto = "invited_by"\npoints = 80\n'
+         '[[earn]]\nname = "thanks"\non = "member.enrolled"\nto = "invited_by"\npoints = 80\n'
     )
     store.joins("ada", "ben")
     store.says("member.enrolled", "ben", channel="app", invited_by="ada")
@@ -80,7 +90,7 @@ def test_pending_points_wait_for_a_state(shop: Open) -> None:
 def test_a16_bands_over_a_year_and_a_return_makes_room_again(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "bands"\nover = "year"\nbands = [{ from = 0, points = 1, per = 10000 },'
-        + " { from = 500000, points = 12, per = 100000 }, { from = 750000, points = 0, per = 1 }]\n"
+         " { from = 500000, points = 12, per = 100000 }, { from = 750000, points = 0, per = 1 }]\n"
     )
     store.joins("ada")
     assert store.buys("ada", 400_000) == 40
@@ -127,8 +137,8 @@ def test_b22_a_return_told_twice_takes_once(shop: Open) -> None:
     store = shop(TEN)
     store.joins("ada")
     store.buys("ada", 20_000, order="R-1")
-    first = store.says("purchase.refunded", "", order="R-1", amount=10_000, id="r")
-    again = store.says("purchase.refunded", "", order="R-1", amount=10_000, id="r")
+    first = store.says("purchase.refunded", "", order="R-1", amount=10_000, event_id="r")
+    again = store.says("purchase.refunded", "", order="R-1", amount=10_000, event_id="r")
     assert first == again
     assert store.usable("ada") == 500
 
@@ -229,7 +239,7 @@ def test_c29_the_earliest_expiry_is_spent_first(shop: Open) -> None:
 def test_c29_never_expiring_lots_are_spent_last(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "forever"\npoints = 1\nper = 100\nwhen = "purchase.store == \\"a\\""\n'
-        + '[[earn]]\nname = "soon"\npoints = 1\nper = 100\nwhen = "purchase.store == \\"b\\""\nexpiry = { policy = "rolling", after = "P10D" }\n' + REDEEM
+         '[[earn]]\nname = "soon"\npoints = 1\nper = 100\nwhen = "purchase.store == \\"b\\""\nexpiry = { policy = "rolling", after = "P10D" }\n' + REDEEM
     )
     store.joins("ada")
     store.buys("ada", 10_000, store="a")
@@ -440,10 +450,10 @@ def test_f64_the_same_event_twice_is_once_and_another_under_its_id_is_refused(sh
     store = shop(BASE)
     store.joins("ada")
     data = {"order": "99", "currency": "USD", "lines": [{"sku": "S", "amount": 10_000}]}
-    assert store.says("purchase.completed", "ada", id="x", **data) == store.says("purchase.completed", "ada", id="x", **data)
+    assert store.says("purchase.completed", "ada", event_id="x", **data) == store.says("purchase.completed", "ada", event_id="x", **data)
     assert store.usable("ada") == 100
     with pytest.raises(EventConflict):
-        store.says("purchase.completed", "ada", id="x", **{**data, "lines": [{"sku": "S", "amount": 10_001}]})
+        store.says("purchase.completed", "ada", event_id="x", **{**data, "lines": [{"sku": "S", "amount": 10_001}]})
     assert (store.usable("ada"), store.entries()) == (100, 1)
 
 
@@ -532,3 +542,32 @@ def test_guests_are_told_so_by_name(shop: Open) -> None:
     with pytest.raises(TallyError) as refusal:
         shop(REDEEM).says("points.redeemed", "", points=10)
     assert refusal.value.code in ("guest_order", "invalid_event")
+
+
+def reminders(store: Any) -> list[dict[str, Any]]:
+    """What the reminders say that are waiting to be delivered."""
+    with database.reading(store.house.db) as conn:
+        rows = conn.execute(sa.select(tables.intent.c.body).order_by(tables.intent.c.entry)).all()
+    return [msgspec.json.decode(row.body)["facts"] for row in rows]
+
+
+def test_c38_reminders_list_every_batch_and_come_once(shop: Open) -> None:
+    store = shop(BASE + REDEEM + MONTH_END + "\n[remind]\ndays = 30\n")
+    store.joins("ada", "ben", "cyd")
+    store.buys("ada", 10_000)
+    store.buys("ben", 10_000)
+    store.redeems("ben", 100)
+    store.until(2025, 1, 20)
+    store.buys("ada", 5000)
+    store.until(2025, 1, 29)
+    store.house.run_jobs(force=True, only="points.remind")
+    assert reminders(store) == [], "1 March is 31 days away"
+    for day in (30, 31):
+        store.until(2025, 1, day)
+        store.house.run_jobs(force=True, only="points.remind")
+    batches = [{"points": 100, "last_day": "2025-02-28"}, {"points": 50, "last_day": "2025-02-28"}]
+    assert reminders(store) == [{"points": 150, "batches": batches}]
+    store.until(2025, 2, 20)
+    store.buys("cyd", 1000)
+    store.house.run_jobs(force=True, only="points.remind")
+    assert len(reminders(store)) == 1

@@ -1,0 +1,54 @@
+"""Once a day: remind members of points that expire soon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from tallystick.ledger import member_name
+
+from .hooks import Points
+from .store import list_expiring
+
+#: A job that did not run for up to a week catches up; who was reminded already is not reminded again.
+CATCH_UP = timedelta(days=7)
+#: Events sent through the door at once.
+AT_ONCE = 500
+
+
+class Errand(Protocol):
+    """What the house gives a job: the plugin as this tenant has set it up, the time, the database and the door."""
+
+    @property
+    def plugin(self) -> Points: ...
+    @property
+    def house(self) -> Any: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def now(self) -> datetime: ...
+    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+
+
+def remind(errand: Errand) -> int:
+    """Say `points.expiring` of every member with a batch that comes within reach of the reminder; how often it was said.
+
+    All of the event follows from the batch, its id and time as well: said again, it is the same event and changes nothing.
+    """
+    settings = errand.plugin.settings
+    if not settings.remind_days:
+        return 0
+    reach = timedelta(days=settings.remind_days)
+    until = errand.now + reach
+    after = max(errand.now, until - CATCH_UP)
+    found = list_expiring(errand.house.db, errand.tenant, settings.unit, after, until)
+    for start in range(0, len(found), AT_ONCE):
+        errand.record(
+            {
+                "id": f"expiring/{member}/{last.isoformat()}", "source": "points", "type": "points.expiring",
+                "time": (last - reach).isoformat(), "member": member_name(member), "data": {"until": last.isoformat()},
+            }
+            for member, last in found[start : start + AT_ONCE]
+        )  # fmt: skip
+    return len(found)

@@ -1,0 +1,23 @@
+"""Which members have points that are about to expire: read from the core's lots, through their index."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from tallystick.ledger import instant, moment
+from tallystick.tables import lot
+
+
+def list_expiring(db: sa.Engine, tenant: str, unit: str, after: datetime, until: datetime) -> list[tuple[int, datetime]]:
+    """(member, last of their expiries) for members with something left in a lot that expires in (*after*, *until*]."""
+    query = (
+        sa.select(lot.c.member, sa.func.max(lot.c.expires_at))
+        .where(lot.c.tenant == tenant, lot.c.expires_at > instant(after), lot.c.expires_at <= instant(until))
+        .where(lot.c.remaining > 0, lot.c.unit == unit)
+        .group_by(lot.c.member)
+        .order_by(lot.c.member)
+    )
+    with db.connect() as conn:
+        return [(member, moment(last)) for member, last in conn.execute(query)]
