@@ -1,0 +1,575 @@
+"""`tally`: parse, call one function, print.  Results go to standard output, refusals with their code to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+import click
+import msgspec
+
+from . import config as configuration
+from . import database, discovery, doctor, house, keys, migrate, people, vault
+from .discovery import Installed
+from .errors import InvalidConfig, InvalidRequest, UnknownEntry
+from .house import House
+from .ledger import Account, Lot, member_name, moment, parse_entry, read_record
+from .manifest import ROLES
+from .receipts import explanation
+from .store import Store
+from .terminal import Desk, Group, Root, command, language, option, say, tenant_of, tenant_option
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(
+    version("tallystick-core"), prog_name="tally", message="%(prog)s %(version)s", help="Show the version and exit."
+)
+@option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    help="The language of texts: en or zh; by default that of the environment.",
+)
+def cli(lang: str | None) -> None:
+    """Tallystick, an open loyalty engine: every point is explained, every balance can be proved."""
+
+
+def main() -> None:
+    """The entry point of the commands `tally` and `tallystick`."""
+    cli(prog_name="tally")
+
+
+# --- the deployment --------------------------------------------------------------------------------------------------
+
+
+@command(cli, "init")
+@option("--tenant", default="shop", show_default=True, help="The first tenant's id.")
+@option("--name", help="The merchant's name; by default the id.")
+@option("--zone", default="UTC", show_default=True, help="The programme's time zone.")
+@option("--currency", default="USD", show_default=True, help="The programme's currency, ISO 4217.")
+@option("--language", default="en", show_default=True, help="The language members are addressed in.")
+def init(desk: Desk, tenant: str, name: str | None, zone: str, currency: str, language: str) -> None:
+    """Write a first tally.toml, create its database and print the first admin key, once."""
+    if desk.path.exists():
+        raise InvalidRequest(say("{file} exists already; nothing was changed", file=desk.path))
+    try:
+        text = configuration.render_default(tenant, name=name, zone=zone, currency=currency, language=language)
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(str(error)) from None
+    key = establish(desk.path, text, desk.installed())
+    document = {"config": str(desk.path), "tenant": tenant, "key": key}
+    desk.answer(
+        document,
+        say("Wrote {file}.", file=desk.path),
+        say("The first admin key, shown this once:"),
+        f"  {key}",
+        say("Start with: tally serve"),
+    )
+
+
+def establish(path: Path, text: str, installed: Mapping[str, Installed]) -> str:
+    """Write a configuration and its secret, make its database, and return the first owner key of its first tenant."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_secret(path.parent / "tally.secret")
+    path.write_text(text, encoding="utf-8")
+    found = Desk(path, as_json=False).config()
+    house.prepare(found, installed=installed)
+    with house.build_house(found, installed=installed) as built, built.db.begin() as conn:
+        return keys.create(conn, tenant=next(iter(found.tenants)), role="owner", name="first", now=house.now())[1]
+
+
+def write_secret(path: Path) -> None:
+    """Make the house's secret, for its owner's eyes only; one that is there already stays."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "w") as file:
+        file.write(vault.new_key().hex() + "\n")
+
+
+@command(cli, "check")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+def check(desk: Desk, file: Path | None) -> None:
+    """Check a configuration and name every mistake with its place."""
+    desk = Desk(file or desk.path, desk.as_json)
+    found = desk.config()
+    if found.unavailable:
+        raise InvalidConfig(found.unavailable)
+    tenants = {name: {"plugins": list(each.plugins), "hash": each.hash} for name, each in found.tenants.items()}
+    desk.answer(
+        {"config": str(desk.path), "tenants": tenants},
+        say("{file} is in order.", file=desk.path),
+        *(f"  {name}: {', '.join(each.plugins) or say('nothing runs')}" for name, each in found.tenants.items()),
+    )
+
+
+@command(cli, "serve")
+@option("--host", help="The address to listen on, instead of the configured one.")
+@option("--port", type=click.IntRange(0, 65_535), help="The port to listen on, instead of the configured one.")
+def serve(desk: Desk, host: str | None, port: int | None) -> None:
+    """Serve HTTP until interrupted."""
+    found = desk.config()
+    with (
+        listen(host or found.house.host, found.house.port if port is None else port) as listening,
+        desk.house() as built,
+    ):
+        run_server(built, listening)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; answers leave at once (TCP_NODELAY), for a till waits for each."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=1_024)
+    except OSError as error:
+        raise InvalidRequest(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def run_server(built: House, listening: socket.socket) -> None:
+    """Answer HTTP on *listening* until interrupted."""
+    import uvicorn
+
+    from . import web
+
+    host, port = listening.getsockname()[:2]
+    click.echo(
+        say("Serving on {url}; stop with Ctrl-C", url=f"http://{f'[{host}]' if ':' in host else host}:{port}"), err=True
+    )
+    level = built.config.house.log_level
+    settings = uvicorn.Config(
+        web.build_app(built), log_level=level, access_log=False, server_header=False, date_header=False
+    )
+    uvicorn.Server(settings).run(sockets=[listening])
+
+
+@command(cli, "doctor")
+def examine(desk: Desk) -> None:
+    """Look whether everything this deployment needs is in order."""
+    findings = doctor.examine(desk.config(), desk.installed())
+    desk.answer(
+        [attrs.asdict(each) for each in findings],
+        *(f"{'ok  ' if each.ok else 'BAD '}{each.what}: {each.detail}" for each in findings),
+    )
+    if not all(each.ok for each in findings):
+        click.get_current_context().exit(1)
+
+
+@command(cli, "plugins")
+def list_plugins(desk: Desk) -> None:
+    """List installed plugins and what each tenant runs."""
+    installed = desk.installed()
+    good, bad = discovery.manifests(installed)
+    found = desk.config() if desk.path.exists() else None
+    tenants = found.tenants if found is not None else {}
+    rows = [
+        {
+            "id": name,
+            "version": each.version,
+            "distribution": each.distribution,
+            "summary": good[name].summary.in_language(language()) if name in good else "",
+            "broken": bad[name].message if name in bad else None,
+            "tenants": [tenant.id for tenant in tenants.values() if name in tenant.plugins],
+        }
+        for name, each in installed.items()
+    ]
+    running = {
+        tenant.id: {
+            "runs": {name: tenant.reasons.get(name, "") for name in tenant.plugins},
+            "left_out": dict(tenant.left_out),
+        }
+        for tenant in tenants.values()
+    }
+    lines = [f"{row['id']} {row['version']}  {row['broken'] or row['summary']}" for row in rows]
+    for name, each in running.items():
+        lines.append(say("tenant {tenant}", tenant=name))
+        lines += [f"  {plugin}: {why}" for plugin, why in each["runs"].items()]
+        lines += [f"  {plugin} -: {why}" for plugin, why in each["left_out"].items()]
+    desk.answer({"plugins": rows, "tenants": running}, *lines)
+
+
+@command(cli, "hooks")
+@tenant_option
+@option("--kind", help="Only this kind of event.")
+@option("--explain", is_flag=True, help="Name the plugin behind each hook, in the order of calls.")
+def list_hooks(desk: Desk, tenant: str | None, kind: str | None, explain: bool) -> None:
+    """Show what runs for each kind of event."""
+    found = desk.config()
+    chosen = found.tenants[tenant_of(found, tenant)]
+    generation = house.build_generation(chosen, 0, 0, desk.installed())
+    document: list[dict[str, Any]] = []
+    for name in [kind] if kind else sorted(generation.kinds):
+        plan = generation.pipeline.plan(name)
+        hooks = [
+            hook
+            for hook in ("earn", "redeem", "reverse", "review", "evaluate_tier", "react")
+            if getattr(plan, hook) is not None
+        ]
+        needs = {
+            "balances": sorted(plan.needs.balances),
+            "counters": sorted([list(counter) for counter in plan.needs.counters]),
+            "stock": sorted(plan.needs.stock),
+            "profile": plan.needs.profile,
+        }
+        by = {hook: [plugin for plugin, _ in generation.pipeline.implementations(hook)] for hook in hooks}
+        document.append({"kind": name, "hooks": by, "needs": needs})
+    lines = []
+    for row in document:
+        by = row["hooks"]
+        said = ", ".join(f"{hook} ({' > '.join(plugins)})" if explain else hook for hook, plugins in by.items())
+        lines.append(f"{row['kind']}: {said or say('nothing runs')}")
+        if explain and any(row["needs"].values()):
+            asked = "; ".join(f"{what} {_flat(value)}" for what, value in row["needs"].items() if value)
+            lines.append(f"    needs {asked}")
+    desk.answer(document, *lines)
+
+
+def _flat(value: Any) -> str:
+    if value is True:
+        return ""
+    return ", ".join("/".join(each) if isinstance(each, list) else str(each) for each in value)
+
+
+# --- tenants and keys ------------------------------------------------------------------------------------------------
+
+
+@cli.group(cls=Group, name="tenant")
+def tenants() -> None:
+    """Tenants of this deployment."""
+
+
+@command(tenants, "list")
+def list_tenants(desk: Desk) -> None:
+    """List the tenants."""
+    found = desk.config()
+    rows = [
+        {
+            "id": each.id,
+            "name": each.name.in_language(language()),
+            "zone": str(each.zone),
+            "currency": each.currency,
+            "plugins": list(each.plugins),
+        }
+        for each in found.tenants.values()
+    ]
+    desk.answer(
+        rows,
+        *(f"{row['id']}  {row['name']}  {row['zone']}  {row['currency']}  {', '.join(row['plugins'])}" for row in rows),
+    )
+
+
+@command(tenants, "add")
+@click.argument("tenant")
+@option("--name", help="The merchant's name; by default the id.")
+@option("--zone", default="UTC", show_default=True, help="The programme's time zone.")
+@option("--currency", default="USD", show_default=True, help="The programme's currency, ISO 4217.")
+@option("--language", default="en", show_default=True, help="The language members are addressed in.")
+def add_tenant(desk: Desk, tenant: str, name: str | None, zone: str, currency: str, language: str) -> None:
+    """Add a tenant to tally.toml."""
+    found = desk.config()
+    if tenant in found.tenants:
+        raise InvalidRequest(f"{desk.path} has a tenant {tenant!r} already")
+    try:
+        text = configuration.render_default(tenant, name=name, zone=zone, currency=currency, language=language)
+    except (ValueError, TypeError) as error:
+        raise InvalidRequest(str(error)) from None
+    before = desk.path.read_text(encoding="utf-8")
+    desk.path.write_text(f"{before.rstrip()}\n\n{text[text.index(f'[tenants.{tenant}]') :]}", encoding="utf-8")
+    with desk.house() as built, built.db.begin() as conn:
+        key, secret = keys.create(conn, tenant=tenant, role="owner", name="first", now=house.now())
+    desk.answer(
+        {"tenant": tenant, "id": key.id, "key": secret},
+        say("The first admin key, shown this once:"),
+        f"  {secret}",
+    )
+
+
+@cli.group(cls=Group, name="key")
+def key_group() -> None:
+    """API keys."""
+
+
+@command(key_group, "list")
+@tenant_option
+def list_keys(desk: Desk, tenant: str | None) -> None:
+    """List a tenant's keys; secrets are never shown again."""
+    with desk.house() as built, database.reading(built.db) as conn:
+        found = keys.list_keys(conn, tenant=tenant_of(built.config, tenant))
+    now = house.now()
+    rows = [{**msgspec.to_builtins(key), "active": key.active(now)} for key in found]
+    desk.answer(
+        rows, *(f"{row['id']}  {row['role']}  {'active' if row['active'] else 'ended'}  {row['name']}" for row in rows)
+    )
+
+
+@command(key_group, "create")
+@tenant_option
+@option("--role", type=click.Choice(ROLES), default="admin", show_default=True, help="What the key's owner may do.")
+@option("--name", default="", help="What the key is for, for people.")
+@option("--scope", "scopes", multiple=True, help="A permission the key is narrowed to; repeatable.")
+@option("--member", help="Whose key it is: a member's, for the role member.")
+def create_key(
+    desk: Desk, tenant: str | None, role: str, name: str, scopes: tuple[str, ...], member: str | None
+) -> None:
+    """Make a key and show it, once."""
+    with desk.house() as built, built.db.begin() as conn:
+        chosen = tenant_of(built.config, tenant)
+        number = people.load(conn, built.secret, chosen, member).number if member else 0
+        key, secret = keys.create(
+            conn, tenant=chosen, role=role, name=name, now=house.now(), scopes=scopes, member=number
+        )
+    _show_key(desk, key, secret)
+
+
+@command(key_group, "revoke")
+@click.argument("key_id")
+@tenant_option
+def revoke_key(desk: Desk, key_id: str, tenant: str | None) -> None:
+    """Make a key open nothing any more."""
+    with desk.house() as built, built.db.begin() as conn:
+        key = keys.revoke(conn, tenant=tenant_of(built.config, tenant), key_id=key_id, now=house.now())
+    desk.answer(msgspec.to_builtins(key), f"{key.id}  {key.role}  ended  {key.name}")
+
+
+@command(key_group, "rotate")
+@click.argument("key_id")
+@tenant_option
+@option(
+    "--grace",
+    type=click.IntRange(0, 24 * 90),
+    default=24,
+    show_default=True,
+    help="How many hours the old key goes on working.",
+)
+def rotate_key(desk: Desk, key_id: str, tenant: str | None, grace: int) -> None:
+    """Make a key's successor; the old one goes on working for some hours."""
+    with desk.house() as built, built.db.begin() as conn:
+        chosen = tenant_of(built.config, tenant)
+        key, secret = keys.rotate(conn, tenant=chosen, key_id=key_id, now=house.now(), grace=grace * 3_600 * 1_000_000)
+    _show_key(desk, key, secret)
+
+
+def _show_key(desk: Desk, key: keys.Key, secret: str) -> None:
+    desk.answer(
+        {"id": key.id, "tenant": key.tenant, "role": key.role, "name": key.name, "key": secret},
+        secret,
+        *([] if desk.as_json else [say("Keep it: nobody can show it again.")]),
+    )
+
+
+# --- members ---------------------------------------------------------------------------------------------------------
+
+
+@cli.group(cls=Group, name="member")
+def members() -> None:
+    """Members."""
+
+
+@command(members, "add")
+@click.argument("external_ids", nargs=-1)
+@tenant_option
+@option("--name", default="", help="The member's name.")
+@option("--phone", default="", help="The member's phone number.")
+@option("--email", default="", help="The member's e-mail address.")
+@option("--birthday", default="", help="Birthday, YYYY-MM-DD or MM-DD.")
+def add_member(desk: Desk, external_ids: tuple[str, ...], tenant: str | None, **profile: str) -> None:
+    """Let somebody join."""
+    try:
+        known = msgspec.convert(profile, people.Profile)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(str(error)) from None
+    with desk.house() as built, built.db.begin() as conn:
+        chosen = tenant_of(built.config, tenant)
+        number = people.enrol(conn, built.secret, chosen, house.now(), external_ids=external_ids, profile=known)
+    desk.answer({"member": member_name(number), "external_ids": list(external_ids)}, member_name(number))
+
+
+@command(members, "show")
+@click.argument("member")
+@tenant_option
+def show_member(desk: Desk, member: str, tenant: str | None) -> None:
+    """Show a member with balances and lots."""
+    with desk.house() as built, database.reading(built.db) as conn:
+        chosen = tenant_of(built.config, tenant)
+        row = people.load(conn, built.secret, chosen, member)
+        profile = people.load_profile(conn, chosen, row.number)
+        balances = load_balances(Store(built.db.dialect.name, locking=False), conn, chosen, row.number, house.now())
+    document = {
+        "member": row.name,
+        "status": row.status,
+        "enrolled_at": moment(row.enrolled_at).isoformat(),
+        "tags": list(row.tags),
+        "profile": msgspec.to_builtins(profile),
+        "balances": balances,
+    }
+    lines = [
+        f"{row.name}  {row.status}  {document['enrolled_at']}",
+        *(f"  {key}: {value}" for key, value in document["profile"].items() if value),
+    ]
+    for unit, balance in balances.items():
+        lines.append(
+            f"  {unit}: {balance['usable']:,} ({', '.join(f'{key} {balance[key]:,}' for key in ('posted', 'pending', 'due'))})"
+        )
+    desk.answer(document, *lines)
+
+
+def load_balances(store: Store, conn: Any, tenant: str, number: int, now: int) -> dict[str, dict[str, int]]:
+    """A member's balances per unit at *now*: posted, usable, pending and due."""
+    cur = store.cursor(conn)
+    accounts = {
+        unit: Account(member, unit, posted, deficit)
+        for member, unit, posted, deficit in store.load_balances(cur, tenant, [number])
+    }
+    for _, unit, entry, part, amount, remaining, usable_from, expires_at, *_ in store.load_lots(cur, tenant, [number]):
+        lot = Lot(entry, part, amount, remaining, usable_from, expires_at)
+        accounts[unit].lots[lot.key] = lot
+    return {
+        unit: {
+            "posted": account.posted,
+            "usable": account.usable(now),
+            "pending": account.pending(now),
+            "due": account.due(now),
+        }
+        for unit, account in sorted(accounts.items())
+    }
+
+
+@command(members, "link")
+@click.argument("member")
+@click.argument("external_id")
+@tenant_option
+def link_member(desk: Desk, member: str, external_id: str, tenant: str | None) -> None:
+    """Let a member be found by another external id."""
+    with desk.house() as built, built.db.begin() as conn:
+        chosen = tenant_of(built.config, tenant)
+        row = people.load(conn, built.secret, chosen, member)
+        fresh = people.link(conn, built.secret, chosen, row.number, external_id)
+    desk.answer({"member": row.name, "external_id": external_id, "fresh": fresh}, f"{row.name} = {external_id}")
+
+
+@command(members, "export")
+@click.argument("member")
+@tenant_option
+@option(
+    "--output", type=click.File("w", encoding="utf-8"), default="-", help="The file to write; - is standard output."
+)
+def export_member(desk: Desk, member: str, tenant: str | None, output: IO[str]) -> None:
+    """Write everything the house keeps of a member."""
+    with desk.house() as built, database.reading(built.db) as conn:
+        chosen = tenant_of(built.config, tenant)
+        row = people.load(conn, built.secret, chosen, member)
+        document = people.export(conn, chosen, row.number)
+    output.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+@command(members, "erase")
+@click.argument("member")
+@tenant_option
+@option("--yes", is_flag=True, help="Do it without asking.")
+def erase_member(desk: Desk, member: str, tenant: str | None, yes: bool) -> None:
+    """Forget a member: destroy the key under which everything personal is kept."""
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        with database.reading(built.db) as conn:
+            row = people.load(conn, built.secret, chosen, member)
+        if not yes and not click.confirm(say("Forget {member} for ever?", member=row.name), err=True):
+            raise InvalidRequest(say("nothing was done"))
+        with built.db.begin() as conn:
+            receipt = people.erase(conn, chosen, row.number, house.now())
+        people.scrub(built.db)
+        # outside the database: a restored backup must not remember who asked to be forgotten
+        with (built.config.house.data_dir / "erasures.jsonl").open("ab") as file:
+            file.write(msgspec.json.encode(receipt.erasure) + b"\n")
+    document = {"receipt": msgspec.to_builtins(receipt), "complete": receipt.complete}
+    desk.answer(
+        document, f"{receipt.erasure.id}  {', '.join(member_name(number) for number in receipt.erasure.members)}"
+    )
+
+
+# --- the books -------------------------------------------------------------------------------------------------------
+
+
+@command(cli, "explain")
+@click.argument("entry")
+@tenant_option
+def explain_entry(desk: Desk, entry: str, tenant: str | None) -> None:
+    """Explain an entry: which rule did what, in which version, with which numbers."""
+    number = parse_entry(entry)
+    with desk.house() as built, database.reading(built.db) as conn:
+        chosen = tenant_of(built.config, tenant)
+        store = Store(built.db.dialect.name, locking=False)
+        found = store.load_records(store.cursor(conn), chosen, [number]) if number is not None else {}
+    if number is None or number not in found:
+        raise UnknownEntry(f"there is no entry {entry}")
+    told = explanation(read_record(found[number][0]), language())
+    receipt = told.receipt
+    lines = [f"{receipt.entry}  {receipt.type}  {receipt.status}  {receipt.time.isoformat()}  {receipt.member}"]
+    for reason in receipt.explanation:
+        numbers = ", ".join(f"{name} {value}" for name, value in (reason.numbers or {}).items())
+        lines.append(f"  {reason.text}  [{reason.rule} {reason.version}{f'; {numbers}' if numbers else ''}]")
+    lines += [f"  {t['debit']} -> {t['credit']}: {t['amount']:,} {t['unit']}" for t in told.transfers]
+    desk.answer(msgspec.to_builtins(told), *lines)
+
+
+@command(cli, "expire")
+@tenant_option
+def expire(desk: Desk, tenant: str | None) -> None:
+    """Sweep lots that are due."""
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        count = 0
+        while swept := built.engine.expire(chosen):
+            count += swept
+    desk.answer({"tenant": chosen, "members": count}, say("{count} members had points that expired", count=count))
+
+
+@cli.group(cls=Group, name="db")
+def books() -> None:
+    """The database."""
+
+
+@command(books, "status")
+def database_status(desk: Desk) -> None:
+    """Show how far the database has come."""
+    _say_status(desk, migrate.status)
+
+
+@command(books, "upgrade")
+def upgrade_database(desk: Desk) -> None:
+    """Bring the database to this version."""
+    _say_status(desk, migrate.upgrade)
+
+
+def _say_status(desk: Desk, work: Callable[..., list[migrate.Status]]) -> None:
+    found = desk.config()
+    engine = database.connect(found.house.database)
+    try:
+        rows = work(engine, house.migration_parts(found, desk.installed()))
+    finally:
+        engine.dispose()
+    desk.answer(
+        [attrs.asdict(row) for row in rows],
+        *(
+            f"{row.part}  {row.current or '-'}  {row.problem or ('+' + ', '.join(row.pending) if row.pending else 'ok')}"
+            for row in rows
+        ),
+    )
+
+
+@command(books, "plan")
+def plan_upgrade(desk: Desk) -> None:
+    """Show the SQL that `db upgrade` would run."""
+    found = desk.config()
+    engine = database.connect(found.house.database)
+    try:
+        sql = migrate.plan(engine, house.migration_parts(found, desk.installed()))
+    finally:
+        engine.dispose()
+    desk.answer({"sql": sql}, sql.rstrip())

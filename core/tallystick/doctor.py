@@ -1,0 +1,124 @@
+"""Whether everything a deployment needs is in order: what an operator would look at first, looked at for them."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from . import database, discovery, migrate
+from .config import Config
+from .discovery import Installed
+from .errors import TallyError
+from .house import migration_parts
+
+#: A house with less room than this may not get through the day.
+ROOM = 512 * 1024 * 1024
+#: SQLite below this has no STRICT tables.
+SQLITE = (3, 37, 0)
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def examine(config: Config, installed: Mapping[str, Installed]) -> list[Finding]:
+    """Look at everything; what cannot be looked at is a finding, too."""
+    looks: list[Callable[[], Finding]] = [
+        _python,
+        lambda: _plugins(config, installed),
+        lambda: _database(config),
+        lambda: _migrations(config, installed),
+        lambda: _room(config),
+        lambda: _secret(config),
+    ]
+    return [_look(look) for look in looks]
+
+
+def _look(look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except TallyError as error:
+        return Finding(error.code, ok=False, detail=error.message)
+    except Exception as error:  # noqa: BLE001  a doctor who faints is no help
+        refusal = database.refusal(error)
+        return Finding(
+            "unavailable",
+            ok=False,
+            detail=refusal.message if refusal is not None else f"{type(error).__name__}: {error}",
+        )
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", ok=sys.version_info >= (3, 11), detail=found)
+
+
+def _plugins(config: Config, installed: Mapping[str, Installed]) -> Finding:
+    _, broken = discovery.manifests(installed)
+    troubles = [error.message for error in broken.values()] + [str(problem) for problem in config.unavailable]
+    return Finding("plugins", ok=not troubles, detail="; ".join(troubles) or ", ".join(installed) or "none")
+
+
+def _database(config: Config) -> Finding:
+    engine = database.connect(config.house.database)
+    try:
+        with database.reading(engine) as conn:
+            if engine.dialect.name == "sqlite":
+                synchronous = conn.exec_driver_sql("PRAGMA synchronous").scalar()
+                sound = conn.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+                detail = f"SQLite {sqlite3.sqlite_version}, synchronous {synchronous}, {sound}"
+                return Finding(
+                    "database",
+                    ok=sqlite3.sqlite_version_info >= SQLITE and synchronous == 2 and sound == "ok",
+                    detail=detail,
+                )
+            version = conn.exec_driver_sql("SHOW server_version").scalar()
+            synchronous = conn.exec_driver_sql("SHOW synchronous_commit").scalar()
+            return Finding(
+                "database", ok=synchronous != "off", detail=f"PostgreSQL {version}, synchronous_commit {synchronous}"
+            )
+    finally:
+        engine.dispose()
+
+
+def _migrations(config: Config, installed: Mapping[str, Installed]) -> Finding:
+    engine = database.connect(config.house.database)
+    try:
+        found = migrate.status(engine, migration_parts(config, installed))
+    finally:
+        engine.dispose()
+    troubles = [
+        f"{each.part}: {each.problem or ', '.join(each.pending)}"
+        for each in found
+        if each.problem or each.pending or each.too_new
+    ]
+    return Finding(
+        "migrations",
+        ok=not troubles,
+        detail="; ".join(troubles) or ", ".join(f"{each.part} {each.current}" for each in found),
+    )
+
+
+def _room(config: Config) -> Finding:
+    free = shutil.disk_usage(config.house.data_dir).free
+    return Finding("disk", ok=free > ROOM, detail=f"{free // (1024 * 1024):,} MiB free in {config.house.data_dir}")
+
+
+def _secret(config: Config) -> Finding:
+    open_to_others = [
+        path.name
+        for path in config.house.data_dir.glob("*.secret")
+        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    ]
+    detail = f"readable by others: {', '.join(open_to_others)}" if open_to_others else "for the owner's eyes only"
+    return Finding("secrets", ok=not open_to_others, detail=detail)

@@ -1,0 +1,104 @@
+"""What commands say, in Chinese: the English sentence is the key, so code reads as it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from .problems import Language
+
+
+def translate(text: str, language: Language) -> str:
+    """The sentence in *language*; English where nobody has translated it."""
+    return CHINESE.get(text, text) if language == "zh" else text
+
+
+#: Sentences of the command line, by their English wording.
+CHINESE: Final[Mapping[str, str]] = {
+    # click's own
+    "Usage:": "用法：",
+    "Options": "选项",
+    "Commands": "命令",
+    "Show this message and exit.": "显示本帮助并退出。",
+    "Show the version and exit.": "显示版本并退出。",
+    # options
+    "The configuration file.": "配置文件。",
+    "Print one JSON document on standard output and nothing else.": "只在标准输出打印一个 JSON 文档。",
+    "The language of texts: en or zh; by default that of the environment.": "界面语言：en 或 zh；默认取自环境变量。",
+    "The tenant, if there are several.": "商户；只有一个时可省略。",
+    # groups and commands
+    "Tallystick, an open loyalty engine: every point is explained, every balance can be proved.": (
+        "Tallystick，开放的会员积分引擎：每一分都有出处，每个余额都能证明。"
+    ),
+    "Write a first tally.toml, create its database and print the first admin key, once.": (
+        "写出第一份 tally.toml，建立数据库，并仅此一次显示第一个管理员密钥。"
+    ),
+    "Check a configuration and name every mistake with its place.": "检查配置，指出每处错误及其位置。",
+    "Serve HTTP until interrupted.": "提供 HTTP 服务，直到被中断。",
+    "Look whether everything this deployment needs is in order.": "检查本部署所需的一切是否正常。",
+    "Sweep lots that are due.": "清理已到期的积分批次。",
+    "List installed plugins and what each tenant runs.": "列出已安装的插件以及各商户启用的插件。",
+    "Show what runs for each kind of event.": "显示每种事件运行哪些插件钩子。",
+    "Explain an entry: which rule did what, in which version, with which numbers.": (
+        "解释一条流水：哪条规则、哪个版本、用哪些数字做了什么。"
+    ),
+    "Check all books: sums, lots, hashes and chains.": "核对全部账目：合计、批次、哈希与链。",
+    "Tenants of this deployment.": "本部署的商户。",
+    "List the tenants.": "列出商户。",
+    "Add a tenant to tally.toml.": "在 tally.toml 中增加一个商户。",
+    "API keys.": "API 密钥。",
+    "List a tenant's keys; secrets are never shown again.": "列出商户的密钥；密钥内容不会再次显示。",
+    "Make a key and show it, once.": "创建一个密钥，仅显示这一次。",
+    "Make a key open nothing any more.": "吊销一个密钥。",
+    "Make a key's successor; the old one goes on working for some hours.": "轮换密钥；旧密钥在若干小时内仍然有效。",
+    "Members.": "会员。",
+    "Let somebody join.": "登记一位会员。",
+    "Show a member with balances and lots.": "显示会员及其余额和积分批次。",
+    "Let a member be found by another external id.": "为会员关联另一个外部编号。",
+    "Write everything the house keeps of a member.": "导出系统保存的该会员的全部数据。",
+    "Forget a member: destroy the key under which everything personal is kept.": "删除会员：销毁其个人数据的加密密钥。",
+    "The database.": "数据库。",
+    "Show how far the database has come.": "显示数据库迁移的进度。",
+    "Bring the database to this version.": "将数据库升级到当前版本。",
+    "Show the SQL that `db upgrade` would run.": "显示 `db upgrade` 将执行的 SQL。",
+    "Import events from a JSONL, CSV or Parquet file.": "从 JSONL、CSV 或 Parquet 文件导入事件。",
+    "Write the books as JSONL or CSV.": "将账目导出为 JSONL 或 CSV。",
+    "Play a year of a grocery chain through the house and report what a merchant would want to know.": (
+        "用一家连锁超市一整年的公开数据跑完整个系统，并打印商户关心的报告。"
+    ),
+    # options of commands
+    "The first tenant's id.": "第一个商户的标识。",
+    "The merchant's name; by default the id.": "商户名称；默认与标识相同。",
+    "The programme's time zone.": "积分计划所在时区。",
+    "The programme's currency, ISO 4217.": "积分计划的货币（ISO 4217）。",
+    "The language members are addressed in.": "面向会员的语言。",
+    "The address to listen on, instead of the configured one.": "监听地址，代替配置中的地址。",
+    "The port to listen on, instead of the configured one.": "监听端口，代替配置中的端口。",
+    "What the key is for, for people.": "密钥的用途，供人阅读。",
+    "What the key's owner may do.": "密钥持有者的角色。",
+    "A permission the key is narrowed to; repeatable.": "将密钥限制到某项权限；可重复。",
+    "Whose key it is: a member's, for the role member.": "角色为 member 时，密钥属于哪位会员。",
+    "How many hours the old key goes on working.": "旧密钥继续有效的小时数。",
+    "An id by which the member is known elsewhere; repeatable.": "会员在其他系统中的编号；可重复。",
+    "The member's name.": "会员姓名。",
+    "The member's phone number.": "会员电话。",
+    "The member's e-mail address.": "会员电子邮箱。",
+    "Birthday, YYYY-MM-DD or MM-DD.": "生日，YYYY-MM-DD 或 MM-DD。",
+    "The file to write; - is standard output.": "写入的文件；- 表示标准输出。",
+    "Do it without asking.": "不询问，直接执行。",
+    "Name the plugin behind each hook, in the order of calls.": "按调用顺序列出每个钩子背后的插件。",
+    "Only this kind of event.": "只看这一种事件。",
+    # what commands say
+    "{file} is in order.": "{file} 正确无误。",
+    "{file} exists already; nothing was changed": "{file} 已存在，未作任何改动",
+    "Wrote {file}.": "已写出 {file}。",
+    "The first admin key, shown this once:": "第一个管理员密钥，仅显示这一次：",
+    "Start with: tally serve": "启动服务：tally serve",
+    "Serving on {url}; stop with Ctrl-C": "服务地址 {url}；按 Ctrl-C 停止",
+    "Keep it: nobody can show it again.": "请妥善保存：无法再次显示。",
+    "Forget {member} for ever?": "确定永久删除 {member} 吗？",
+    "nothing was done": "未作任何改动",
+    "{count} members had points that expired": "{count} 位会员的积分已过期",
+    "tenant {tenant}": "商户 {tenant}",
+    "nothing runs": "没有插件运行",
+}

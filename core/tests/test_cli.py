@@ -1,0 +1,165 @@
+"""The command line, on real files."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from tallystick.cli import cli
+from tallystick.words import CHINESE
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """`tally` in an empty folder, as a user of an English terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    for name in ("TALLY_LANG", "LC_ALL", "LC_MESSAGES", "TALLY_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*args: str, status: int = 0, **more) -> Result:
+        result = CliRunner().invoke(cli, args, **more)
+        assert result.exit_code == status, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def shop(run):
+    """The same, after `tally init`."""
+    run("init", "--zone", "America/New_York")
+    return run
+
+
+def document(result: Result):
+    return json.loads(result.stdout)
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_init_leaves_a_house_that_is_in_order(run, tmp_path):
+    said = run(
+        "init", "--tenant", "cafe", "--name", "Café am Markt", "--zone", "Europe/Berlin", "--currency", "EUR"
+    ).stdout
+    assert "tk_" in said
+    assert (tmp_path / "tally.secret").stat().st_mode & 0o777 == 0o600
+    assert tomllib.loads((tmp_path / "tally.toml").read_text())["tenants"]["cafe"]["name"] == "Café am Markt"
+    run("check")
+    assert all(finding["ok"] for finding in document(run("doctor", "--json")))
+
+
+def test_the_first_key_is_kept_nowhere_in_the_clear(run, tmp_path):
+    key = document(run("init", "--json"))["key"]
+    assert [file.name for file in tmp_path.iterdir() if key.rpartition("_")[2].encode() in file.read_bytes()] == []
+
+
+def test_init_never_overwrites(shop, tmp_path):
+    before = (tmp_path / "tally.toml").read_text()
+    assert shop("init", status=1).stderr.startswith("tally: invalid_request: ")
+    assert (tmp_path / "tally.toml").read_text() == before
+
+
+def test_a_relative_database_lies_beside_its_configuration(shop, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    shop("db", "status", "--config", "../tally.toml")
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_check_names_every_mistake_with_its_place(shop, tmp_path):
+    file = tmp_path / "tally.toml"
+    file.write_text(
+        file.read_text()
+        .replace("port = 8080", 'port = "x"')
+        .replace('currency = "USD"', 'currency = "USDD"')
+        .replace("per = 100", "per = 0")
+    )
+    said = shop("check", status=1).stderr
+    assert said.startswith("tally: invalid_config: ")
+    assert [line.split(":")[1].isdigit() for line in said.removeprefix("tally: invalid_config: ").splitlines()] == [
+        True
+    ] * 3
+
+
+def test_a_refusal_goes_to_standard_error_with_its_code(shop):
+    result = shop("member", "show", "nobody", status=1)
+    assert (result.stdout, result.stderr.split(":")[1]) == ("", " unknown_member")
+
+
+def test_a_refusal_is_a_problem_document_for_programs(shop):
+    result = shop("member", "show", "nobody", "--json", status=1)
+    assert result.stdout == ""
+    assert json.loads(result.stderr)["code"] == "unknown_member"
+
+
+def test_a_newer_database_is_refused_untouched(shop, tmp_path):
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "tally.db") as conn:
+        conn.execute("UPDATE core_schema_version SET version_num = '9999'")
+    conn.close()
+    assert "database_too_new" in shop("expire", status=1).stderr
+    assert "database_too_new" in shop("db", "upgrade", status=1).stderr
+
+
+def test_a_tenant_is_added_and_must_then_be_named(shop):
+    shop("tenant", "add", "bakery", "--zone", "Asia/Shanghai", "--currency", "CNY")
+    assert [row["id"] for row in document(shop("tenant", "list", "--json"))] == ["shop", "bakery"]
+    assert "invalid_request" in shop("key", "list", status=1).stderr
+    assert [row["role"] for row in document(shop("key", "list", "--tenant", "bakery", "--json"))] == ["owner"]
+
+
+def test_a_key_is_shown_once_rotated_and_revoked(shop):
+    made = document(shop("key", "create", "--role", "cashier", "--scope", "events.write", "--json"))
+    following = document(shop("key", "rotate", made["id"], "--json"))
+    assert following["key"] != made["key"]
+    shop("key", "revoke", following["id"])
+    known = {row["id"]: row for row in document(shop("key", "list", "--json"))}
+    assert known[made["id"]]["active"], "until its hours are over"
+    assert not known[following["id"]]["active"]
+    assert made["key"].rpartition("_")[2] not in json.dumps(known)
+
+
+def test_a_member_is_added_found_linked_exported_and_forgotten(shop, tmp_path):
+    name = document(shop("member", "add", "C-1", "--name", "Ada", "--birthday", "05-17", "--json"))["member"]
+    shop("member", "link", "C-1", "card-77")
+    assert document(shop("member", "show", "card-77", "--json"))["member"] == name
+    assert document(shop("member", "export", name, "--json"))["members"][0]["profile"]["name"] == "Ada"
+    shop("member", "erase", "C-1", input="n\n", status=1)
+    shop("member", "erase", "C-1", "--yes")
+    assert "unknown_member" in shop("member", "show", "C-1", status=1).stderr
+    assert name[2:].lstrip("0") in (tmp_path / "erasures.jsonl").read_text(), "to be replayed after a restore"
+
+
+def test_hooks_name_the_plugin_behind_each_call(shop):
+    assert "earn (points)" in shop("hooks", "--explain", "--kind", "purchase.completed").stdout
+
+
+def test_plugins_say_why_they_run(shop):
+    found = document(shop("plugins", "--json"))
+    assert found["tenants"]["shop"]["runs"]["points"] == "enabled in tally.toml"
+
+
+def test_language_is_chosen_by_option_or_environment(run):
+    assert "用法" in run("--lang", "zh", "--help").stdout
+    assert "用法" in run("--help", env={"LANG": "zh_CN.UTF-8"}).stdout
+    assert "Usage" in run("--lang", "en", "--help", env={"LANG": "zh_CN.UTF-8"}).stdout
+
+
+@pytest.mark.parametrize(
+    "path, command", [*commands(cli)], ids=lambda each: " ".join(each) if isinstance(each, tuple) else ""
+)
+def test_every_command_has_json_and_speaks_chinese(path, command):
+    assert "--json" in [name for parameter in command.params for name in parameter.opts]
+    texts = [command.help, *(parameter.help for parameter in command.params if isinstance(parameter, click.Option))]
+    assert [text for text in texts if text not in CHINESE] == []
