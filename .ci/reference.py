@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from sphinx.pycode import ModuleAnalyzer
 
-from tallystick import config, discovery, errors, events, hookspecs
+from tallystick import config, discovery, errors, events, hookspecs, problems
 from tallystick.events import EventKind
 from tallystick.manifest import Manifest
 from tallystick.schema import expected
@@ -50,10 +50,11 @@ def errors_page(plugins: Iterable[str]) -> Iterator[str]:
     for module in modules:
         for error in refusals(module):
             yield f"## {error.code}\n"
-            yield prose(error) + "\n"
+            status, chinese = next(problems.TABLE[each.code] for each in error.__mro__ if each.code in problems.TABLE)
             base = error.__mro__[1]
             kind = "" if base is errors.TallyError else f", a kind of [{base.code}](#{base.code})"
-            yield f"`{error.__module__}.{error.__name__}`{kind}\n"
+            yield prose(error) + (f" {chinese}" if error.code in problems.TABLE else "") + "\n"
+            yield f"HTTP {status}. `{error.__module__}.{error.__name__}`{kind}\n"
 
 
 def refusals(module: ModuleType) -> list[type[errors.TallyError]]:
