@@ -19,7 +19,7 @@ from msgspec.structs import FieldInfo, fields, force_setattr
 
 from .effects import AMOUNTS, EFFECTS, Effect
 from .errors import EffectRefused
-from .events import MAX_AMOUNT, MAX_LINES, Event, EventKind
+from .events import MAX_AMOUNT, MAX_LINES, Event, EventKind, Purchase
 from .manifest import Bounds
 from .situation import Programme
 
@@ -81,9 +81,9 @@ class Check(dict[type, Callable[[Any, Event | None], Sequence[Effect]]]):
 
     def __call__(self, effects: Any, event: Event | None) -> Sequence[Effect]:
         """Check a non-empty answer of any type; *event* is None for hooks that see none."""
-        if effects.__class__ is not list and effects.__class__ is not tuple:
+        if type(effects) is not list and type(effects) is not tuple:
             effects = listed(effects)
-        return self[effects[0].__class__](effects, event) if effects else ()
+        return self[type(effects[0])](effects, event) if effects else ()
 
     def __missing__(self, effect: type) -> Callable[[Any, Event | None], Sequence[Effect]]:
         name = effect.__name__
@@ -114,14 +114,14 @@ class Check(dict[type, Callable[[Any, Event | None], Sequence[Effect]]]):
 
     def _other(self, effect: Any, event: Event | None) -> None:
         """Check one effect of another class than the answer's first."""
-        self[effect.__class__]((effect,), event)
+        self[type(effect)]((effect,), event)
 
     def _together(self, effects: Sequence[Effect]) -> None:
         """Check an answer of several effects as a whole."""
         if len(effects) > MAX_EFFECTS:
             raise EffectRefused(f"{len(effects)} effects in one answer; at most {MAX_EFFECTS} are read")
         for name, bounds in self._bounded.items():
-            mine = [effect for effect in effects if effect.__class__ is EFFECTS[name]]
+            mine = [effect for effect in effects if type(effect) is EFFECTS[name]]
             if bounds.max_count is not None and len(mine) > bounds.max_count:
                 raise EffectRefused(f"{len(mine)} {name} effects; the manifest grants {bounds.max_count}")
             if bounds.max_per_event is not None and name in AMOUNTS:
@@ -172,10 +172,10 @@ def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], Sequence
     lines = [
         "def make(rules, units, top, factor, kinds, other, together):",
         "    def check(effects, event):",
-        "        if effects.__class__ is not list and effects.__class__ is not tuple: effects = listed(effects)",
+        "        if type(effects) is not list and type(effects) is not tuple: effects = listed(effects)",
         "        try:",
         "            for e in effects:",
-        "                if e.__class__ is not Effect:",
+        "                if type(e) is not Effect:",
         "                    other(e, event)",
         "                    continue",
         "                if e.rule not in rules: rules.learn(e.rule)",
@@ -191,7 +191,7 @@ def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], Sequence
             least = 1 if name in _AT_LEAST_ONE else 0
             lines += [
                 f"                v = {value}",
-                f"                if v.__class__ is not int or v < {least} or v > top:",
+                f"                if type(v) is not int or v < {least} or v > top:",
                 f"                    refuse_amount('{field.name}', v, {least}, top)",
             ]
         else:
@@ -284,12 +284,9 @@ def _check_optional_instant(effect: Any, field: str, value: Any, event: Event | 
 def _check_basis(_effect: Any, field: str, value: Any, event: Event | None) -> None:
     if value is None:
         return
-    # facts without lines of their own (a refund, a correction) may still speak of the lines of their order
-    top = (
-        len(getattr(event.facts, "lines", ()))
-        if event is not None and event.kind == "purchase.completed"
-        else MAX_LINES
-    )
+    facts = None if event is None else event.facts
+    # other facts (a correction, a decision) may speak of the lines of an earlier order
+    top = len(facts.lines) if isinstance(facts, Purchase) else MAX_LINES
     if type(value) is not tuple or len(value) > MAX_LINES:
         _no(field, "a tuple of (line, basis)")
     for pair in value:

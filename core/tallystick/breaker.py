@@ -159,6 +159,7 @@ class Guard:
             cause, text = "refused", error.message
         else:
             text = describe(error)
+        error.__traceback__ = None  # it holds the frames, and with them what the event was about
         self.errors += 1
         self.last_error = text
         now = self._clock()

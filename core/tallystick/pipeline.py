@@ -118,18 +118,17 @@ class Pipeline:
         self.kinds = kinds
         self.programme = programme
         self._limits, self._clock, self._compiled = limits, clock, compiled
-        self._shape = _shape(self.parts)
+        self._shape, self._registry = _shape(self.parts)
         self._plans: dict[str, Plan] = {}
         self._guards: dict[tuple[str, str], Guard] = {}
         self._checks: dict[tuple[str, str], Check] = {}
-        self._manager: pluggy.PluginManager | None = None
 
     @property
     def manager(self) -> pluggy.PluginManager:
         """The registry of the same plugins: the reference, and the way to hooks that run after the commit."""
-        if self._manager is None:
-            self._manager = _registry(self.parts)
-        return self._manager
+        if self._registry is None:
+            self._registry = _Registry(self.parts)
+        return self._registry
 
     def plan(self, kind: str) -> Plan:
         """What runs for events of *kind*.  Raises UnknownKind."""
@@ -297,12 +296,13 @@ _HOOKS: Final = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 _ASYNC: Final = frozenset({"notify", "command"})
 
 
-def _shape(parts: tuple[Part, ...]) -> Mapping[str, tuple[_Step, ...]]:
+def _shape(parts: tuple[Part, ...]) -> tuple[Mapping[str, tuple[_Step, ...]], _Registry | None]:
     """Who implements what, in calling order.  Asked of pluggy once per set of plugin classes, not once per tenant."""
     key = tuple([(part.id, type(part.plugin)) for part in parts])
-    shape = _SHAPES.get(key)
+    shape, registry = _SHAPES.get(key), None
     if shape is None or any(_hooks_of_its_own(part.plugin) for part in parts):
-        shape = _ask_pluggy(parts)
+        registry = _Registry(parts)
+        shape = _ask_pluggy(registry, {part.id: place for place, part in enumerate(parts)})
         while len(_SHAPES) >= 256:
             _SHAPES.pop(next(iter(_SHAPES)))
         _SHAPES[key] = shape
@@ -310,7 +310,7 @@ def _shape(parts: tuple[Part, ...]) -> Mapping[str, tuple[_Step, ...]]:
         for hook in part.interests:
             if not any(parts[step.part] is part for step in shape.get(hook, ())):
                 raise PluginBroken(f"{part.id} lists the hook {hook} and does not implement it", plugin=part.id)
-    return shape
+    return shape, registry
 
 
 def _hooks_of_its_own(plugin: object) -> bool:
@@ -318,33 +318,39 @@ def _hooks_of_its_own(plugin: object) -> bool:
     return isinstance(plugin, type | ModuleType) or any(hook in getattr(plugin, "__dict__", ()) for hook in _HOOKS)
 
 
-def _registry(parts: Sequence[Part]) -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("tallystick")
-    manager.add_hookspecs(Hooks)
-    for part in reversed(parts):  # pluggy calls those registered last first
-        try:
-            manager.register(part.plugin, name=part.id)
-            manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginBroken(f"{part.id} does not keep the contract: {error}", plugin=part.id) from None
-    return manager
+class _Registry(pluggy.PluginManager):
+    """pluggy's manager, which also remembers under which name a plugin has each hook (``specname`` may differ)."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__("tallystick")
+        self.attributes: dict[tuple[str, str], str] = {}
+        self._registering = ""
+        self.add_hookspecs(Hooks)
+        for part in reversed(parts):  # pluggy calls those registered last first
+            self._registering = part.id
+            try:
+                self.register(part.plugin, name=part.id)
+                self.check_pending()
+            except (pluggy.PluginValidationError, ValueError) as error:
+                raise PluginBroken(f"{part.id} does not keep the contract: {error}", plugin=part.id) from None
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        if name.startswith("__"):
+            return None
+        options = super().parse_hookimpl_opts(plugin, name)
+        if options is not None:
+            self.attributes[self._registering, options.get("specname") or name] = name
+        return options
 
 
-def _ask_pluggy(parts: tuple[Part, ...]) -> Mapping[str, tuple[_Step, ...]]:
-    manager = _registry(parts)
-    places = {part.id: place for place, part in enumerate(parts)}
+def _ask_pluggy(registry: _Registry, places: Mapping[str, int]) -> Mapping[str, tuple[_Step, ...]]:
     shape: dict[str, tuple[_Step, ...]] = {}
     for hook in _HOOKS:
         found = []
-        for implementation in reversed(getattr(manager.hook, hook).get_hookimpls()):
+        for implementation in reversed(getattr(registry.hook, hook).get_hookimpls()):
             _check_implementation(hook, implementation)
-            attribute = next(
-                name
-                for name in dir(implementation.plugin)
-                if manager.parse_hookimpl_opts(implementation.plugin, name) is not None
-                and getattr(implementation.plugin, name) == implementation.function
-            )
-            found.append(_Step(places[implementation.plugin_name], attribute, tuple(implementation.argnames)))
+            plugin = implementation.plugin_name
+            found.append(_Step(places[plugin], registry.attributes[plugin, hook], tuple(implementation.argnames)))
         if found:
             shape[hook] = tuple(found)
     return shape
@@ -417,9 +423,9 @@ _PARAMETERS: Final = {
 SAMPLE: Final = 64
 #: Mappings and lists the core hands over are wrapped, so that a plugin that changes them fails alone.
 _FREEZE: Final = {
-    "outcome": "if outcome.__class__ is dict: outcome = MappingProxyType(outcome)",
-    "totals": "if totals.__class__ is dict: totals = MappingProxyType(totals)",
-    "proposals": "if proposals.__class__ is not tuple: proposals = tuple(proposals)",
+    "outcome": "if type(outcome) is dict: outcome = MappingProxyType(outcome)",
+    "totals": "if type(totals) is dict: totals = MappingProxyType(totals)",
+    "proposals": "if type(proposals) is not tuple: proposals = tuple(proposals)",
 }
 
 
@@ -458,7 +464,7 @@ def _generate(hook: str, calls: tuple[tuple[tuple[str, ...], bool], ...]) -> Cal
             "                else:",
             f"                    r = g{i}.attempt(f{i}, c{i}, {event}, ({given[2:]}{',' if names else ''}))",
             "                if r:",
-            f"                    r = c{i}[r[0].__class__](r, {event}) if r.__class__ is list else c{i}(r, {event})",
+            f"                    r = c{i}[type(r[0])](r, {event}) if type(r) is list else c{i}(r, {event})",
             "                if fired: absorb()",
             *(
                 ["            except Refused:", "                absorb()", "                raise"]
@@ -528,7 +534,7 @@ def _slowly(hook: str, calls: Sequence[_Call], *, takes: bool) -> Callable[..., 
 
 
 def _frozen(name: str, value: Any) -> Any:
-    if name in ("outcome", "totals"):
+    if name in ("outcome", "totals") and type(value) is dict:
         return MappingProxyType(value)
     return tuple(value) if name == "proposals" else value
 

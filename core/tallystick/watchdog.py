@@ -10,6 +10,7 @@ import ctypes
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any, Final
@@ -26,8 +27,9 @@ class Overrun(BaseException):
 #: after each plugin's answer: a shot may arrive late, and must not arrive in the core's own work.
 fired: Final[set[int]] = set()
 _lock: Final = threading.Lock()
-#: Code that calls plugins: line -> name of the local that holds the running plugin's guard; None: any line, ``guard``.
-_watched: Final[dict[CodeType, Mapping[int, str] | None]] = {}
+#: Code that calls plugins, by its identity (code compares by contents, slowly): line -> name of the local that holds the
+#: running plugin's guard; None: any line, ``guard``.
+_watched: Final[dict[int, tuple[weakref.ref[CodeType], Mapping[int, str] | None]]] = {}
 
 
 def watch(code: CodeType, lines: Mapping[int, str] | None = None) -> None:
@@ -35,7 +37,8 @@ def watch(code: CodeType, lines: Mapping[int, str] | None = None) -> None:
 
     From each of them, every way on must lead through ``if fired: absorb()`` inside a ``try`` that catches Overrun.
     """
-    _watched[code] = lines
+    key = id(code)
+    _watched[key] = (weakref.ref(code, lambda _: _watched.pop(key, None)), lines)
 
 
 def absorb() -> None:
@@ -136,9 +139,9 @@ def _find(frame: FrameType | None) -> _Place | None:
     """The outermost plugin call on the stack of *frame*."""
     found = None
     while frame is not None:
-        if frame.f_code in _watched:
-            lines = _watched[frame.f_code]
-            line = frame.f_lineno
+        watched = _watched.get(id(frame.f_code))
+        if watched is not None:
+            lines, line = watched[1], frame.f_lineno
             name = "guard" if lines is None else lines.get(line)
             if name is not None:
                 found = (frame, -1 if lines is None else line, frame.f_locals.get(name))
