@@ -594,5 +594,5 @@ def _made(node: Node, name: str, text: str) -> Constant:
         case "date":
             return Constant(DATE, node, clock.day(text))
     number, scale = clock.decimal(text)
-    digits = int(number.scaleb(scale))
+    digits = int(number.scaleb(scale, operations.EXACT))
     return Constant(Fixed(digits, digits, scale), node, number)

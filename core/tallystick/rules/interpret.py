@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 from tallystick.rules.check import Typed
-from tallystick.rules.operations import MEANING, cut
+from tallystick.rules.operations import EXACT, MEANING, cut
 from tallystick.rules.scope import Function
 from tallystick.rules.typed import (
     Apply,
@@ -58,14 +59,14 @@ def value_of(node: Checked, values: Mapping[str, Any], functions: Mapping[str, F
         case Either(items=tests):
             return any(value(test) for test in tests)
         case Choice(test=test, yes=yes, no=no):
-            return value(yes) if value(test) else value(no)
+            return _as(node.type, value(yes) if value(test) else value(no))
         case Items(items=parts):
             return tuple(value(part) for part in parts)
         case Apply(operation="sum", arguments=(items_,)):
             return total(value(items_), node.type)
         case Apply(operation=operation, arguments=arguments):
             meaning = functions[operation[5:]].call if operation.startswith("call:") else MEANING[operation]
-            return meaning(*(value(argument) for argument in arguments))
+            return _as(node.type, meaning(*(value(argument) for argument in arguments)))
         case Each():
             return _each(node, value(node.items), values, functions)
     raise AssertionError(node)
@@ -91,8 +92,14 @@ def _each(node: Each, items: Iterable[Any], values: Mapping[str, Any], functions
 
 def total(amounts: Iterable[Any], kind: Type) -> Any:
     """The sum; of nothing it is the zero of its type."""
-    zero = timedelta(0) if isinstance(kind, Duration) else Decimal(0) if isinstance(kind, Fixed) else 0
-    return sum(amounts, zero)
+    if isinstance(kind, Fixed):
+        return reduce(EXACT.add, amounts, Decimal(0))
+    return sum(amounts, timedelta(0) if isinstance(kind, Duration) else 0)
+
+
+def _as(kind: Type, value: Any) -> Any:
+    """A whole number that stands where its type says decimal is a decimal."""
+    return Decimal(value) if isinstance(value, int) and isinstance(strip(kind), Fixed) else value
 
 
 def _seen(value: Any, kind: Type) -> Any:

@@ -366,7 +366,8 @@ def _extreme(name: str, arguments: Sequence[Type]) -> Typing:
 
 # --- meaning -------------------------------------------------------------------------------------------------------
 
-_EXACT = Context(prec=120)
+#: Decimals are never rounded on the way: far more digits than the checker lets through.
+EXACT = Context(prec=120)
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -394,7 +395,7 @@ def rounded(value: Decimal) -> int:
 
 def cut(value: Decimal, scale: int) -> Decimal:
     """A decimal fact as rules see it: digits beyond the declared ones are cut off."""
-    return Decimal(int(value.scaleb(scale, _EXACT))).scaleb(-scale, _EXACT)
+    return Decimal(int(value.scaleb(scale, EXACT))).scaleb(-scale, EXACT)
 
 
 def _ascii(table: Mapping[int, int]) -> Callable[[str], str]:
@@ -452,13 +453,13 @@ MEANING: Mapping[str, Callable[..., Any]] = {
     "int.mod": remainder,
     "int.neg": operator.neg,
     "int.abs": abs,
-    "dec.add": lambda a, b: _EXACT.add(a, b),
-    "dec.sub": lambda a, b: _EXACT.subtract(a, b),
-    "dec.mul": lambda a, b: _EXACT.multiply(a, b),
-    "dec.neg": lambda a: _EXACT.minus(a),
-    "dec.abs": lambda a: _EXACT.abs(a),
-    "dec.min": min,
-    "dec.max": max,
+    "dec.add": lambda a, b: EXACT.add(a, b),
+    "dec.sub": lambda a, b: EXACT.subtract(a, b),
+    "dec.mul": lambda a, b: EXACT.multiply(a, b),
+    "dec.neg": lambda a: EXACT.minus(a),
+    "dec.abs": lambda a: EXACT.abs(a),
+    "dec.min": lambda *values: min(map(Decimal, values)),
+    "dec.max": lambda *values: max(map(Decimal, values)),
     "decimal": Decimal,
     "floor": lambda value: int(value.to_integral_value(ROUND_FLOOR)),
     "ceil": lambda value: int(value.to_integral_value(ROUND_CEILING)),

@@ -17,7 +17,7 @@ from typing import Any
 
 from tallystick.rules import clock
 from tallystick.rules.check import Typed
-from tallystick.rules.operations import MEANING, quotient, remainder, shift
+from tallystick.rules.operations import EXACT, MEANING, TIME_PARTS, quotient, remainder, shift
 from tallystick.rules.scope import Scope
 from tallystick.rules.typed import (
     Apply,
@@ -82,7 +82,7 @@ _CLOCK = {
     "getDate": "{0}.day",
     "getDayOfMonth": "({0}.day - 1)",
     "getDayOfWeek": "({0}.isoweekday() % 7)",
-    "getDayOfYear": "({0}.timetuple().tm_yday - 1)",
+    "getDayOfYear": "_day_of_year({0})",
     "getHours": "{0}.hour",
     "getMinutes": "{0}.minute",
     "getSeconds": "{0}.second",
@@ -94,12 +94,12 @@ _WEIGHTS = {"time.add": 5, "time.radd": 5, "time.sub": 5, "date.diff": 5, "date.
 
 def scaled(value: Decimal | None, scale: int) -> int | None:
     """A decimal fact as a whole number of its last declared digit."""
-    return None if value is None else int(value.scaleb(scale))
+    return None if value is None else int(value.scaleb(scale, EXACT))
 
 
 def unscaled(value: int | None, scale: int) -> Decimal | None:
     """The decimal that a whole number of last digits stands for."""
-    return None if value is None else Decimal(value).scaleb(-scale)
+    return None if value is None else Decimal(value).scaleb(-scale, EXACT)
 
 
 # A value that is needed twice is handed to a function: pasting its text twice would double the code at every level.
@@ -176,6 +176,7 @@ class Renderer:
         self.bound: dict[str, Any] = {
             "_UNSET": object(),
             "_shift": shift,
+            "_day_of_year": TIME_PARTS["getDayOfYear"],
             "_quotient": quotient,
             "_remainder": remainder,
             "_scaled": scaled,
@@ -282,7 +283,7 @@ class Renderer:
 
     def constant(self, kind: Type, value: Any) -> str:
         if isinstance(value, Decimal) and isinstance(kind, Fixed):
-            value = int(value.scaleb(kind.scale))
+            value = int(value.scaleb(kind.scale, EXACT))
         if value is None or isinstance(value, bool):
             return str(value)
         return self.bind(value)
@@ -407,20 +408,23 @@ class Renderer:
     def macro(self, node: Each) -> str:
         """A call of a function that holds the loop; the facts its body reads are its arguments."""
         items = self.render(node.items)
-        free = sorted({self.names.get(each, each) for each in _free(node)})
-        variable = f"_i{self.inside}_{len(self.names)}"
-        before, self.inside, counting, self.counting = self.names, self.inside + 1, self.counting, False
-        self.names = {**self.names, node.variable: variable}
+        free = sorted(_free(node))
+        given = [self.names.get(each, each) for each in free]
+        variable = f"_i{self.inside}"
+        before = self.names, self.inside, self.counting
+        self.names = {**self.names, **{each: f"_p{self.inside}_{n}" for n, each in enumerate(free)}, node.variable: variable}
+        parameters = [self.names[each] for each in free]
+        self.inside, self.counting = self.inside + 1, False
         body = self.at_scale(node.body, node.type) if node.macro == "sum" else self.render(node.body)
         test = None if node.test is None else self.render(node.test)
-        self.names, self.inside, self.counting = before, self.inside - 1, counting
+        self.names, self.inside, self.counting = before
         lines = _loop(node.macro, variable, body, test, self.zero(node.type))
-        text = f"({', '.join(['_items', *free])}):\n" + "\n".join(f"    {line}" for line in lines) + "\n"
+        text = f"({', '.join(['_items', *parameters])}):\n" + "\n".join(f"    {line}" for line in lines) + "\n"
         name = self._helpers.get(text)
         if name is None:
             name = self._helpers[text] = f"_each{len(self._helpers)}"
             self.helpers.append(f"def {name}{text}")
-        return f"{name}({', '.join([items, *free])})"
+        return f"{name}({', '.join([items, *given])})"
 
     def zero(self, kind: Type) -> str:
         return self.bind(timedelta(0) if isinstance(kind, Duration) else 0)
