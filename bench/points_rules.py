@@ -84,7 +84,12 @@ def situation(programme: Programme) -> Situation:
 
 def main() -> None:
     programme = Programme(
-        tenant="shop", generation=1, hash="0", zone=ZoneInfo("America/New_York"), currency="USD", units={"points": Unit(name="points")}
+        tenant="shop",
+        generation=1,
+        hash="0",
+        zone=ZoneInfo("America/New_York"),
+        currency="USD",
+        units={"points": Unit(name="points")},
     )
     lines = (
         Line(sku="COFFEE-250", amount=899, department="GROCERY", category="COFFEE", brand="brand-1"),
@@ -101,7 +106,9 @@ def main() -> None:
         for n in range(20_000)
     ]  # fmt: skip
     known = situation(programme)
-    print(f"yardstick: one Grant of five fields {per_event(lambda n: [Grant(rule='p.r', unit='points', amount=n, lines=None, data=None) for n in range(n)] and None):.2f} us")
+    print(
+        f"yardstick: one Grant of five fields {per_event(lambda n: [Grant(rule='p.r', unit='points', amount=n, lines=None, data=None) for n in range(n)] and None):.2f} us"
+    )
     for name, text in (("one rule", ONE), ("twenty rules", TWENTY)):
         begin = time.perf_counter()
         points = Points(read(tomllib.loads(text)), programme)
@@ -112,7 +119,9 @@ def main() -> None:
             for event in events[:rounds]:
                 earn(event, known)
 
-        print(f"{name}: {per_event(run):.2f} us per purchase, built in {built * 1e3:.1f} ms, {len(points.earn(events[0], known))} effects")
+        print(
+            f"{name}: {per_event(run):.2f} us per purchase, built in {built * 1e3:.1f} ms, {len(points.earn(events[0], known))} effects"
+        )
 
 
 if __name__ == "__main__":

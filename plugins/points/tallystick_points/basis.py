@@ -34,11 +34,13 @@ def earning_lines(policy: Basis) -> Callable[[Purchase], Lines]:
         return tuple([(n, line.amount - line.discount) for n, line in enumerate(purchase.lines) if line.kind in kinds])
 
     def any_policy(purchase: Purchase) -> Lines:
-        return tuple([
-            (n, line.amount - (line.discount if net else 0) - (0 if taxed else line.tax))
-            for n, line in enumerate(purchase.lines)
-            if line.kind in kinds
-        ])
+        return tuple(
+            [
+                (n, line.amount - (line.discount if net else 0) - (0 if taxed else line.tax))
+                for n, line in enumerate(purchase.lines)
+                if line.kind in kinds
+            ]
+        )
 
     return usual if net and taxed else any_policy
 
@@ -98,5 +100,3 @@ def converted(purchase: Purchase, rate: Fraction, currency: str) -> Purchase:
 def times(rate: Fraction, amount: int) -> int:
     """*amount* at *rate*, rounded down to the minor unit."""
     return amount * rate.numerator // rate.denominator
-
-

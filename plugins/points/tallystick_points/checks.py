@@ -66,7 +66,9 @@ def _check_rules(document: Mapping[str, Any], context: Context) -> Iterator[Said
     earn = {rule.name: place for place, rule in enumerate(settings.earn)}
     rewards = {reward.name: place for place, reward in enumerate(settings.rewards)}
     for kind in kinds_of(settings):
-        for problem in check_rules(texts_of(kind, settings), scope_for(kind, settings, context.units, context.zone), places=PLACES):
+        for problem in check_rules(
+            texts_of(kind, settings), scope_for(kind, settings, context.units, context.zone), places=PLACES
+        ):
             name, part = problem.details["rule"], problem.details["part"]
             if name.startswith("counter."):
                 yield ("counters", name.removeprefix("counter."), part), problem
@@ -75,7 +77,9 @@ def _check_rules(document: Mapping[str, Any], context: Context) -> Iterator[Said
             # what a line-by-line rule is worth is compiled as the basis of each line
             key = part if part in written else "value" if "value" in written else None
             yield ("earn", earn[name], key) if key else ("earn", earn[name]), problem
-    for problem in check_rules(reward_texts(settings), scope_for(REDEEMED, settings, context.units, context.zone), places=PLACES):
+    for problem in check_rules(
+        reward_texts(settings), scope_for(REDEEMED, settings, context.units, context.zone), places=PLACES
+    ):
         yield ("rewards", rewards[problem.details["rule"]], problem.details["part"]), problem
 
 
@@ -141,12 +145,17 @@ def _check_bands(path: Path, bands: Any) -> Iterator[Said]:
         yield (*path, 0, "from"), f"found {starts[0]}; expected the first band to begin at 0"
     for place in range(1, len(starts)):
         if starts[place] <= starts[place - 1]:
-            yield (*path, place, "from"), f"found {starts[place]}; expected more than {starts[place - 1]} of the band before"
+            yield (
+                (*path, place, "from"),
+                f"found {starts[place]}; expected more than {starts[place - 1]} of the band before",
+            )
 
 
 def _check_expiry(path: Path, fields: Mapping[str, Any], *, activity: bool) -> Iterator[Said]:
     policy = fields.get("policy", "never")
-    wanted = {"never": (), "rolling": ("after",), "period_end": ("end_of",), "fixed": ("on",), "activity": ("after",)}[policy]
+    wanted = {"never": (), "rolling": ("after",), "period_end": ("end_of",), "fixed": ("on",), "activity": ("after",)}[
+        policy
+    ]
     allowed = {
         "never": (), "rolling": ("after", "end_of"), "period_end": ("after", "end_of"), "fixed": ("after", "on"),
         "activity": ("after", "activity"),
@@ -165,9 +174,15 @@ def _check_expiry(path: Path, fields: Mapping[str, Any], *, activity: bool) -> I
             if isinstance(on, tuple):
                 date(2000, *on)
             elif "after" in fields:
-                yield (*path, "after"), '"after" goes together with a day of every year such as "12-31", not with one date'
+                yield (
+                    (*path, "after"),
+                    '"after" goes together with a day of every year such as "12-31", not with one date',
+                )
         except ValueError:
-            yield (*path, "on"), f'found "{fields["on"]}"; expected a date such as "2026-12-31", or "12-31" for every year'
+            yield (
+                (*path, "on"),
+                f'found "{fields["on"]}"; expected a date such as "2026-12-31", or "12-31" for every year',
+            )
 
 
 def _check_window(path: Path, fields: Mapping[str, Any]) -> Iterator[Said]:
@@ -195,5 +210,3 @@ def _check_limits(path: Path, fields: Mapping[str, Any]) -> Iterator[Said]:
     for place, limit in enumerate(fields.get("limits", ())):
         if "points" not in limit and "times" not in limit:
             yield (*path, "limits", place), 'a limit says how much: expected "points", "times" or both'
-
-

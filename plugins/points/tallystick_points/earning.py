@@ -172,7 +172,11 @@ _NONE: Mapping[str, int] = {}
 
 def kinds_of(settings: Settings) -> list[str]:
     """The kinds of events that some rule or counter is about."""
-    return list(dict.fromkeys([*(rule.on for rule in settings.earn), *(counter.on for counter in settings.counters if not counter.of)]))
+    return list(
+        dict.fromkeys(
+            [*(rule.on for rule in settings.earn), *(counter.on for counter in settings.counters if not counter.of)]
+        )
+    )
 
 
 def texts_of(kind: str, settings: Settings) -> list[RuleText]:
@@ -320,7 +324,14 @@ def _grant(rule: Earn, settings: Settings) -> Give:
         """What most rules do, in a third of the time: fields with their defaults are not written again."""
         if terms.usable_from is None and not terms.usable_state and not terms.sliding:
             return Grant(
-                rule=name, unit=unit, amount=amount, lines=lines, expires_at=terms.expires_at, order=order, to=to, data=data
+                rule=name,
+                unit=unit,
+                amount=amount,
+                lines=lines,
+                expires_at=terms.expires_at,
+                order=order,
+                to=to,
+                data=data,
             )
         return give(amount, lines, terms, to, data)
 
@@ -359,7 +370,9 @@ def _multiply(rule: Earn) -> Propose:
 def _cap(rule: Earn) -> Propose:
     assert rule.limit is not None
     rules = frozenset(rule.of) or None
-    return _always(Cap(rule=rule.rule, unit=rule.unit, limit=rule.limit, per=rule.window, rules=rules, whole=rule.whole))
+    return _always(
+        Cap(rule=rule.rule, unit=rule.unit, limit=rule.limit, per=rule.window, rules=rules, whole=rule.whole)
+    )
 
 
 def _always(effect: Effect) -> Propose:

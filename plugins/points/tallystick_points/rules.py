@@ -54,7 +54,13 @@ class Payment(NamedTuple):
 
 
 def payment(
-    wanted: int, usable: int, redeem: Redeem, *, total: int | None = None, left: int | None = None, times_left: bool = True
+    wanted: int,
+    usable: int,
+    redeem: Redeem,
+    *,
+    total: int | None = None,
+    left: int | None = None,
+    times_left: bool = True,
 ) -> Payment:
     """Pay with as many points as wanted, held, and allowed; whole steps only; nothing at all below the minimum.
 
@@ -82,7 +88,9 @@ def payment(
         if by == "limit" and bounds["limit"] < max(redeem.step, redeem.minimum):
             return Payment(0, 0, "limit_reached", by)
         return Payment(0, 0, "below_minimum", "minimum" if by in ("wanted", "step") else by)
-    return Payment(points, points * redeem.gives // redeem.points, *(("reduced", by) if points < wanted else ("applied", "")))
+    return Payment(
+        points, points * redeem.gives // redeem.points, *(("reduced", by) if points < wanted else ("applied", ""))
+    )
 
 
 def check_approval(adjusted: Adjusted, approve_above: int | None) -> None:

@@ -100,5 +100,3 @@ def needs_of(names: Iterable[str], counters: Iterable[Counter]) -> Needs:
             case ["member", "birthday" | "language", *_]:
                 profile = True
     return Needs(balances=frozenset(balances), counters=frozenset(keys), profile=profile)
-
-

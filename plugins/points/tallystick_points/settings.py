@@ -24,7 +24,9 @@ class Basis:
     discounts: Literal["net", "gross"] = "net"  #: whether promotional discounts reduce it
     tax: Literal["included", "excluded"] = "included"
     shipping: Literal["excluded", "included"] = "excluded"  #: lines of kind shipping and fee
-    points: Literal["net", "gross", "none"] = "net"  #: paid with points: reduces it, does not, or the order earns nothing
+    points: Literal["net", "gross", "none"] = (
+        "net"  #: paid with points: reduces it, does not, or the order earns nothing
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +81,9 @@ class Earn:
     unit: str = "points"
     when: str = ""  #: condition, a text of the rule language
     lines: str = ""  #: condition on each line
-    each: Literal["order", "line"] = "order"  #: whether the amount is worked out (and rounded down) once or line by line
+    each: Literal["order", "line"] = (
+        "order"  #: whether the amount is worked out (and rounded down) once or line by line
+    )
     points: int | None = None
     per: int | None = None  #: minor units; None: the points are flat
     value: str = ""  #: amount as a text of the rule language
@@ -295,143 +299,268 @@ def _gift(fields: Mapping[str, Any]) -> Gift:
 
 # --- what a schema can say ---------------------------------------------------------------------------------------
 
+
+def _says(doc: str, rules: Mapping[str, Any], expected: str = "") -> dict[str, Any]:
+    """A key of the schema with what it means, for the reference and for forms."""
+    meta = {**rules.get("meta", {}), "doc": doc}
+    return {**rules, "meta": {**meta, "expected": expected} if expected else meta}
+
+
+def _list(items: Mapping[str, Any], **rules: Any) -> dict[str, Any]:
+    return {"type": "list", "schema": dict(items), **rules}
+
+
+def _table(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "dict", "schema": dict(fields)}
+
+
+def _choice(*allowed: str) -> dict[str, Any]:
+    return {"type": "string", "allowed": list(allowed)}
+
+
+_WINDOWS: Final = r"day|week|month|quarter|half|year|lifetime|P[1-9]\d{0,3}D"
 _WINDOW: Final = {
     "type": "string",
-    "regex": r"day|week|month|quarter|half|year|lifetime|P[1-9]\d{0,3}D",
+    "regex": _WINDOWS,
     "meta": {"expected": '"day", "week", "month", "quarter", "half", "year", "lifetime" or days such as "P30D"'},
 }
 _CAP_WINDOW: Final = {
     "type": "string",
-    "regex": r"event|budget|" + _WINDOW["regex"],  # type: ignore[operator]
-    "meta": {"expected": 'a window such as "event", "day", "month", "P30D", "lifetime", or "budget" for all members together'},
+    "regex": f"event|budget|{_WINDOWS}",
+    "meta": {"expected": 'a window such as "event", "day", "month", "P30D" or "lifetime", or "budget"'},
 }
 _POSITIVE: Final = {"type": "integer", "min": 1, "max": 10**12}
 _COUNT: Final = {"type": "integer", "min": 0, "max": 10**12}
+_NAME: Final = {"type": "id", "required": True}
+_FLAG: Final = {"type": "boolean"}
+_RULE: Final = {"type": "rule"}
 _EDGE: Final = {"type": ["day", "instant"], "meta": {"expected": "a date, or a date and time with offset"}}
+_FROM: Final = _says("From when on it holds: a date is included, an instant as well.", _EDGE)
+_UNTIL: Final = _says("Until when it holds: a date is included, an instant is not.", _EDGE)
+_ON: Final = {"type": ["string", "day"], "meta": {"expected": 'a date such as "2026-12-31", or "12-31" for every year'}}
 _EXPIRY: Final = {
-    "policy": {"type": "string", "allowed": ["never", "rolling", "period_end", "fixed", "activity"]},
-    "after": {"type": "period"},
-    "end_of": {"type": "string", "allowed": ["month", "quarter", "half", "year"]},
-    "on": {"type": ["string", "day"], "meta": {"expected": 'the last good day, "2026-12-31" or "12-31" for every year'}},
+    "policy": _says(
+        "`never` (the default); `rolling`: after a length of time; `period_end`: at the end of a month, quarter, half or year; "
+        "`fixed`: on a day; `activity`: after a length of time in which the member did nothing.",
+        _choice("never", "rolling", "period_end", "fixed", "activity"),
+    ),
+    "after": _says(
+        "How long points live, in calendar days or months; months end on the last day where a day is missing.",
+        {"type": "period"},
+    ),
+    "end_of": _says("Points live until the end of that period.", _choice("month", "quarter", "half", "year")),
+    "on": _says("The last day on which points can be used.", _ON),
 }
 _PENDING: Final = {
-    "days": {"type": "integer", "min": 0, "max": 3_650},
-    "state": {"type": "string", "minlength": 1, "maxlength": 64},
+    "days": _says(
+        "Points become usable so many days after they were earned, at midnight.",
+        {"type": "integer", "min": 0, "max": 3_650},
+    ),
+    "state": _says(
+        "Points become usable when `order.advanced` says that the order reached this state.",
+        {"type": "string", "minlength": 1, "maxlength": 64},
+    ),
 }
-_LIMITS: Final = {
-    "type": "list",
-    "maxlength": 8,
-    "schema": {"type": "dict", "schema": {"window": {**_WINDOW, "required": True}, "points": _COUNT, "times": _COUNT}},
-}
-
-
-_RULE: Final = {"type": "rule"}
+_LIMITS: Final = _says(
+    "What each member may in a window of local days.",
+    _list(
+        _table(
+            {
+                "window": _says("The window.", {**_WINDOW, "required": True}),
+                "points": _says("So many points.", _COUNT),
+                "times": _says("So many times; of a reward, so many pieces.", _COUNT),
+            }
+        ),
+        maxlength=8,
+    ),
+)
+_BANDS: Final = _list(
+    _table(
+        {
+            "from": _says(
+                "Where the band begins, in minor units; the first begins at 0.", {**_COUNT, "required": True}
+            ),
+            "points": _says("Points for every `per` minor units within the band.", {**_COUNT, "required": True}),
+            "per": _says("Minor units.", {**_POSITIVE, "required": True}),
+        }
+    ),
+    minlength=1,
+    maxlength=32,
+)
 _EARN: Final = {
-    "name": {"type": "id", "required": True},
-    "summary": {"type": "text"},
-    "kind": {"type": "string", "allowed": ["grant", "multiply", "bonus", "cap"]},
-    "on": {"type": "name"},
-    "unit": {"type": "unit"},
-    "when": _RULE,
-    "lines": _RULE,
-    "each": {"type": "string", "allowed": ["order", "line"]},
-    "points": _COUNT,
-    "per": _POSITIVE,
-    "value": _RULE,
-    "bands": {
-        "type": "list",
-        "minlength": 1,
-        "maxlength": 32,
-        "schema": {
-            "type": "dict",
-            "schema": {
-                "from": {**_COUNT, "required": True},
-                "points": {**_COUNT, "required": True},
-                "per": {**_POSITIVE, "required": True},
-            },
-        },
-    },
-    "over": _WINDOW,
-    "factor": {"type": "exact"},
-    "compound": {"type": "boolean"},
-    "of": {"type": "list", "minlength": 1, "schema": {"type": "name"}},
-    "limit": _COUNT,
-    "window": _CAP_WINDOW,
-    "whole": {"type": "boolean"},
-    "group": {"type": "id"},
-    "priority": {"type": "integer", "min": -1_000_000, "max": 1_000_000},
-    "exclusive": {"type": "boolean"},
-    "stop": {"type": "boolean"},
-    "to": {"type": "id"},
-    "reversible": {"type": "boolean"},
-    "from": _EDGE,
-    "until": _EDGE,
-    "expiry": {"type": "dict", "schema": _EXPIRY},
-    "pending": {"type": "dict", "schema": _PENDING},
+    "name": _says("The rule's name: receipts and explanations show `points.<name>`.", _NAME),
+    "summary": _says("What the rule is for, in words.", {"type": "text"}),
+    "kind": _says(
+        "`grant` (the default): points that multipliers scale; `bonus`: flat points that nothing scales; `multiply`: scales grants; "
+        "`cap`: limits gains.",
+        _choice("grant", "multiply", "bonus", "cap"),
+    ),
+    "on": _says("The kind of event the rule is about. By default `purchase.completed`.", {"type": "name"}),
+    "unit": _says("What is granted. By default the programme's unit.", {"type": "unit"}),
+    "when": _says("A condition in the rule language. By default the rule always applies.", _RULE),
+    "lines": _says(
+        "A condition on each `line`: only these lines count, and the rule fires only if there are any.", _RULE
+    ),
+    "each": _says(
+        "`order` (the default): one amount, rounded down once; `line`: one amount for each line.",
+        _choice("order", "line"),
+    ),
+    "points": _says(
+        "How many points, in the unit's smallest part: for every `per` of money, or once if there is no `per`.", _COUNT
+    ),
+    "per": _says("Minor units (cents) of the programme's currency.", _POSITIVE),
+    "value": _says(
+        "The amount as an expression of the rule language; `eligible` is what the order counts for, `basis` what the lines do, "
+        "`line` the line if `each` is `line`.",
+        _RULE,
+    ),
+    "bands": _says("Progressive bands: each part of the money earns by the band it falls into.", _BANDS),
+    "over": _says(
+        "The window over which a member's money climbs the bands. By default every order begins at 0.", _WINDOW
+    ),
+    "factor": _says("What a `multiply` scales by. Gains add up: 2 and 3 make 4; 0 wins.", {"type": "exact"}),
+    "compound": _says("Multiply with other compound factors instead of adding gains.", _FLAG),
+    "of": _says(
+        "The rules that are scaled or capped. By default all of the unit.", _list({"type": "name"}, minlength=1)
+    ),
+    "limit": _says("What a `cap` lets through.", _COUNT),
+    "window": _says(
+        'The window of a cap: "event" (the default), a window per member, or "budget" for all members together.',
+        _CAP_WINDOW,
+    ),
+    "whole": _says("Whether a gain that does not fit under the cap is refused whole instead of cut.", _FLAG),
+    "group": _says("The group in which `exclusive` and `stop` count.", {"type": "id"}),
+    "priority": _says(
+        "Among exclusive rules of a group the highest priority wins.",
+        {"type": "integer", "min": -1_000_000, "max": 1_000_000},
+    ),
+    "exclusive": _says("Displace the other rules of the group.", _FLAG),
+    "stop": _says("If this rule fires, later rules of the group do not count.", _FLAG),
+    "to": _says(
+        "A field of the event that names another member, who gets the points: `invited_by` of `member.enrolled`.",
+        {"type": "id"},
+    ),
+    "reversible": _says("Whether a return takes the points back. By default it does.", _FLAG),
+    "from": _FROM,
+    "until": _UNTIL,
+    "expiry": _says("Another expiry than the programme's.", _table(_EXPIRY)),
+    "pending": _says("Another wait than the programme's.", _table(_PENDING)),
+}
+_COUNTER: Final = {
+    "window": _says("The window in which it counts, in local days.", {**_WINDOW, "required": True}),
+    "on": _says("The kind of event it counts. By default `purchase.completed`.", {"type": "name"}),
+    "when": _says("Which of these events.", _RULE),
+    "value": _says(
+        "How much each adds. By default 1; anything else is taken for money, of which a return subtracts its share.",
+        _RULE,
+    ),
+    "of": _says("Read this counter of another plugin instead.", {"type": "name", "excludes": ["value", "when", "on"]}),
+}
+_GIVEN: Final = {"type": "dict", "keysrules": {"type": "id"}, "valuesrules": {"type": ["string", "integer", "boolean"]}}
+_REWARD: Final = {
+    "name": _says("The reward's name in `points.redeemed`.", _NAME),
+    "summary": _says("What it is, in words.", {"type": "text"}),
+    "cost": _says("Points for one piece.", {**_POSITIVE, "required": True}),
+    "stock": _says(
+        "Whether pieces are counted. `points.restocked` puts them on the shelf; without any there are none.", _FLAG
+    ),
+    "when": _says("A condition in the rule language, about the member.", _RULE),
+    "limits": _LIMITS,
+    "from": _FROM,
+    "until": _UNTIL,
+    "gives": _says("What the till is told beside name and quantity.", _GIVEN),
 }
 
-#: The Cerberus schema of ``[plugins.points]``.
+#: The Cerberus schema of the plugin's settings.
 SCHEMA: Final[Mapping[str, Any]] = {
-    "unit": {"type": "unit", "meta": {"doc": "the ledger unit the rules grant"}},
-    "basis": {
-        "type": "dict",
-        "schema": {
-            "discounts": {"type": "string", "allowed": ["net", "gross"]},
-            "tax": {"type": "string", "allowed": ["included", "excluded"]},
-            "shipping": {"type": "string", "allowed": ["excluded", "included"]},
-            "points": {"type": "string", "allowed": ["net", "gross", "none"]},
-        },
-    },
-    "expiry": {"type": "dict", "schema": {**_EXPIRY, "activity": {"type": "list", "schema": {"type": "name"}}}},
-    "pending": {"type": "dict", "schema": _PENDING},
-    "earn": {"type": "list", "maxlength": 2_000, "schema": {"type": "dict", "schema": _EARN}},
-    "groups": {"type": "dict", "keysrules": {"type": "id"}, "valuesrules": {"type": "string", "allowed": ["best", "all"]}},
-    "counters": {
-        "type": "dict",
-        "keysrules": {"type": "id"},
-        "valuesrules": {
-            "type": "dict",
-            "schema": {
-                "window": {**_WINDOW, "required": True},
-                "on": {"type": "name"},
-                "when": _RULE,
-                "value": _RULE,
-                "of": {"type": "name", "excludes": ["value", "when", "on"]},
-            },
-        },
-    },
-    "redeem": {
-        "type": "dict",
-        "schema": {
-            "points": {**_POSITIVE, "required": True},
-            "gives": {**_POSITIVE, "required": True},
-            "step": _POSITIVE,
-            "minimum": _COUNT,
-            "maximum": _POSITIVE,
-            "share": {"type": "exact"},
-            "limits": _LIMITS,
-        },
-    },
-    "rewards": {
-        "type": "list",
-        "maxlength": 1_000,
-        "schema": {
-            "type": "dict",
-            "schema": {
-                "name": {"type": "id", "required": True},
-                "summary": {"type": "text"},
-                "cost": {**_POSITIVE, "required": True},
-                "stock": {"type": "boolean"},
-                "when": _RULE,
+    "unit": _says("The unit of the ledger that is earned and spent. By default `points`.", {"type": "unit"}),
+    "basis": _says(
+        "Which money earns.",
+        _table(
+            {
+                "discounts": _says(
+                    "Whether promotional discounts reduce it: `net` (the default) or `gross`. A discount on the whole order does not "
+                    "touch rules about lines.",
+                    _choice("net", "gross"),
+                ),
+                "tax": _says(
+                    "Whether the tax in the prices counts: `included` (the default) or `excluded`.",
+                    _choice("included", "excluded"),
+                ),
+                "shipping": _says(
+                    "Whether lines of kind shipping and fee count: `excluded` (the default) or `included`.",
+                    _choice("excluded", "included"),
+                ),
+                "points": _says(
+                    "What was paid with points: `net` (the default) does not earn again, `gross` does, `none`: such an order earns nothing.",
+                    _choice("net", "gross", "none"),
+                ),
+            }
+        ),
+    ),
+    "expiry": _says(
+        "How long points live, in days of the programme's zone.",
+        _table(
+            {
+                **_EXPIRY,
+                "activity": _says(
+                    "The kinds of events that are activity. By default `purchase.completed` and `points.redeemed`.",
+                    _list({"type": "name"}),
+                ),
+            }
+        ),
+    ),
+    "pending": _says("When points become usable. By default at once.", _table(_PENDING)),
+    "earn": _says("The earn rules.", _list(_table(_EARN), maxlength=2_000)),
+    "groups": _says(
+        "Groups of which only the `best` rule counts, for each member; of others `all` do.",
+        {"type": "dict", "keysrules": {"type": "id"}, "valuesrules": _choice("best", "all")},
+    ),
+    "counters": _says(
+        "Numbers per member that rules may name as `counter.NAME`.",
+        {"type": "dict", "keysrules": {"type": "id"}, "valuesrules": _table(_COUNTER)},
+    ),
+    "redeem": _says(
+        "Paying with points. Without it the programme does not take points as payment.",
+        _table(
+            {
+                "points": _says("So many points ...", {**_POSITIVE, "required": True}),
+                "gives": _says(
+                    "... are worth so many minor units of the programme's currency.", {**_POSITIVE, "required": True}
+                ),
+                "step": _says("Points are spent in multiples of it. By default those of `points`.", _POSITIVE),
+                "minimum": _says("Fewer than that are not spent at all.", _COUNT),
+                "maximum": _says("More than that are not spent at once.", _POSITIVE),
+                "share": _says(
+                    'The part of an order that points may pay, such as "0.5". By default all of it.', {"type": "exact"}
+                ),
                 "limits": _LIMITS,
-                "from": _EDGE,
-                "until": _EDGE,
-                "gives": {"type": "dict", "keysrules": {"type": "id"}, "valuesrules": {"type": ["string", "integer", "boolean"]}},
-            },
-        },
-    },
-    "gift": {"type": "dict", "schema": {"minimum": _POSITIVE, "maximum": _POSITIVE, "limits": _LIMITS}},
-    "adjust": {"type": "dict", "schema": {"approve_above": _COUNT}},
-    "refund": {"type": "dict", "schema": {"keep_after": {"type": "period"}}},
-    "remind": {"type": "dict", "schema": {"days": {"type": "integer", "min": 0, "max": 365}}},
+            }
+        ),
+    ),
+    "rewards": _says("The catalogue.", _list(_table(_REWARD), maxlength=1_000)),
+    "gift": _says(
+        "Giving points to another member. Without it members cannot.",
+        _table(
+            {
+                "minimum": _says("The smallest gift. By default 1.", _POSITIVE),
+                "maximum": _says("The largest gift.", _POSITIVE),
+                "limits": _LIMITS,
+            }
+        ),
+    ),
+    "adjust": _says(
+        "Giving and taking by hand.",
+        _table({"approve_above": _says("Larger adjustments need a second person, in `approved_by`.", _COUNT)}),
+    ),
+    "refund": _says(
+        "What comes back.",
+        _table({"keep_after": _says("Orders returned later than this keep their points.", {"type": "period"})}),
+    ),
+    "remind": _says(
+        "Reminders of points that expire.",
+        _table(
+            {"days": _says("How many days before. By default 30; 0: never.", {"type": "integer", "min": 0, "max": 365})}
+        ),
+    ),
 }

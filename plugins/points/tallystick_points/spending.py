@@ -78,7 +78,10 @@ class Spending:
                 self._on_offer(restocked.reward)
                 return [
                     Restock(
-                        rule="points.restock", key=_shelf(restocked.reward), amount=restocked.pieces, absolute=restocked.counted
+                        rule="points.restock",
+                        key=_shelf(restocked.reward),
+                        amount=restocked.pieces,
+                        absolute=restocked.counted,
                     )
                 ]
             case _:
@@ -97,7 +100,9 @@ class Spending:
         total = None if redeemed.total is None else times(rate, redeemed.total)
         left, times_left = _left(redeem.limits, "points.redeemed", situation)
         usable = situation.balances[unit].usable
-        paid = payment(redeemed.points, usable, redeem, total=total, left=left, times_left=times_left is None or times_left > 0)
+        paid = payment(
+            redeemed.points, usable, redeem, total=total, left=left, times_left=times_left is None or times_left > 0
+        )
         gives: dict[str, Any] = {
             "discount": times(1 / rate, paid.discount), "currency": currency, "points": paid.points, "status": paid.status,
         }  # fmt: skip
@@ -107,9 +112,18 @@ class Spending:
         if rate != 1:
             data |= {"rate": str(rate), "value": paid.discount}
         spend = Spend(
-            rule="points.redeem", unit=unit, amount=paid.points, wanted=redeemed.points, order=redeemed.order, gives=gives, data=data
+            rule="points.redeem",
+            unit=unit,
+            amount=paid.points,
+            wanted=redeemed.points,
+            order=redeemed.order,
+            gives=gives,
+            data=data,
         )
-        return [spend, *(_count_limits("points.redeem", "points.redeemed", redeem.limits, paid.points) if paid.points else ())]
+        return [
+            spend,
+            *(_count_limits("points.redeem", "points.redeemed", redeem.limits, paid.points) if paid.points else ()),
+        ]
 
     # --- a reward ------------------------------------------------------------------------------------------------
 
@@ -130,7 +144,13 @@ class Spending:
         if (left is not None and left < points) or (times_left is not None and times_left < redeemed.quantity):
             raise LimitReached(f"the member's limit for reward {reward.name!r} is used up", reward=reward.name)
         rule = "points.reward"
-        gives = {**reward.gives, "reward": reward.name, "quantity": redeemed.quantity, "points": points, "status": "applied"}
+        gives = {
+            **reward.gives,
+            "reward": reward.name,
+            "quantity": redeemed.quantity,
+            "points": points,
+            "status": "applied",
+        }
         effects: list[Effect] = [
             Spend(rule=rule, unit=self._settings.unit, amount=points, order=redeemed.order, gives=gives),
             *_count_limits(rule, counter, reward.limits, points, redeemed.quantity),
@@ -203,7 +223,12 @@ class Spending:
         last = batches[-1].expires_at
         return [
             Notify(
-                rule="points.remind", template="points.expiring", facts=facts, purpose="reminder", key=day(last).isoformat(), expires=last
+                rule="points.remind",
+                template="points.expiring",
+                facts=facts,
+                purpose="reminder",
+                key=day(last).isoformat(),
+                expires=last,
             )
         ]
 
@@ -221,7 +246,9 @@ def _shelf(reward: str) -> str:
 def _rate(programme: Programme, currency: str, day: date) -> Fraction:
     rate = programme.rate(currency, day)
     if rate is None:
-        raise UnknownRate(f"no rate from {currency} to {programme.currency} is known for {day}", pointer="/data/currency")
+        raise UnknownRate(
+            f"no rate from {currency} to {programme.currency} is known for {day}", pointer="/data/currency"
+        )
     return rate
 
 
@@ -261,5 +288,3 @@ def _count_limits(rule: str, counter: str, limits: Iterable[Limit], points: int,
     }
     for (name, window), amount in windows.items():
         yield Count(rule=rule, counter=name, window=window, amount=amount)
-
-

@@ -10,7 +10,9 @@ from tallystick.ledger import instant, moment
 from tallystick.tables import lot
 
 
-def list_expiring(db: sa.Engine, tenant: str, unit: str, after: datetime, until: datetime) -> list[tuple[int, datetime]]:
+def list_expiring(
+    db: sa.Engine, tenant: str, unit: str, after: datetime, until: datetime
+) -> list[tuple[int, datetime]]:
     """(member, last of their expiries) for members with something left in a lot that expires in (*after*, *until*]."""
     query = (
         sa.select(lot.c.member, sa.func.max(lot.c.expires_at))

@@ -61,12 +61,30 @@ class Till:
             counters=self.counters, own={}, stock={}, chance=Chance(b"secret", "1-1-0"), original=original, others=self.others,
         )  # fmt: skip
 
-    def event(self, kind: str, facts: Any, *, at: datetime = NOON, others: Mapping[str, int] | None = None, guest: bool = False) -> Event:
+    def event(
+        self,
+        kind: str,
+        facts: Any,
+        *,
+        at: datetime = NOON,
+        others: Mapping[str, int] | None = None,
+        guest: bool = False,
+    ) -> Event:
         return Event(
-            tenant="shop", id="e-1", source="till", kind=kind, at=at, received=at, member=0 if guest else 1, facts=facts, others=others or {}
+            tenant="shop",
+            id="e-1",
+            source="till",
+            kind=kind,
+            at=at,
+            received=at,
+            member=0 if guest else 1,
+            facts=facts,
+            others=others or {},
         )
 
-    def effects(self, facts: Any, *, kind: str = "purchase.completed", guest: bool = False, **more: Any) -> list[Effect]:
+    def effects(
+        self, facts: Any, *, kind: str = "purchase.completed", guest: bool = False, **more: Any
+    ) -> list[Effect]:
         event = self.event(kind, facts, guest=guest, **more)
         situation = self.situation(guest=guest, now=event.at)
         return [*self.plugin.earn(event, situation), *self.plugin.redeem(event, situation)]
@@ -89,10 +107,14 @@ class Till:
         return self.gains(Purchase(order="R-1", currency=currency, lines=lines, **more), at=at, guest=guest)
 
     def joins(self, **more: Any) -> Settlement:
-        return self.settled(Enrolled(**more), kind="member.enrolled", others={"invited_by": 2} if more.get("invited_by") else {})
+        return self.settled(
+            Enrolled(**more), kind="member.enrolled", others={"invited_by": 2} if more.get("invited_by") else {}
+        )
 
     def born(self, month: int, day: int) -> None:
-        self.member = Member(number=1, status="active", enrolled_at=self.member.enrolled_at, birthday=Birthday(month, day))
+        self.member = Member(
+            number=1, status="active", enrolled_at=self.member.enrolled_at, birthday=Birthday(month, day)
+        )
 
 
 @pytest.fixture
@@ -109,7 +131,11 @@ class Shop:
     """A shop with its real books on a real database; time stands still until somebody waits."""
 
     def __init__(self, url: str, points: str = "", tenant: str = "") -> None:
-        body = points.replace("[[", "\0").replace("\n[", "\n[tenants.shop.plugins.points.").replace("\0", "[[tenants.shop.plugins.points.")
+        body = (
+            points.replace("[[", "\0")
+            .replace("\n[", "\n[tenants.shop.plugins.points.")
+            .replace("\0", "[[tenants.shop.plugins.points.")
+        )
         text = (
             f'[house]\ndatabase = "{url}"\n[tenants.shop]\nzone = "Asia/Shanghai"\ncurrency = "USD"\n{tenant}\n'
             f"[tenants.shop.plugins.points]\n{body}\n"
@@ -126,7 +152,12 @@ class Shop:
         with self.house.db.begin() as conn:
             for name in names:
                 people.enrol(
-                    conn, self.house.secret, "shop", instant(self.now), external_ids=(name,), profile=people.Profile(**profile)
+                    conn,
+                    self.house.secret,
+                    "shop",
+                    instant(self.now),
+                    external_ids=(name,),
+                    profile=people.Profile(**profile),
                 )
 
     def wait(self, **length: float) -> None:
@@ -136,9 +167,17 @@ class Shop:
         """Wait until that hour of that day in Shanghai."""
         self.now = datetime(year, month, day, hour, tzinfo=ZoneInfo("Asia/Shanghai")).astimezone(UTC)
 
-    def arrival(self, kind: str, member: str, data: Mapping[str, Any], *, event_id: str = "", at: datetime | None = None) -> Any:
+    def arrival(
+        self, kind: str, member: str, data: Mapping[str, Any], *, event_id: str = "", at: datetime | None = None
+    ) -> Any:
         self._events += 1
-        body = {"id": event_id or f"e{self._events}", "source": "till", "type": kind, "time": (at or self.now).isoformat(), "data": data}
+        body = {
+            "id": event_id or f"e{self._events}",
+            "source": "till",
+            "type": kind,
+            "time": (at or self.now).isoformat(),
+            "data": data,
+        }
         if member:
             body["member"] = member
         return read_event(msgspec.json.encode(body), tenant="shop", kinds=self.house.kinds("shop"), received=self.now)
@@ -150,7 +189,17 @@ class Shop:
             raise outcome
         return outcome.record
 
-    def buys(self, member: str, *amounts: int, order: str = "", lines: Any = None, currency: str = "USD", event_id: str = "", at: Any = None, **more: Any) -> int:
+    def buys(
+        self,
+        member: str,
+        *amounts: int,
+        order: str = "",
+        lines: Any = None,
+        currency: str = "USD",
+        event_id: str = "",
+        at: Any = None,
+        **more: Any,
+    ) -> int:
         """A purchase; what the member gained by it."""
         lines = lines or [{"sku": "S", "amount": amount} for amount in amounts]
         data = {"order": order or f"R-{self._events}", "currency": currency, "lines": lines, **more}
@@ -171,9 +220,14 @@ class Shop:
     def lots(self, member: str, unit: str = "points") -> list[tuple[int, date | None]]:
         """(left, first day on which it is gone) of every lot with something left, in the order in which they are spent."""
         rows = self._rows(tables.lot, member, unit)
-        found = sorted((row.expires_at, row.usable_from, row.entry, row.part, row.remaining) for row in rows if row.remaining)
+        found = sorted(
+            (row.expires_at, row.usable_from, row.entry, row.part, row.remaining) for row in rows if row.remaining
+        )
         zone = ZoneInfo("Asia/Shanghai")
-        return [(left, None if expires > 1 << 60 else moment(expires).astimezone(zone).date()) for expires, _, _, _, left in found]
+        return [
+            (left, None if expires > 1 << 60 else moment(expires).astimezone(zone).date())
+            for expires, _, _, _, left in found
+        ]
 
     def usable(self, member: str, unit: str = "points") -> int:
         """What can be spent now, from the lots."""
@@ -196,7 +250,11 @@ class Shop:
     def _rows(self, table: sa.Table, member: str, unit: str) -> list[Any]:
         with database.reading(self.house.db) as conn:
             number = people.load(conn, self.house.secret, "shop", member).number
-            return list(conn.execute(sa.select(table).where(table.c.tenant == "shop", table.c.member == number, table.c.unit == unit)))
+            return list(
+                conn.execute(
+                    sa.select(table).where(table.c.tenant == "shop", table.c.member == number, table.c.unit == unit)
+                )
+            )
 
 
 def gained(record: Record, unit: str = "points") -> int:

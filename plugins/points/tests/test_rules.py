@@ -52,7 +52,11 @@ BANDS = (
     Band(start=750_000, points=15, per=1_000_000),
     Band(start=1_000_000, points=0, per=1),
 )
-PERCENT = (Band(start=0, points=1, per=10_000), Band(start=500_000, points=12, per=100_000), Band(start=750_000, points=0, per=1))
+PERCENT = (
+    Band(start=0, points=1, per=10_000),
+    Band(start=500_000, points=12, per=100_000),
+    Band(start=750_000, points=0, per=1),
+)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +115,15 @@ def paid(method: str, amount: int) -> tuple[Payment, ...]:
         pytest.param(purchase(item(10_000), payments=paid("gift_card", 5000)), Basis(), 10_000, id="A11 gift card"),
         pytest.param(purchase(item(4000), payments=paid("points", 2000)), Basis(), 2000, id="A14 net"),
         pytest.param(purchase(item(4000), payments=paid("points", 2000)), Basis(points="gross"), 4000, id="A14 gross"),
-        pytest.param(purchase(item(10_000), item(5000), discount=1500), Basis(), 13_500, id="A12 10 % on all, whole order"),
+        pytest.param(
+            purchase(item(10_000), item(5000), discount=1500), Basis(), 13_500, id="A12 10 % on all, whole order"
+        ),
         pytest.param(purchase(item(500), item(9000, kind="stored_value")), Basis(), 500, id="a top-up earns nothing"),
         pytest.param(purchase(item(500), item(500, kind="reward")), Basis(), 500, id="A13 a reward earns nothing"),
         pytest.param(purchase(item(500), item(900, kind="shipping"), discount=900), Basis(), 0, id="never below 0"),
-        pytest.param(purchase(item(12_000, tax=2000), discount=1200), Basis(tax="excluded"), 9000, id="discount without its tax"),
+        pytest.param(
+            purchase(item(12_000, tax=2000), discount=1200), Basis(tax="excluded"), 9000, id="discount without its tax"
+        ),
         pytest.param(purchase(item(0)), Basis(), 0, id="a free line"),
     ],
 )
@@ -126,8 +134,15 @@ def test_discounts_reduce_the_basis_and_stored_value_does_not(bought: Purchase, 
 @pytest.mark.parametrize(
     "bought, basis, expected",
     [
-        pytest.param(purchase(item(10_000), item(5000), discount=1500), 10_000, 10_000, id="A12 a general discount leaves the food alone"),
-        pytest.param(purchase(item(3000), item(1000), payments=paid("points", 1000)), 3000, 2250, id="paid a quarter with points"),
+        pytest.param(
+            purchase(item(10_000), item(5000), discount=1500),
+            10_000,
+            10_000,
+            id="A12 a general discount leaves the food alone",
+        ),
+        pytest.param(
+            purchase(item(3000), item(1000), payments=paid("points", 1000)), 3000, 2250, id="paid a quarter with points"
+        ),
         pytest.param(purchase(item(3000), payments=paid("points", 3000)), 3000, 0, id="paid all with points"),
         pytest.param(purchase(item(0), payments=paid("points", 0)), 0, 0, id="nothing to pay"),
     ],
@@ -150,28 +165,66 @@ def test_a_foreign_purchase_keeps_its_total(rate: Fraction) -> None:
     "earned, expiry, expected",
     [
         pytest.param(date(2020, 7, 6), Expiry(), None, id="never"),
-        pytest.param(date(2018, 7, 1), Expiry(policy="rolling", after=period("P30D")), date(2018, 7, 31), id="C35 30 days"),
         pytest.param(
-            date(2020, 7, 6), Expiry(policy="rolling", after=period("P12M"), end_of="month"), date(2021, 8, 1), id="C35 P12M to month end"
+            date(2018, 7, 1), Expiry(policy="rolling", after=period("P30D")), date(2018, 7, 31), id="C35 30 days"
         ),
-        pytest.param(date(2024, 1, 31), Expiry(policy="rolling", after=period("P1M")), date(2024, 2, 29), id="C36 clamps, leap year"),
-        pytest.param(date(2025, 1, 31), Expiry(policy="rolling", after=period("P1M")), date(2025, 2, 28), id="C36 clamps"),
-        pytest.param(date(2024, 2, 29), Expiry(policy="rolling", after=period("P1Y")), date(2025, 2, 28), id="29 February"),
-        pytest.param(date(2025, 5, 20), Expiry(policy="period_end", end_of="month"), date(2025, 6, 1), id="end of this month"),
-        pytest.param(date(2025, 5, 20), Expiry(policy="period_end", end_of="quarter"), date(2025, 7, 1), id="end of this quarter"),
-        pytest.param(date(2025, 5, 20), Expiry(policy="period_end", end_of="half"), date(2025, 7, 1), id="end of this half"),
-        pytest.param(date(2025, 5, 20), Expiry(policy="period_end", end_of="year"), date(2026, 1, 1), id="end of this year"),
         pytest.param(
-            date(2025, 5, 20), Expiry(policy="period_end", end_of="year", after=period("P1Y")), date(2027, 1, 1), id="end of next year"
+            date(2020, 7, 6),
+            Expiry(policy="rolling", after=period("P12M"), end_of="month"),
+            date(2021, 8, 1),
+            id="C35 P12M to month end",
         ),
-        pytest.param(date(2025, 12, 31), Expiry(policy="period_end", end_of="month"), date(2026, 1, 1), id="last day of the year"),
-        pytest.param(date(2025, 5, 20), Expiry(policy="fixed", on=date(2025, 12, 31)), date(2026, 1, 1), id="a date is included"),
-        pytest.param(date(2025, 3, 31), Expiry(policy="fixed", on=(3, 31)), date(2025, 4, 1), id="31 March, on the day"),
-        pytest.param(date(2025, 4, 1), Expiry(policy="fixed", on=(3, 31)), date(2026, 4, 1), id="31 March, the day after"),
         pytest.param(
-            date(2025, 5, 20), Expiry(policy="fixed", on=(3, 31), after=period("P1Y")), date(2027, 4, 1), id="31 March after a year"
+            date(2024, 1, 31),
+            Expiry(policy="rolling", after=period("P1M")),
+            date(2024, 2, 29),
+            id="C36 clamps, leap year",
         ),
-        pytest.param(date(2025, 5, 20), Expiry(policy="fixed", on=(2, 29)), date(2026, 3, 1), id="29 February of every year"),
+        pytest.param(
+            date(2025, 1, 31), Expiry(policy="rolling", after=period("P1M")), date(2025, 2, 28), id="C36 clamps"
+        ),
+        pytest.param(
+            date(2024, 2, 29), Expiry(policy="rolling", after=period("P1Y")), date(2025, 2, 28), id="29 February"
+        ),
+        pytest.param(
+            date(2025, 5, 20), Expiry(policy="period_end", end_of="month"), date(2025, 6, 1), id="end of this month"
+        ),
+        pytest.param(
+            date(2025, 5, 20), Expiry(policy="period_end", end_of="quarter"), date(2025, 7, 1), id="end of this quarter"
+        ),
+        pytest.param(
+            date(2025, 5, 20), Expiry(policy="period_end", end_of="half"), date(2025, 7, 1), id="end of this half"
+        ),
+        pytest.param(
+            date(2025, 5, 20), Expiry(policy="period_end", end_of="year"), date(2026, 1, 1), id="end of this year"
+        ),
+        pytest.param(
+            date(2025, 5, 20),
+            Expiry(policy="period_end", end_of="year", after=period("P1Y")),
+            date(2027, 1, 1),
+            id="end of next year",
+        ),
+        pytest.param(
+            date(2025, 12, 31), Expiry(policy="period_end", end_of="month"), date(2026, 1, 1), id="last day of the year"
+        ),
+        pytest.param(
+            date(2025, 5, 20), Expiry(policy="fixed", on=date(2025, 12, 31)), date(2026, 1, 1), id="a date is included"
+        ),
+        pytest.param(
+            date(2025, 3, 31), Expiry(policy="fixed", on=(3, 31)), date(2025, 4, 1), id="31 March, on the day"
+        ),
+        pytest.param(
+            date(2025, 4, 1), Expiry(policy="fixed", on=(3, 31)), date(2026, 4, 1), id="31 March, the day after"
+        ),
+        pytest.param(
+            date(2025, 5, 20),
+            Expiry(policy="fixed", on=(3, 31), after=period("P1Y")),
+            date(2027, 4, 1),
+            id="31 March after a year",
+        ),
+        pytest.param(
+            date(2025, 5, 20), Expiry(policy="fixed", on=(2, 29)), date(2026, 3, 1), id="29 February of every year"
+        ),
     ],
 )
 def test_points_expire_at_the_end_of_their_last_good_day(earned: date, expiry: Expiry, expected: date | None) -> None:
@@ -183,11 +236,17 @@ def test_points_expire_at_the_end_of_their_last_good_day(earned: date, expiry: E
 @pytest.mark.parametrize(
     "at, zone, day",
     [
-        pytest.param(datetime(2025, 6, 30, 16, 0, tzinfo=UTC), SHANGHAI, date(2025, 7, 1), id="C36 midnight in Shanghai"),
-        pytest.param(datetime(2025, 6, 30, 15, 59, 59, 999_999, tzinfo=UTC), SHANGHAI, date(2025, 6, 30), id="C36 just before"),
+        pytest.param(
+            datetime(2025, 6, 30, 16, 0, tzinfo=UTC), SHANGHAI, date(2025, 7, 1), id="C36 midnight in Shanghai"
+        ),
+        pytest.param(
+            datetime(2025, 6, 30, 15, 59, 59, 999_999, tzinfo=UTC), SHANGHAI, date(2025, 6, 30), id="C36 just before"
+        ),
         pytest.param(datetime(2025, 11, 2, 4, 30, tzinfo=UTC), NEW_YORK, date(2025, 11, 2), id="DST ends"),
         pytest.param(datetime(2025, 3, 9, 4, 59, tzinfo=UTC), NEW_YORK, date(2025, 3, 8), id="the night before DST"),
-        pytest.param(datetime(1960, 1, 1, 0, 0, tzinfo=UTC), ZoneInfo("Africa/Monrovia"), date(1959, 12, 31), id="old local time"),
+        pytest.param(
+            datetime(1960, 1, 1, 0, 0, tzinfo=UTC), ZoneInfo("Africa/Monrovia"), date(1959, 12, 31), id="old local time"
+        ),
     ],
 )
 def test_a_day_is_the_programmes_day(at: datetime, zone: ZoneInfo, day: date) -> None:
@@ -204,7 +263,10 @@ def test_points_expire_at_local_midnight() -> None:
 
 
 def test_nothing_is_given_that_could_never_be_used() -> None:
-    assert Schedule(Calendar(SHANGHAI), Expiry(policy="fixed", on=date(2025, 6, 30)), Pending()).on(date(2025, 7, 1)) is None
+    assert (
+        Schedule(Calendar(SHANGHAI), Expiry(policy="fixed", on=date(2025, 6, 30)), Pending()).on(date(2025, 7, 1))
+        is None
+    )
 
 
 TODAY, YESTERDAY, TOMORROW = date(2025, 6, 15), date(2025, 6, 14), date(2025, 6, 16)
@@ -239,14 +301,31 @@ BY_ONES = Redeem(points=1, gives=1, step=1, minimum=0, share=Fraction(1, 2))
         pytest.param(10_000, 20_000, BY_ONES, 10_000, (5000, 5000, "reduced", "share"), id="E47 half of 100.00"),
         pytest.param(1000, 700, BY_ONES, None, (700, 700, "reduced", "balance"), id="E47 balance 700"),
         pytest.param(
-            400, 9000, Redeem(points=1, gives=1, step=1, minimum=500), None, (0, 0, "below_minimum", "minimum"), id="E47 400 below 500"
+            400,
+            9000,
+            Redeem(points=1, gives=1, step=1, minimum=500),
+            None,
+            (0, 0, "below_minimum", "minimum"),
+            id="E47 400 below 500",
         ),
-        pytest.param(500, 9000, Redeem(points=1, gives=1, step=1, minimum=500), None, (500, 500, "applied", ""), id="at the minimum"),
+        pytest.param(
+            500,
+            9000,
+            Redeem(points=1, gives=1, step=1, minimum=500),
+            None,
+            (500, 500, "applied", ""),
+            id="at the minimum",
+        ),
         pytest.param(99, 9000, BY_HUNDREDS, None, (0, 0, "below_minimum", "minimum"), id="E48 less than one step"),
         pytest.param(1000, 1000, BY_HUNDREDS, 2600, (500, 2500, "reduced", "share"), id="never more than the order"),
         pytest.param(1000, -50, BY_HUNDREDS, None, (0, 0, "below_minimum", "balance"), id="a deficit buys nothing"),
         pytest.param(
-            900, 9000, Redeem(points=100, gives=500, step=100, maximum=350), None, (300, 1500, "reduced", "maximum"), id="at most 350"
+            900,
+            9000,
+            Redeem(points=100, gives=500, step=100, maximum=350),
+            None,
+            (300, 1500, "reduced", "maximum"),
+            id="at most 350",
         ),
         pytest.param(100, 100, BY_HUNDREDS, 0, (0, 0, "below_minimum", "share"), id="a free order"),
     ],

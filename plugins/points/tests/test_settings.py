@@ -28,9 +28,9 @@ currency = "USD"
 
 def problems(toml: str) -> list[str]:
     """Line and message of every mistake, counted from the first line of *toml*."""
-    text = HEAD + toml.replace("[[", "[[tenants.shop.plugins.points.").replace("\n[", "\n[tenants.shop.plugins.points.").replace(
-        "[tenants.shop.plugins.points.[tenants", "[[tenants"
-    )
+    text = HEAD + toml.replace("[[", "[[tenants.shop.plugins.points.").replace(
+        "\n[", "\n[tenants.shop.plugins.points."
+    ).replace("[tenants.shop.plugins.points.[tenants", "[[tenants")
     try:
         check(Document(text), installed=discovery.discover())
     except InvalidConfig as error:
@@ -87,14 +87,18 @@ def test_settings_are_checked_before_anything_runs(toml: str, expected: str | No
 
 
 def test_a_mistake_in_a_rule_has_its_place_in_the_file() -> None:
-    (problem,) = problems("\n[[earn]]\nname = \"base\"\npoints = 1\nwhen = 'purchase.total > 5 && purchase.stor == \"x\"'")
+    (problem,) = problems(
+        '\n[[earn]]\nname = "base"\npoints = 1\nwhen = \'purchase.total > 5 && purchase.stor == "x"\''
+    )
     assert problem.startswith("5:"), problem
     column = int(problem.split(" ")[0].split(":")[1])
     assert column == len("when = 'purchase.total > 5 && purchase.") + 1
 
 
 def test_all_mistakes_are_named_at_once() -> None:
-    found = problems('\n[[earn]]\nname = "a"\npoints = 1\nwhen = "x"\n[[earn]]\nname = "b"\npoints = 1\nlines = "y"\n[[earn]]\nname = "c"\nvalue = "z"')
+    found = problems(
+        '\n[[earn]]\nname = "a"\npoints = 1\nwhen = "x"\n[[earn]]\nname = "b"\npoints = 1\nlines = "y"\n[[earn]]\nname = "c"\nvalue = "z"'
+    )
     assert len(found) == 3
 
 

@@ -35,7 +35,9 @@ def redeems(shop: Any, points: int, usable: int = 20_000, **more: Any) -> Spend:
         pytest.param(HUNDREDS, 1050, 5000, None, 1000, 5000, "reduced", id="E47 1050 -> 1000 (= 50.00)"),
         pytest.param(ONES, 10_000, 20_000, 10_000, 5000, 5000, "reduced", id="E47 at most half of 100.00"),
         pytest.param(ONES, 1000, 700, None, 700, 700, "reduced", id="E47 balance 700"),
-        pytest.param(ONES + "minimum = 500", 400, 9000, None, 0, 0, "below_minimum", id="E47 400 with a minimum of 500"),
+        pytest.param(
+            ONES + "minimum = 500", 400, 9000, None, 0, 0, "below_minimum", id="E47 400 with a minimum of 500"
+        ),
         pytest.param(HUNDREDS, 250, 5000, None, 200, 1000, "reduced", id="E48 whole multiples of 100"),
         pytest.param(HUNDREDS, 300, 5000, None, 300, 1500, "applied", id="all that was asked for"),
         pytest.param(HUNDREDS, 300, 0, None, 0, 0, "below_minimum", id="nothing there"),
@@ -62,14 +64,19 @@ def test_a_foreign_order_gets_its_discount_in_its_own_money(till: Till) -> None:
 
 def test_a_limit_per_member_reduces_and_never_fails_at_checkout(till: Till) -> None:
     shop = till(HUNDREDS + 'limits = [{ window = "day", points = 500 }, { window = "month", times = 3 }]')
-    assert shop.plugin.needs("points.redeemed").counters == {("points.redeemed", "day"), ("points.redeemed_times", "month")}
+    assert shop.plugin.needs("points.redeemed").counters == {
+        ("points.redeemed", "day"),
+        ("points.redeemed_times", "month"),
+    }
     shop.counters = {("points.redeemed", "day"): 300}
     assert redeems(shop, 400).amount == 200
     shop.counters = {("points.redeemed", "day"): 500}
     assert redeems(shop, 400).gives["status"] == "limit_reached"  # type: ignore[index]
     shop.counters = {("points.redeemed_times", "month"): 3}
     assert redeems(shop, 400).gives["status"] == "limit_reached"  # type: ignore[index]
-    counts = [effect for effect in shop.effects(Redeemed(points=400), kind="points.redeemed") if isinstance(effect, Count)]
+    counts = [
+        effect for effect in shop.effects(Redeemed(points=400), kind="points.redeemed") if isinstance(effect, Count)
+    ]
     assert counts == [], "what was not redeemed is not counted"
 
 
@@ -94,7 +101,10 @@ def vip(shop: Any) -> Any:
 def test_a_reward_takes_points_and_a_piece(till: Till) -> None:
     effects = vip(till(REWARDS)).effects(Redeemed(reward="mug", quantity=2), kind="points.redeemed")
     spend, count, take = effects
-    assert (spend.amount, spend.gives) == (500, {"voucher": "MUG", "reward": "mug", "quantity": 2, "points": 500, "status": "applied"})
+    assert (spend.amount, spend.gives) == (
+        500,
+        {"voucher": "MUG", "reward": "mug", "quantity": 2, "points": 500, "status": "applied"},
+    )
     assert (count.counter, count.window, count.amount) == ("points.reward.mug_times", "lifetime", 2)
     assert isinstance(take, Take)
     assert (take.key, take.amount) == ("points.reward.mug", 2)
@@ -168,7 +178,9 @@ def test_gifts_have_bounds(till: Till) -> None:
 
 
 def adjusts(shop: Any, points: int, **more: Any) -> Any:
-    (effect,) = shop.effects(Adjusted(points=points, reason="goodwill of J. Doe", by="staff-1", **more), kind="points.adjusted")
+    (effect,) = shop.effects(
+        Adjusted(points=points, reason="goodwill of J. Doe", by="staff-1", **more), kind="points.adjusted"
+    )
     return effect
 
 

@@ -34,7 +34,9 @@ MONTH_END = '\n[expiry]\npolicy = "period_end"\nend_of = "month"\nafter = "P1M"\
 
 
 def test_a1_a_purchase_earns_and_is_explained(shop: Open) -> None:
-    store = shop(BASE + '[[earn]]\nname = "wednesday"\nkind = "multiply"\nfactor = "1.5"\nwhen = "today.weekday == 3"\n')
+    store = shop(
+        BASE + '[[earn]]\nname = "wednesday"\nkind = "multiply"\nfactor = "1.5"\nwhen = "today.weekday == 3"\n'
+    )
     store.joins("ada")
     record = store.says("purchase.completed", "ada", order="R-1", currency="USD", lines=[{"sku": "S", "amount": 1999}])
     base, more = record.explanation
@@ -58,7 +60,7 @@ def test_a17_a_guest_order_earns_when_it_is_linked_and_only_once(shop: Open) -> 
 def test_enrolment_pays_both_sides(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "welcome"\non = "member.enrolled"\npoints = 50\n'
-         '[[earn]]\nname = "thanks"\non = "member.enrolled"\nto = "invited_by"\npoints = 80\n'
+        '[[earn]]\nname = "thanks"\non = "member.enrolled"\nto = "invited_by"\npoints = 80\n'
     )
     store.joins("ada", "ben")
     store.says("member.enrolled", "ben", channel="app", invited_by="ada")
@@ -90,7 +92,7 @@ def test_pending_points_wait_for_a_state(shop: Open) -> None:
 def test_a16_bands_over_a_year_and_a_return_makes_room_again(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "bands"\nover = "year"\nbands = [{ from = 0, points = 1, per = 10000 },'
-         " { from = 500000, points = 12, per = 100000 }, { from = 750000, points = 0, per = 1 }]\n"
+        " { from = 500000, points = 12, per = 100000 }, { from = 750000, points = 0, per = 1 }]\n"
     )
     store.joins("ada")
     assert store.buys("ada", 400_000) == 40
@@ -195,7 +197,9 @@ def test_b26_a_return_restores_caps_and_budgets(shop: Open) -> None:
 
 def test_b28_pending_points_are_taken_first(shop: Open) -> None:
     store = shop(
-        '\n[[earn]]\nname = "now"\npoints = 1\nper = 100\n' + '[[earn]]\nname = "later"\npoints = 1\nper = 100\npending = { days = 30 }\n' + REDEEM
+        '\n[[earn]]\nname = "now"\npoints = 1\nper = 100\n'
+        + '[[earn]]\nname = "later"\npoints = 1\nper = 100\npending = { days = 30 }\n'
+        + REDEEM
     )
     store.joins("ada")
     store.buys("ada", 10_000, order="R-1")
@@ -206,7 +210,9 @@ def test_b28_pending_points_are_taken_first(shop: Open) -> None:
 
 
 def test_a_return_of_a_line_takes_back_that_lines_points(shop: Open) -> None:
-    store = shop(BASE + '[[earn]]\nname = "coffee"\nkind = "multiply"\nfactor = "3"\nlines = \'line.category == "COFFEE"\'\n')
+    store = shop(
+        BASE + '[[earn]]\nname = "coffee"\nkind = "multiply"\nfactor = "3"\nlines = \'line.category == "COFFEE"\'\n'
+    )
     store.joins("ada")
     lines = [{"sku": "C", "amount": 1000, "category": "COFFEE"}, {"sku": "M", "amount": 1000}]
     assert store.buys("ada", lines=lines, order="R-1") == 40
@@ -239,7 +245,8 @@ def test_c29_the_earliest_expiry_is_spent_first(shop: Open) -> None:
 def test_c29_never_expiring_lots_are_spent_last(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "forever"\npoints = 1\nper = 100\nwhen = "purchase.store == \\"a\\""\n'
-         '[[earn]]\nname = "soon"\npoints = 1\nper = 100\nwhen = "purchase.store == \\"b\\""\nexpiry = { policy = "rolling", after = "P10D" }\n' + REDEEM
+        '[[earn]]\nname = "soon"\npoints = 1\nper = 100\nwhen = "purchase.store == \\"b\\""\nexpiry = { policy = "rolling", after = "P10D" }\n'
+        + REDEEM
     )
     store.joins("ada")
     store.buys("ada", 10_000, store="a")
@@ -299,12 +306,19 @@ def test_c34_a_reward_claimed_on_the_order_that_earns_takes_older_lots(shop: Ope
 @pytest.mark.parametrize(
     "expiry, earned, gone",
     [
-        pytest.param('policy = "rolling"\nafter = "P12M"\nend_of = "month"', (2020, 7, 6), date(2021, 8, 1), id="C35 P12M to month end"),
+        pytest.param(
+            'policy = "rolling"\nafter = "P12M"\nend_of = "month"',
+            (2020, 7, 6),
+            date(2021, 8, 1),
+            id="C35 P12M to month end",
+        ),
         pytest.param('policy = "rolling"\nafter = "P30D"', (2018, 7, 1), date(2018, 7, 31), id="C35 30 days"),
         pytest.param('policy = "rolling"\nafter = "P1M"', (2024, 1, 31), date(2024, 2, 29), id="C36 months clamp"),
     ],
 )
-def test_c35_lots_expire_when_the_settings_say(shop: Open, expiry: str, earned: tuple[int, int, int], gone: date) -> None:
+def test_c35_lots_expire_when_the_settings_say(
+    shop: Open, expiry: str, earned: tuple[int, int, int], gone: date
+) -> None:
     store = shop(BASE + REDEEM + f"\n[expiry]\n{expiry}\n")
     store.until(*earned)
     store.joins("ada")
@@ -341,7 +355,9 @@ def test_activity_keeps_points_alive(shop: Open) -> None:
     "redeem, held, wanted, total, applied, discount",
     [
         pytest.param("points = 100\ngives = 500", 5000, 1050, None, 1000, 5000, id="E47 1050 -> 1000 (= 50.00)"),
-        pytest.param('points = 1\ngives = 1\nshare = "0.5"', 20_000, 10_000, 10_000, 5000, 5000, id="E47 max 50 % of 100.00"),
+        pytest.param(
+            'points = 1\ngives = 1\nshare = "0.5"', 20_000, 10_000, 10_000, 5000, 5000, id="E47 max 50 % of 100.00"
+        ),
         pytest.param("points = 1\ngives = 1", 700, 1000, None, 700, 700, id="E47 balance 700"),
         pytest.param("points = 1\ngives = 1\nminimum = 500", 9000, 400, None, 0, 0, id="E47 400 with min 500"),
         pytest.param("points = 1\ngives = 1", 0, 10, None, 0, 0, id="nothing ever earned"),
@@ -388,7 +404,9 @@ def test_f61_a_limit_per_member(shop: Open) -> None:
         store.says("points.redeemed", "ada", reward="mug")
     with pytest.raises(LimitReached):
         store.says("points.redeemed", "ada", reward="mug")
-    assert store.says("points.redeemed", "ben", reward="mug").gives == ({"reward": "mug", "quantity": 1, "points": 100, "status": "applied"},)
+    assert store.says("points.redeemed", "ben", reward="mug").gives == (
+        {"reward": "mug", "quantity": 1, "points": 100, "status": "applied"},
+    )
     assert store.usable("ada") == 800
 
 
@@ -418,7 +436,9 @@ def test_f62_what_was_wanted_is_said(shop: Open) -> None:
     store = shop(BASE + '[[earn]]\nname = "budget"\nkind = "cap"\nlimit = 150\nwindow = "budget"\n')
     store.joins("ada")
     store.buys("ada", 10_000)
-    (step,) = store.says("purchase.completed", "ada", order="R-x", currency="USD", lines=[{"sku": "S", "amount": 10_000}]).explanation
+    (step,) = store.says(
+        "purchase.completed", "ada", order="R-x", currency="USD", lines=[{"sku": "S", "amount": 10_000}]
+    ).explanation
     assert (step.amount, step.wanted, step.note, step.by) == (50, 100, "capped", "points.budget")
 
 
@@ -450,7 +470,9 @@ def test_f64_the_same_event_twice_is_once_and_another_under_its_id_is_refused(sh
     store = shop(BASE)
     store.joins("ada")
     data = {"order": "99", "currency": "USD", "lines": [{"sku": "S", "amount": 10_000}]}
-    assert store.says("purchase.completed", "ada", event_id="x", **data) == store.says("purchase.completed", "ada", event_id="x", **data)
+    assert store.says("purchase.completed", "ada", event_id="x", **data) == store.says(
+        "purchase.completed", "ada", event_id="x", **data
+    )
     assert store.usable("ada") == 100
     with pytest.raises(EventConflict):
         store.says("purchase.completed", "ada", event_id="x", **{**data, "lines": [{"sku": "S", "amount": 10_001}]})
@@ -461,7 +483,9 @@ def test_f65_the_rate_is_kept_and_a_refund_uses_it(shop: Open) -> None:
     rates = '[tenants.shop.rates.EUR]\n"2025-01-01" = "1.085"\n"2025-02-01" = "2"\n'
     store = shop(BASE, tenant=rates)
     store.joins("ada")
-    record = store.says("purchase.completed", "ada", order="R-1", currency="EUR", lines=[{"sku": "S", "amount": 10_000}])
+    record = store.says(
+        "purchase.completed", "ada", order="R-1", currency="EUR", lines=[{"sku": "S", "amount": 10_000}]
+    )
     (step,) = record.explanation
     assert step.amount == 108
     assert step.data is not None
@@ -474,7 +498,9 @@ def test_f65_the_rate_is_kept_and_a_refund_uses_it(shop: Open) -> None:
 def test_without_a_rate_the_sale_stands_and_the_points_wait_for_repair(shop: Open) -> None:
     store = shop(BASE)
     store.joins("ada")
-    record = store.says("purchase.completed", "ada", order="R-1", currency="EUR", lines=[{"sku": "S", "amount": 10_000}])
+    record = store.says(
+        "purchase.completed", "ada", order="R-1", currency="EUR", lines=[{"sku": "S", "amount": 10_000}]
+    )
     assert [(skipped["plugin"], skipped["hook"]) for skipped in record.skipped] == [("points", "earn")]
     assert store.usable("ada") == 0
 
@@ -535,7 +561,9 @@ def test_what_was_not_applied_writes_no_transfer(shop: Open) -> None:
     store.joins("ada")
     record = store.says("points.redeemed", "ada", points=10)
     assert record.transfers == ()
-    assert record.gives == ({"discount": 0, "currency": "USD", "points": 0, "status": "below_minimum", "by": "balance"},)
+    assert record.gives == (
+        {"discount": 0, "currency": "USD", "points": 0, "status": "below_minimum", "by": "balance"},
+    )
 
 
 def test_guests_are_told_so_by_name(shop: Open) -> None:
