@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import attrs
@@ -458,7 +458,7 @@ def get_balances(call: Call) -> Answer:
 
 def _instant(text: str) -> int:
     try:
-        return instant(msgspec.convert(text, Annotated[datetime, Meta(tz=True)]))
+        return instant(msgspec.convert(text, Annotated[datetime, Meta(tz=True)]).astimezone(UTC))
     except msgspec.ValidationError:
         raise InvalidRequest(
             "expected a time with a zone, as RFC 3339 writes it: 2026-11-21T10:15:00Z", parameter="at"

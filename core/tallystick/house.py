@@ -303,7 +303,7 @@ def build_house(config: Config, *, installed: Mapping[str, Installed] | None = N
     db = database.connect(config.house.database)
     migrate.check(db, migration_parts(config, installed))
     secret = house_secret(db, config)
-    sync_tenants(db, config, clock())
+    sync_tenants(db, config, installed, clock())
     registry = Registry(db, installed)
     writer, epoch = lease_writer(db, clock())
     engine = Engine(db, registry, secret, writer=writer, epoch=epoch, clock=clock)
@@ -353,7 +353,9 @@ def _kept(secret: bytes, config: Config) -> bytes:
     return vault.print_of(secret) if config.house.secret else secret
 
 
-def sync_tenants(db: sa.Engine, config: Config, at: int, actor: str = "tally.toml") -> None:
+def sync_tenants(
+    db: sa.Engine, config: Config, installed: Mapping[str, Installed], at: int, actor: str = "tally.toml"
+) -> None:
     """Make the tenants of *config* known; settings that changed become a new generation under the exclusive lock."""
     with db.begin() as conn:
         for tenant in config.tenants.values():
@@ -364,10 +366,12 @@ def sync_tenants(db: sa.Engine, config: Config, at: int, actor: str = "tally.tom
                 continue
             if row is None:
                 conn.execute(rows.insert().values(id=tenant.id, name=str(tenant.name), created_at=at, generation=0, programme=""))
-            write_generation(conn, tenant, (row.generation if row is not None else 0) + 1, at, actor)
+            write_generation(conn, tenant, installed, (row.generation if row is not None else 0) + 1, at, actor)
 
 
-def write_generation(conn: sa.Connection, tenant: Tenant, number: int, at: int, actor: str) -> None:
+def write_generation(
+    conn: sa.Connection, tenant: Tenant, installed: Mapping[str, Installed], number: int, at: int, actor: str
+) -> None:
     """Put generation *number* in force.  The caller holds the tenant's row exclusively."""
     conn.execute(
         tables.programme.insert().values(
@@ -375,7 +379,7 @@ def write_generation(conn: sa.Connection, tenant: Tenant, number: int, at: int, 
             generation=number,
             hash=tenant.hash,
             document=msgspec.json.encode(tenant.document, order="deterministic").decode(),
-            plugins=" ".join(tenant.plugins),
+            plugins=msgspec.json.encode({name: str(installed[name].manifest.version) for name in tenant.plugins}).decode(),
             since=at if number > 1 else 0,  # the first one also judges what happened before it
             actor=actor,
         )

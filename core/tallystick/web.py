@@ -7,8 +7,7 @@ import gzip
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Any, Final
 
@@ -91,7 +90,7 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
     With *rate*, each key may send so many requests per second, and *burst* at once after a pause.
     """
     desk = Desk(house, rate=rate, burst=burst)
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(door.path, desk.endpoint(door), methods=[door.method]) for door in DOORS),
             Route("/healthz", desk.healthz, methods=["GET"]),
@@ -102,8 +101,10 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
             Route(f"/docs/{_ASSET}", desk.asset, methods=["GET"]),
         ],
         exception_handlers={HTTPException: _http_exception, Exception: _crash},
-        lifespan=desk.lifespan,
     )
+    app.router.redirect_slashes = False  # a path is what it is
+    app.state.desk = desk
+    return app
 
 
 #: Doors that anybody may use without a key; they say nothing of any tenant.
@@ -129,11 +130,6 @@ class Desk:
         self._events: Counter[str] = Counter()
         self._openapi: bytes | None = None
         self._script: bytes | None = None
-
-    @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Nothing to begin or end: whoever opened the house closes it."""
-        yield
 
     # -- doors that ask for a key -----------------------------------------------------------------------------------
 

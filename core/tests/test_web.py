@@ -1,0 +1,565 @@
+"""The HTTP door in front of a real house on a real file."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tallystick import errors, keys
+from tallystick.api import BY_KIND, DOORS
+from tallystick.errors import TallyError
+from tallystick.problems import TABLE, choose_language, problem_document, status_of
+from tallystick.web import GUARDED, PUBLIC, build_app
+from tests.town import NOW, START, Town, build_town
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    with build_town(tmp_path, f"sqlite:///{tmp_path / 'tally.db'}") as town:
+        yield town
+
+
+def balance(town: Town, member: str = "ann", **more: Any) -> int:
+    found = town.ask("GET", f"/v1/members/{member}/balances", **more).json()["balances"]
+    return int(found["acorns"]["usable"]) if "acorns" in found else 0
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_answered_with_points_lots_and_an_explanation(town: Town) -> None:
+    answer = town.send(town.event(id="e-1"))
+    assert answer.status_code == 200
+    receipt = answer.json()
+    assert receipt["units"] == {"acorns": {"gained": 12, "spent": 0, "balance": 12}}
+    assert [(lot["amount"], lot["left"]) for lot in receipt["lots"]] == [(12, 12)]
+    (step,) = receipt["explanation"]
+    assert (step["rule"], step["plugin"], step["version"]) == ("acorns.purchase", "acorns", "1.5")
+    assert step["numbers"] == {"cents": 1234}
+    assert step["text"] == "acorns.purchase gave 12 acorns"
+    assert (receipt["member"], receipt["status"], receipt["time"]) == (town.members["oak/ann"], "recorded", NOW)
+
+
+def test_the_same_event_is_answered_the_same_to_the_byte(town: Town) -> None:
+    """S02: fifty at once, and once more after thirty days."""
+    document = town.event(id="once")
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: town.send(document), range(50)))
+    town.clock[0] += 30 * 86_400_000_000
+    answers.append(town.send(document))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert balance(town) == 12
+
+
+def test_an_id_with_other_contents_is_refused(town: Town) -> None:
+    """S03: same id, other facts, other member, other tenant."""
+    document = town.event(id="once")
+    assert town.send(document).status_code == 200
+    for other in ({**document, "member": "bob"}, {**document, "data": {**document["data"], "store": "x"}}):
+        answer = town.send(other)
+        assert (answer.status_code, answer.json()["code"]) == (409, "event_conflict")
+        assert "R-1" not in answer.text
+    assert town.send(document, key="elm/owner").status_code == 200
+    assert (balance(town), balance(town, key="elm/owner")) == (12, 12)
+
+
+def test_each_event_of_an_array_has_its_own_answer(town: Town) -> None:
+    good, bad, poor = town.event(), town.event(data={"order": "R"}), town.event("acorns.spent", data={"acorns": 999})
+    answer = town.send([good, bad, poor, good])
+    assert answer.status_code == 207
+    items = answer.json()
+    assert [item["status"] for item in items] == [200, 422, 422, 200]
+    assert items[0] == items[3]
+    assert items[1]["problem"]["pointer"] == "/1/data/currency"
+    assert items[2]["problem"]["code"] == "insufficient_balance"
+    assert items[2]["problem"]["details"]["usable"] == 12
+    assert balance(town) == 12
+
+
+def test_an_array_where_all_is_well_is_200(town: Town) -> None:
+    assert town.send([town.event(), town.event()]).status_code == 200
+    assert town.send([]).json() == []
+
+
+def test_a_refund_without_its_sale_waits(town: Town) -> None:
+    refund = town.event("purchase.refunded", data={"order": "R-later"})
+    answer = town.send(refund)
+    assert (answer.status_code, answer.json()["status"]) == (202, "parked")
+    assert town.send(refund).content == answer.content
+    assert town.send([refund]).json() == [{"status": 202, "receipt": answer.json()}]
+
+
+def test_a_dry_run_records_nothing(town: Town) -> None:
+    document = town.event()
+    for _ in range(2):
+        answer = town.send(document, params={"dry_run": "true"})
+        assert answer.status_code == 200
+        assert (answer.json()["entry"], answer.json()["units"]["acorns"]["gained"]) == ("dry-run", 12)
+        assert {lot["lot"] for lot in answer.json()["lots"]} == {"dry-run"}
+    assert balance(town) == 0
+    assert town.ask("GET", "/v1/members/ann/entries").json()["entries"] == []
+    items = town.send([document, town.event(type="no.such")], params={"dry_run": "1"}).json()
+    assert [item["status"] for item in items] == [200, 422]
+
+
+@pytest.mark.parametrize(
+    "media, body, status",
+    [
+        ("application/json", "one", 200),
+        ("application/json; charset=utf-8", "one", 200),
+        ("APPLICATION/JSON", "many", 200),
+        ("application/cloudevents+json", "one", 200),
+        ("application/cloudevents-batch+json", "many", 200),
+        ("application/cloudevents+json", "many", 415),
+        ("application/cloudevents-batch+json", "one", 415),
+        ("application/json; charset=gbk", "one", 415),
+        ("text/plain", "one", 415),
+        ("", "one", 415),
+    ],
+)
+def test_the_media_type_says_what_the_body_is(town: Town, media: str, body: str, status: int) -> None:
+    document: Any = town.event() if body == "one" else [town.event()]
+    answer = town.ask("POST", "/v1/events", content=json.dumps(document), headers={"content-type": media})
+    assert answer.status_code == status
+    assert balance(town) == (12 if status == 200 else 0)
+
+
+def test_a_body_too_large_is_given_up_while_it_comes(town: Town) -> None:
+    sent = []
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(100):
+            sent.append(1)
+            yield b" " * 1_000_000
+
+    answer = town.ask("POST", "/v1/events", content=endless(), headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    declared = town.ask(
+        "POST", "/v1/events", content=b"[]", headers={"content-type": "application/json", "content-length": "5000000"}
+    )
+    assert declared.status_code == 413
+    small = town.ask("POST", "/v1/members", content=b" " * 70_000, headers={"content-type": "application/json"})
+    assert small.status_code == 413
+
+
+def test_compressed_bodies_are_not_taken(town: Town) -> None:
+    body = gzip.compress(json.dumps(town.event()).encode())
+    answer = town.ask(
+        "POST", "/v1/events", content=body, headers={"content-type": "application/json", "content-encoding": "gzip"}
+    )
+    assert answer.status_code == 415
+
+
+def test_events_of_a_house_that_closes_are_refused_and_may_be_sent_again(town: Town) -> None:
+    town.house.writer.stop()
+    answer = town.send(town.event(id="late"))
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert town.ask("GET", "/readyz", key=None).status_code == 503
+    town.house.writer.start()
+    assert town.send(town.event(id="late")).status_code == 200
+
+
+# --- members --------------------------------------------------------------------------------------------------------
+
+
+def test_a_person_joins_once(town: Town) -> None:
+    joiner = {"external_ids": ["cyd", "phone:1"], "profile": {"name": "Cyd"}, "channel": "app"}
+    first = town.ask("POST", "/v1/members", json=joiner)
+    assert first.status_code == 201
+    town.clock[0] += 30 * 86_400_000_000
+    assert town.ask("POST", "/v1/members", json=joiner).content == first.content
+    for other in (
+        {**joiner, "profile": {"name": "Dan"}},
+        {**joiner, "external_ids": ["cyd", "other"]},
+        {**joiner, "channel": "till"},
+    ):
+        answer = town.ask("POST", "/v1/members", json=other)
+        assert answer.status_code == 409
+        assert "Cyd" not in answer.text
+    assert town.ask("GET", "/v1/members/other").status_code == 404
+    assert town.ask("GET", "/v1/members/phone:1").json() == first.json()["member"]
+
+
+def test_what_a_person_told_us_is_told_only_to_those_who_may_know(town: Town) -> None:
+    town.ask("POST", "/v1/members", json={"external_ids": ["cyd"], "profile": {"name": "Cyd", "birthday": "02-29"}})
+    assert "Cyd" not in town.ask("GET", "/v1/members/cyd").text
+    answer = town.ask("GET", "/v1/members/cyd", params={"profile": "true"})
+    assert answer.json()["profile"] == {"name": "Cyd", "birthday": "02-29", "external_ids": ["cyd"]}
+    assert town.ask("GET", "/v1/members/cyd", params={"profile": "true"}, key="oak/cashier").status_code == 403
+
+
+def test_a_member_is_found_by_another_id(town: Town) -> None:
+    for _ in range(2):
+        assert town.ask("POST", "/v1/members/ann/link", json={"external_id": "card-1"}).status_code == 200
+    assert town.ask("GET", "/v1/members/card-1").json()["member"] == town.members["oak/ann"]
+    taken = town.ask("POST", "/v1/members/bob/link", json={"external_id": "card-1"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "alias_taken")
+
+
+def test_a_guest_order_is_claimed_once(town: Town) -> None:
+    assert (
+        town.send(
+            town.event(member=None, data={"order": "G-1", "currency": "USD", "lines": [{"sku": "A", "amount": 500}]})
+        ).status_code
+        == 200
+    )
+    first = town.ask("POST", "/v1/members/ann/claim", json={"order": "G-1"})
+    assert first.json()["units"]["acorns"]["gained"] == 5
+    town.clock[0] += 60_000_000
+    assert town.ask("POST", "/v1/members/ann/claim", json={"order": "G-1"}).content == first.content
+    assert town.ask("POST", "/v1/members/bob/claim", json={"order": "G-1"}).status_code == 409
+    assert town.ask("POST", "/v1/members/ann/claim", json={"order": "G-2"}).status_code == 404
+    assert (balance(town), balance(town, "bob")) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    "body, pointer",
+    [
+        (b'{"external_ids":["x"],"external_ids":["y"]}', "/external_ids"),
+        (b'{"external_ids":["x"],"colour":1}', "/colour"),
+        (b'{"external_ids":[]}', "/external_ids"),
+        (b'{"external_ids":["x"],"profile":{"birthday":17}}', "/profile/birthday"),
+        (b'{"external_ids":["x\\u0000"]}', "/external_ids/0"),
+        (b"{}", "/external_ids"),
+        (b"[]", ""),
+        (b"{", ""),
+        (b"", ""),
+    ],
+)
+def test_other_bodies_are_read_as_strictly_as_events(town: Town, body: bytes, pointer: str) -> None:
+    answer = town.ask("POST", "/v1/members", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"], answer.json()["pointer"]) == (400, "invalid_request", pointer)
+
+
+@pytest.mark.parametrize("external_id", ["m-000000000001", " x", "x\ty"])
+def test_what_cannot_be_an_external_id_is_refused(town: Town, external_id: str) -> None:
+    assert town.ask("POST", "/v1/members", json={"external_ids": [external_id]}).status_code in {400, 422}
+
+
+# --- what a member has ----------------------------------------------------------------------------------------------
+
+
+def test_balances_can_be_asked_at_any_past_instant(town: Town) -> None:
+    town.send(town.event())
+    town.clock[0] += 3_600_000_000
+    town.send(town.event("acorns.spent", data={"acorns": 5}, time="2026-11-21T11:15:00Z"))
+    assert balance(town) == 7
+    assert balance(town, params={"at": "2026-11-21T11:14:59Z"}) == 12
+    assert balance(town, params={"at": "2026-11-21T18:14:59+08:00"}) == 0
+    now = town.ask("GET", "/v1/members/ann/balances").json()
+    assert now["at"] == "2026-11-21T11:15:00Z"
+    assert now["balances"]["acorns"] == {
+        "unit": "acorns",
+        "posted": 7,
+        "usable": 7,
+        "pending": 0,
+        "due": 0,
+        "deficit": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "2026-11-21T11:16:00Z",
+        "2026-11-21T10:00:00",
+        "2026",
+        "0",
+        "yesterday",
+        "9999-12-31T23:59:59-12:00",
+        "0001-01-01T00:00:00+12:00",
+    ],
+)
+def test_no_balance_is_told_of_a_time_that_is_not(town: Town, at: str) -> None:
+    answer = town.ask("GET", "/v1/members/ann/balances", params={"at": at})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+def test_lots_are_told_in_the_order_of_spending(town: Town) -> None:
+    town.send(town.event())
+    town.send(town.event("acorns.spent", data={"acorns": 12}))
+    assert town.ask("GET", "/v1/members/ann/lots").json()["lots"] == []
+    (lot,) = town.ask("GET", "/v1/members/ann/lots", params={"spent": "true"}).json()["lots"]
+    assert (lot["amount"], lot["left"], lot["state"], lot["unit"]) == (12, 0, "spent", "acorns")
+    assert "expires_at" not in lot
+
+
+def test_pages_of_a_statement_hold_every_entry_once(town: Town) -> None:
+    for _ in range(7):
+        town.send(town.event())
+    seen, after, pages = [], {}, 0
+    while True:
+        page = town.ask("GET", "/v1/members/ann/entries", params={"limit": 3, **after}).json()
+        seen += [line["entry"] for line in page["entries"]]
+        pages += 1
+        if "next" not in page:
+            break
+        after = {"after": page["next"]}
+        town.send(town.event())  # what comes meanwhile is newer, and moves no page
+    assert (pages, len(seen), len(set(seen))) == (3, 7, 7)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"limit": 0},
+        {"limit": 501},
+        {"limit": "x"},
+        {"after": "x"},
+        {"after": "1-2-3"},
+        {"colour": "red"},
+        [("limit", 1), ("limit", 2)],
+    ],
+)
+def test_a_query_is_checked(town: Town, query: Any) -> None:
+    answer = town.ask("GET", "/v1/members/ann/entries", params=query)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+def test_an_entry_is_explained_from_what_was_stored(town: Town) -> None:
+    entry = town.send(town.event()).json()["entry"]
+    said = town.ask("GET", f"/v1/entries/{entry}/explanation").json()
+    assert said["explanation"]["receipt"]["explanation"][0]["numbers"] == {"cents": 1234}
+    assert said["explanation"]["transfers"][0]["amount"] == 12
+    assert said["taken_back"] == [0]
+    refund = town.send(town.event("purchase.refunded", data={"order": "R-1"})).json()["entry"]
+    again = town.ask("GET", f"/v1/entries/{entry}/explanation").json()
+    assert (again["taken_back"], again["related"]) == ([12], [refund])
+    assert again["explanation"] == said["explanation"]
+
+
+@pytest.mark.parametrize("entry", ["1-1-99", "9-9-9", "x", "1-1", "-1-1-1", "1-1-" + "9" * 40, "%00", "1-1-0%2F.."])
+def test_an_entry_that_is_not_there_is_missing(town: Town, entry: str) -> None:
+    assert town.ask("GET", f"/v1/entries/{entry}/explanation").status_code == 404
+
+
+# --- problems -------------------------------------------------------------------------------------------------------
+
+
+def every_error() -> list[type[TallyError]]:
+    found, queue = [], [TallyError]
+    while queue:
+        one = queue.pop()
+        found.append(one)
+        queue += one.__subclasses__()
+    return [one for one in found if one.__module__ == errors.__name__]
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.code)
+def test_every_refusal_has_a_row(kind: type[TallyError]) -> None:
+    status, chinese = TABLE[kind.code]
+    assert 400 <= status < 600
+    assert not chinese.isascii()
+
+
+def test_no_row_is_left_over() -> None:
+    assert set(TABLE) == {kind.code for kind in every_error()}
+
+
+def test_a_plugins_refusal_has_the_status_of_its_kind() -> None:
+    class NoHats(errors.OutOfStock):
+        """No hats are left."""
+
+        code = "acorns.no_hats"
+
+    document = problem_document(NoHats(left=0), "en")
+    assert (document["status"], document["code"], document["title"]) == (422, "acorns.no_hats", "No hats are left.")
+    assert problem_document(NoHats(), "zh")["title"] == TABLE["out_of_stock"][1]
+    assert status_of(NoHats()) == 422
+
+
+def test_a_problem_speaks_the_readers_language(town: Town) -> None:
+    document = town.event(data={"order": "R", "currency": "USD", "lines": [{"sku": "A", "amount": "12"}]})
+    english = town.send(document, headers={"accept-language": "fr, en;q=0.5"})
+    chinese = town.send(document, headers={"accept-language": "zh-CN, en;q=0.5"})
+    assert english.headers["content-type"] == "application/problem+json"
+    assert (english.json()["detail"], english.headers["content-language"]) == (
+        "expected a whole number, found a text",
+        "en",
+    )
+    assert (chinese.json()["detail"], chinese.headers["content-language"]) == ("应为整数，实为文字", "zh")
+    assert {key: value for key, value in english.json().items() if key not in {"title", "detail"}} == {
+        key: value for key, value in chinese.json().items() if key not in {"title", "detail"}
+    }
+
+
+@pytest.mark.parametrize(
+    "header, language",
+    [
+        ("", "en"),
+        ("zh", "zh"),
+        ("zh-TW;q=0.1, en;q=0.2", "en"),
+        ("de", "en"),
+        ("zh;q=x", "en"),
+        ("zh;q=9", "en"),
+        ("," * 999, "en"),
+    ],
+)
+def test_a_language_is_chosen(header: str, language: str) -> None:
+    assert choose_language(header) == language
+
+
+def test_a_receipt_speaks_the_readers_language(town: Town) -> None:
+    receipt = town.send(town.event(), headers={"accept-language": "zh"}).json()
+    assert receipt["explanation"][0]["text"] == "acorns.purchase 发放 12 acorns"
+
+
+def test_a_mistake_of_ours_is_a_problem_that_says_nothing(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.testclient import TestClient
+
+    app = build_app(town.house)
+    monkeypatch.setattr("tallystick.people.load", lambda *_: 1 / 0)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/v1/members/ann", headers={"authorization": f"Bearer {town.keys['oak', 'owner']}"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "error")
+    assert "zero" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+# --- keys at the door -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer tk_x_y", "Bearer " + "x" * 5_000, "Bearer tk_\xff_\xff"]
+)
+def test_without_a_valid_key_the_answer_is_always_the_same(town: Town, header: str) -> None:
+    headers = {"authorization": header.encode("latin-1")} if header else {}
+    answer = town.client.get("/v1/plugins", headers=headers)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert answer.content == town.client.get("/v1/plugins").content
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+def test_a_revoked_key_is_refused_as_soon_as_this_process_forgets(town: Town) -> None:
+    with town.house.db.begin() as conn:
+        key, text = keys.create(conn, tenant="oak", role="owner", name="x", now=START)
+    headers = {"authorization": f"Bearer {text}"}
+    assert town.client.get("/v1/plugins", headers=headers).status_code == 200
+    with town.house.db.begin() as conn:
+        keys.revoke(conn, tenant="oak", key_id=key.id, now=START)
+    town.client.app.state.desk.keyring.forget()  # type: ignore[attr-defined]
+    assert town.client.get("/v1/plugins", headers=headers).status_code == 401
+
+
+def test_scopes_narrow_a_key(town: Town) -> None:
+    with town.house.db.begin() as conn:
+        _, text = keys.create(conn, tenant="oak", role="owner", name="x", now=START, scopes=["acorns.spend"])
+    headers = {"authorization": f"Bearer {text}"}
+    town.send(town.event())
+    assert town.client.get("/v1/plugins", headers=headers).status_code == 403
+    bought, spent = (
+        town.client.post("/v1/events", json=town.event(kind), headers=headers)
+        for kind in ("purchase.completed", "acorns.spent")
+    )
+    assert (bought.status_code, spent.status_code) == (403, 200)
+    assert bought.json()["details"] == {"permission": "events.write"}
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    with build_town(tmp_path, f"sqlite:///{tmp_path / 'tally.db'}", rate=0.5, burst=3) as town:
+        answers = [town.ask("GET", "/v1/plugins") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert answers[-1].headers["retry-after"] == "2"
+        assert town.ask("GET", "/v1/plugins", key="oak/admin").status_code == 200
+
+
+# --- the rest -------------------------------------------------------------------------------------------------------
+
+
+def test_plugins_are_listed_as_they_stand(town: Town) -> None:
+    (acorns,) = town.ask("GET", "/v1/plugins", headers={"accept-language": "zh"}).json()
+    assert (acorns["id"], acorns["state"], acorns["version"], acorns["summary"]) == (
+        "acorns",
+        "enabled",
+        "1.5",
+        "每消费一元得一颗橡果。",
+    )
+
+
+def test_the_house_says_how_it_is(town: Town) -> None:
+    assert town.ask("GET", "/healthz", key=None).json() == {"status": "alive"}
+    ready = town.ask("GET", "/readyz", key=None).json()
+    assert ready == {
+        "status": "ready",
+        "checks": {"database": "ok", "writer": "ok"},
+        "plugins": {"broken": []},
+        "tenants": {"served": 2, "refused": 0},
+    }
+
+
+def test_numbers_are_counted(town: Town) -> None:
+    document = town.event()
+    town.send([document, document, town.event(data={})])
+    text = town.ask("GET", "/metrics").text
+    assert 'tallystick_events_total{outcome="recorded"} 1' in text
+    assert 'tallystick_events_total{outcome="repeated"} 1' in text
+    assert 'tallystick_events_total{outcome="invalid_event"} 1' in text
+    assert 'tallystick_http_requests_total{method="POST",route="/v1/events",status="207"} 1' in text
+
+
+def test_what_is_vendored_is_what_it_says() -> None:
+    static = resources.files("tallystick").joinpath("static")
+    assets = tomllib.loads(static.joinpath("vendored.toml").read_text())["asset"]
+    named = {"vendored.toml", *(asset["file"] for asset in assets), *(asset["licence_file"] for asset in assets)}
+    assert {file.name for file in static.iterdir()} == named
+    for asset in assets:
+        body = static.joinpath(asset["file"]).read_bytes()
+        assert hashlib.sha256(body).hexdigest() == asset["sha256"]
+        assert hashlib.sha256(gzip.decompress(body)).hexdigest() == asset["sha256_unpacked"]
+
+
+def test_the_reference_page_fetches_nothing_from_elsewhere(town: Town) -> None:
+    page = town.ask("GET", "/docs", key=None)
+    assert "//" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    script = town.ask("GET", "/docs/rapidoc-9.3.8.js", key=None)
+    assert script.headers["content-encoding"] == "gzip"
+    plain = town.ask("GET", "/docs/rapidoc-9.3.8.js", key=None, headers={"accept-encoding": "identity"})
+    assert plain.text == script.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/nothing", "/v1/members/", "/v1/events/", "/docs/../etc", "/v1/members/a/b/c"]
+)
+def test_there_is_nothing_elsewhere(town: Town, path: str) -> None:
+    answer = town.ask("GET", path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_a_method_that_is_not_there_is_named(town: Town) -> None:
+    answer = town.ask("DELETE", "/v1/events")
+    assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, "method_not_allowed", "POST")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/plugins", "/v1/nothing", "/healthz", "/docs", "/openapi.json", "/docs/rapidoc-9.3.8.js", "/metrics"]
+)
+@pytest.mark.parametrize("key", [None, "oak/owner"])
+def test_every_answer_carries_the_security_headers(town: Town, path: str, key: str | None) -> None:
+    headers = town.ask("GET", path, key=key).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "access-control-allow-origin" not in headers
+
+
+def test_every_route_is_declared(town: Town) -> None:
+    """No route without a permission, none public by accident."""
+    routes = {(method, route.path) for route in town.client.app.routes for method in route.methods if method != "HEAD"}  # type: ignore[attr-defined]
+    declared = {(door.method, door.path) for door in DOORS} | {("GET", path) for path in (*PUBLIC, *GUARDED)}
+    assert routes == declared
+    assert all(door.permission for door in DOORS)
+    assert [door.path for door in DOORS if door.permission == BY_KIND] == ["/v1/events"]
