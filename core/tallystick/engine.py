@@ -27,6 +27,7 @@ from .judge import EXPIRED_KIND, Judge, Judged, NoFacts
 from .ledger import (
     DAY,
     MAX_BATCH,
+    NEVER,
     Account,
     Record,
     canonical,
@@ -41,7 +42,8 @@ from .ledger import (
     parse_member,
     read_record,
 )
-from .situation import Member, Needs
+from .pipeline import Plan
+from .situation import Member
 from .outbox import Committed
 from .store import Cursor, Store
 from .windows import grain_of, start_of
@@ -468,7 +470,7 @@ class Engine:
         with database.reading(self.db) as conn:
             cur = self.store.cursor(conn)
             cur.execute(
-                f"SELECT DISTINCT member FROM lot WHERE tenant = {mark} AND expires_at <= {mark} AND remaining > 0 LIMIT {mark}",  # noqa: S608
+                f"SELECT DISTINCT member FROM lot WHERE tenant = {mark} AND expires_at <= {mark} AND expires_at < {NEVER} AND remaining > 0 LIMIT {mark}",  # noqa: S608
                 (tenant, at, limit),
             )
             members = sorted(row[0] for row in cur.fetchall())
@@ -606,23 +608,31 @@ class _Loader:
     def _keys(self) -> None:
         store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
         pipeline = self.generation.pipeline
-        needs = Needs()
+        profile = False
         counters: set[str] = set()
         shared_counters: set[str] = set()
         stock: set[str] = set()
         own: set[str] = set()
         shared_own: set[tuple[str, str]] = set()
         since = 1 << 40
+        plans: dict[str, Plan | None] = {}
         for arrival, _, _ in self.work:
-            try:
-                plan = pipeline.plan(arrival.kind)
-            except TallyError:  # the house's own kinds are nobody's business
+            kind = arrival.kind
+            if kind not in plans:
+                # the house's own kinds are nobody's business
+                plans[kind] = pipeline.plan(kind) if kind in self.generation.kinds else None
+            plan = plans[kind]
+            if plan is None:
                 self._whole(arrival)
                 continue
             wants = plan.needs
-            needs |= Needs(profile=wants.profile)
-            back = getattr(arrival.facts, "order", "") in self.looking_back
-            if wants.balances or plan.redeem is not None or back or arrival.kind not in _EARNS:
+            profile = profile or wants.profile
+            if (
+                kind not in _EARNS
+                or wants.balances
+                or plan.redeem is not None
+                or (self.looking_back and getattr(arrival.facts, "order", "") in self.looking_back)
+            ):
                 self._whole(arrival)
             if wants.counters:
                 day = self.generation.programme.local_date(arrival.at)
@@ -650,7 +660,7 @@ class _Loader:
             working.fill_lots(store.load_lots(cur, tenant, sorted(self.whole)), whole=True)
             if self.lot_entries:
                 working.fill_lots(store.load_lots_of(cur, tenant, sorted(self.lot_entries)), whole=True)
-        if needs.profile:
+        if profile:
             working.profiles = store.load_profiles(cur, tenant, members)
         names = counters | shared_counters
         if names:

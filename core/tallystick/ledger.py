@@ -91,7 +91,7 @@ class Transfer(Struct, frozen=True, array_like=True):
     into: str = ""  #: the lot it went into
 
 
-class LotGiven(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class LotGiven(Struct, frozen=True, omit_defaults=True):
     """A lot as it was opened."""
 
     lot: str
@@ -106,7 +106,7 @@ class LotGiven(Struct, frozen=True, kw_only=True, omit_defaults=True):
     issuer: str = ""
 
 
-class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Step(Struct, frozen=True, omit_defaults=True):
     """One line of an explanation: which rule, in which version, did what, with the numbers that made it."""
 
     rule: str

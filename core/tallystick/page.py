@@ -36,6 +36,10 @@ from .windows import grain_of, start_of
 from .working import Working
 
 
+#: member, unit, usable from, expires at, sliding, waits for, issuer: gains with equal terms share a lot
+Terms = tuple[int, str, int, int, bool, str, str]
+
+
 class Page:
     """Applies what was settled to the working state and keeps the account of it.
 
@@ -76,6 +80,9 @@ class Page:
     def apply(self, settled: Settlement) -> None:
         """Write one settlement: gains, spends, moves, counters, stock, own rows, tiers, messages."""
         self.steps += settled.steps
+        if settled.plain:
+            self.grant(settled.postings)
+            return
         for spend in settled.spends:
             self.spend(spend)
         for move in settled.moves:
@@ -133,53 +140,46 @@ class Page:
 
     def grant(self, postings: Sequence[Posting]) -> None:
         """Open lots: gains with equal terms share one, each rule keeps its own transfer into it."""
-        lots: dict[tuple[Any, ...], list[Posting]] = {}
+        if len(postings) == 1:
+            self._open_lot(self._terms(postings[0]), postings)
+            return
+        lots: dict[Terms, list[Posting]] = {}
         for posting in postings:
-            gain = posting.gain
-            member = gain.to or self.event.member
-            if not member:
-                raise EffectRefused(f"{posting.rule}: a guest order cannot earn", rule=posting.rule)
-            terms = (
-                member,
-                gain.unit,
-                self._usable_from(gain),
-                instant(gain.expires_at) if gain.expires_at is not None else NEVER,
-                gain.sliding,
-                self._waits(gain),
-                gain.issuer,
-            )
-            lots.setdefault(terms, []).append(posting)
-        for (member, unit, usable_from, expires_at, sliding, waits, issuer), parts in lots.items():
-            total = sum([posting.amount for posting in parts])
-            lot = Lot(self.entry, len(self.lots), total, total, usable_from, expires_at, sliding, waits, issuer, fresh=True)
-            account = self.working.account(member, unit)
-            self.working.credit(account, lot)
-            self.touched.add((member, unit))
-            name = f"{self.name}.{lot.part}"
-            holder = member_name(member)
-            self.lots.append(
-                LotGiven(
-                    lot=name, member=holder, unit=unit, amount=total, left=lot.left, usable_from=usable_from,
-                    expires_at=expires_at, sliding=sliding, waits=waits, issuer=issuer,
-                )
-            )  # fmt: skip
-            for posting in parts:
-                self.transfers.append(Transfer(ISSUED, holder, unit, posting.amount, posting.rule, "", name))
-            if member == self.event.member:
-                self.outcome[unit] = self.outcome.get(unit, 0) + total
+            lots.setdefault(self._terms(posting), []).append(posting)
+        for terms, parts in lots.items():
+            self._open_lot(terms, parts)
 
-    def _usable_from(self, gain: Any) -> int:
-        if self.held or self._waits(gain):
-            return NEVER
-        return instant(gain.usable_from) if gain.usable_from is not None else self.now
-
-    def _waits(self, gain: Any) -> str:
+    def _terms(self, posting: Posting) -> Terms:
+        gain = posting.gain
+        member = gain.to or self.event.member
+        if not member:
+            raise EffectRefused(f"{posting.rule}: a guest order cannot earn", rule=posting.rule)
+        waits = ""
         if self.held:
-            return "held"
-        state: str = gain.usable_state
-        if not state or getattr(self.event.facts, "state", "") == state:
-            return ""
-        return f"{getattr(self.event.facts, 'order', '')}/{state}"
+            waits = "held"
+        elif gain.usable_state and getattr(self.event.facts, "state", "") != gain.usable_state:
+            waits = f"{getattr(self.event.facts, 'order', '')}/{gain.usable_state}"
+        usable_from = self.now if gain.usable_from is None else instant(gain.usable_from)
+        expires_at = NEVER if gain.expires_at is None else instant(gain.expires_at)
+        return member, gain.unit, NEVER if waits else usable_from, expires_at, gain.sliding, waits, gain.issuer
+
+    def _open_lot(self, terms: Terms, parts: Sequence[Posting]) -> None:
+        member, unit, usable_from, expires_at, sliding, waits, issuer = terms
+        total = 0
+        for posting in parts:
+            total += posting.amount
+        lot = Lot(self.entry, len(self.lots), total, total, usable_from, expires_at, sliding, waits, issuer, fresh=True)
+        self.working.credit(self.working.account(member, unit), lot)
+        self.touched.add((member, unit))
+        name = f"{self.name}.{lot.part}"
+        holder = member_name(member)
+        self.lots.append(
+            LotGiven(name, holder, unit, total, lot.left, usable_from, expires_at, sliding, waits, issuer)
+        )
+        for posting in parts:
+            self.transfers.append(Transfer(ISSUED, holder, unit, posting.amount, posting.rule, "", name))
+        if member == self.event.member:
+            self.outcome[unit] = self.outcome.get(unit, 0) + total
 
     # -- spending -------------------------------------------------------------------------------------------------
 
@@ -222,8 +222,8 @@ class Page:
             name = f"{self.name}.{lot.part}"
             self.lots.append(
                 LotGiven(
-                    lot=name, member=target.name, unit=account.unit, amount=amount, left=lot.left, usable_from=lot.usable_from,
-                    expires_at=lot.expires_at, sliding=lot.sliding, waits=lot.waits, issuer=lot.issuer,
+                    name, target.name, account.unit, amount, lot.left, lot.usable_from, lot.expires_at, lot.sliding,
+                    lot.waits, lot.issuer,
                 )
             )  # fmt: skip
             self.transfers.append(Transfer(debit or account.name, target.name, account.unit, amount, rule, source.name, name))
@@ -286,8 +286,9 @@ class Page:
             account = self.working.touch(self.working.account(member, unit))
             self.working.touch_lot(lot)
             if lot.expires_at <= self.now and grace:
-                lot.expires_at = self.now + grace * DAY
-                self.steps.append(Step(rule=rule, effect="grace", unit=unit, data={"lot": name, "expires_at": lot.expires_at}))
+                self.expire(account)  # what was left in it stays expired: grace is for what comes back
+                was, lot.expires_at = lot.expires_at, self.now + grace * DAY
+                self.steps.append(Step(rule=rule, effect="grace", unit=unit, data={"lot": name, "was": was, "expires_at": lot.expires_at}))
             absorbed = account.give_back(lot, amount)
             self.touched.add((member, unit))
             # what a deficit absorbed never reached the lot: lots can be recomputed from transfers in any order

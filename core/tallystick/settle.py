@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from .effects import (
@@ -49,6 +50,7 @@ class Posting:
 class Settlement:
     """What all proposals of an event come to.  Most events need one or two of its rooms: the others stay empty tuples."""
 
+    plain = False  #: nothing but gains
     postings: Sequence[Posting] = ()
     steps: Sequence[Step] = ()
     spends: Sequence[Spend] = ()
@@ -103,6 +105,7 @@ def settle(
     """
     out = Settlement()
     gains: dict[str, _Unit] = {}
+    plain = True
     for effect in proposals:
         kind = type(effect)
         if kind is Grant:
@@ -115,8 +118,10 @@ def settle(
             _unit(gains, effect, units).caps.append(effect)  # type: ignore[arg-type]
         else:
             _sort(effect, out, units)
+            plain = False
     for unit in sorted(gains) if len(gains) > 1 else gains:
         _settle_unit(gains[unit], units[unit], used, versions, out)
+    out.plain = plain and bool(out.postings) and not out.caps
     return out
 
 
@@ -158,8 +163,14 @@ def _sort(effect: Effect, out: Settlement, units: Mapping[str, Unit]) -> None:
     setattr(out, room, (*getattr(out, room), effect))
 
 
+@lru_cache(maxsize=4_096)
+def plugin_of(rule: str) -> str:
+    """The plugin a rule belongs to."""
+    return rule.partition(".")[0]
+
+
 def _version(rule: str, versions: Mapping[str, str]) -> str:
-    return versions.get(rule.partition(".")[0], "")
+    return versions.get(plugin_of(rule), "")
 
 
 def _settle_unit(
@@ -186,6 +197,13 @@ def _settle_unit(
         out.caps = (*out.caps, *((cap, _covered(cap, postings)) for cap in caps if cap.per != "event"))
     for index, posting in enumerate(postings):
         gain, amount = posting.gain, posting.amount
+        if not cut and posting.rule == gain.rule and gain.reversible:
+            effect = "grant" if type(gain) is Grant else "bonus"
+            version = _version(gain.rule, versions)
+            steps.append(Step(gain.rule, effect, version, unit.name, amount, None, "", "", posting.weights, False, gain.data))
+            if amount:
+                settled.append(posting)
+            continue
         wanted, by = cut.get(index, (None, ""))
         effect = "bonus" if type(gain) is Bonus else ("grant" if posting.rule == gain.rule else "multiply")
         steps.append(

@@ -217,8 +217,9 @@ lot = _table(
     _col("waits", sa.Text, default="''"),
     _col("issuer", sa.Text, default="''"),
 )
-# Only what is left can expire: spent lots leave the index.
-sa.Index("lot_due", lot.c.tenant, lot.c.expires_at, sqlite_where=lot.c.remaining > 0, postgresql_where=lot.c.remaining > 0)
+# Only what is left and has an end can expire: all other lots stay out of the index.
+_CAN_EXPIRE = sa.text(f"remaining > 0 AND expires_at < {1 << 62}")
+sa.Index("lot_due", lot.c.tenant, lot.c.expires_at, sqlite_where=_CAN_EXPIRE, postgresql_where=_CAN_EXPIRE)
 
 #: Which entries named an order, and how much of a sale came back.
 order_entry = _table(
