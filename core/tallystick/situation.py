@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from calendar import isleap
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -59,6 +60,12 @@ class Programme:
             return Fraction(1)
         known = [rate for since, rate in self.rates.get(currency, ()) if since <= day]
         return known[-1] if known else None
+
+    def birthday(self, birthday: Birthday, year: int) -> date:
+        """The day on which *birthday* is kept in *year*: 29 February has a declared day in common years."""
+        if (birthday.month, birthday.day) == (2, 29) and not isleap(year):
+            return date(year, 3, 1) if self.birthday_29_february == "03-01" else date(year, 2, 28)
+        return date(year, birthday.month, birthday.day)
 
 
 class Birthday(Struct, frozen=True):

@@ -76,6 +76,8 @@ class Earning:
         read = any(name.startswith("counter.") for name in names)
         self._counters = tuple((counter.name, counter.key) for counter in settings.counters if read)
         self._reads_eligible = "eligible" in names
+        self._reads_birthday = "birthday_today" in names
+        self._first_counter = len(rules)
         spent = {(_spent(rule), rule.over) for rule in rules if rule.over}
         # what a cap has let through is kept by the core under this name
         capped = {(f"cap:{rule.rule}", rule.window) for rule in rules if rule.kind == "cap" and rule.window != "event"}
@@ -95,25 +97,27 @@ class Earning:
         programme, purchase = situation.programme, event.facts
         if purchase.currency != programme.currency:
             purchase, look.data = _at_home(purchase, look.day, programme)
-        if purchase.payments and self._settings.basis.points == "none" and purchase.paid_with_points:
-            return ()
         look.purchase = purchase
         look.lines = lines = self._lines(purchase)
         earning = purchase.lines
         if len(lines) < len(earning):
             look.places = [place for place, _ in lines]
             earning = tuple([earning[place] for place in look.places])
-        return self.rules.fire(
+        fired = self.rules.fire(
             purchase=purchase, earning=earning, eligible=look.basis if self._reads_eligible else 0, event=event,
             member=situation.member, balance=situation.balances, counter=self._named(look.counters), programme=programme,
-            now=event.at, today=look.day,
+            now=event.at, today=look.day, birthday_today=self._reads_birthday and is_birthday(situation, look.day),
         )  # fmt: skip
+        if purchase.payments and self._settings.basis.points == "none" and purchase.paid_with_points:
+            return [firing for firing in fired if firing.rule >= self._first_counter]
+        return fired
 
     def _fire_other(self, event: Event, situation: Situation, look: Look) -> Sequence[Firing]:
         facts = {"facts": event.facts} if "facts" in self.rules.scope.names else {}
         return self.rules.fire(
             event=event, member=situation.member, balance=situation.balances, counter=self._named(look.counters),
-            programme=situation.programme, now=event.at, today=look.day, **facts,
+            programme=situation.programme, now=event.at, today=look.day,
+            birthday_today=self._reads_birthday and is_birthday(situation, look.day), **facts,
         )  # fmt: skip
 
     def _named(self, counters: Mapping[tuple[str, str], int]) -> Mapping[str, int]:
@@ -168,6 +172,12 @@ class Earning:
 
 
 _NONE: Mapping[str, int] = {}
+
+
+def is_birthday(situation: Situation, day: date) -> bool:
+    """Whether the member's birthday is kept on *day*."""
+    birthday = situation.member.birthday if situation.member is not None else None
+    return birthday is not None and situation.programme.birthday(birthday, day.year) == day
 
 
 def kinds_of(settings: Settings) -> list[str]:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from tallystick.events import MAX_AMOUNT, Enrolled, Line, OrderAdvanced, Purchase
 from tallystick.rules import (
+    BOOL,
     DATE,
     INT,
     STRING,
@@ -64,6 +65,7 @@ FACTS = {
 def scope_for(kind: str, settings: Settings, units: Iterable[str], zone: ZoneInfo) -> Scope:
     """The names rules about events of *kind* may use: on purchases ``purchase`` and ``line``, otherwise ``facts``.
 
+    ``birthday_today`` knows on which day the programme keeps a 29 February in common years.
     ``eligible`` is what the whole order counts for, and ``earning`` are the lines that earn at all; inside the value of a rule
     about lines, ``basis`` is what those lines count for.
     """
@@ -75,6 +77,7 @@ def scope_for(kind: str, settings: Settings, units: Iterable[str], zone: ZoneInf
         "programme": PROGRAMME,
         "now": TIMESTAMP,
         "today": DATE,
+        "birthday_today": BOOL,
     }
     if kind == PURCHASE:
         names["purchase"] = PURCHASE_TYPE
@@ -97,6 +100,6 @@ def needs_of(names: Iterable[str], counters: Iterable[Counter]) -> Needs:
                 balances.add(unit)
             case ["counter", name, *_]:
                 keys.add(by_name[name])
-            case ["member", "birthday" | "language", *_]:
+            case ["member", "birthday" | "language", *_] | ["birthday_today"]:
                 profile = True
     return Needs(balances=frozenset(balances), counters=frozenset(keys), profile=profile)

@@ -14,6 +14,7 @@ from tallystick.rules import RuleText, compile_rules
 from tallystick.situation import Needs, Programme, Situation
 
 from .basis import times
+from .earning import is_birthday
 from .errors import BadGift, NotEligible, NotOffered, UnknownRate
 from .events import Adjusted, Expiring, Gifted, Redeemed, Restocked
 from .rules import check_approval, expiring_soon, payment
@@ -166,7 +167,7 @@ class Spending:
         counters = {counter.name: situation.counters.get(counter.key, 0) for counter in self._settings.counters}
         fired = condition.fire(
             facts=event.facts, event=event, member=situation.member, balance=situation.balances, counter=counters,
-            programme=situation.programme, now=event.at, today=day,
+            programme=situation.programme, now=event.at, today=day, birthday_today=is_birthday(situation, day),
         )  # fmt: skip
         if not fired:
             raise NotEligible(f"the member does not meet the condition for reward {reward.name!r}", reward=reward.name)

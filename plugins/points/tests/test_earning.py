@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import Any
 
+import attrs
 import pytest
 
 from tallystick.effects import Grant
@@ -340,6 +341,32 @@ def test_birthday_month(till: Till) -> None:
     shop.born(6, 30)
     assert shop.buys(item(1000)) == 20
     assert shop.plugin.needs("purchase.completed").profile
+
+
+@pytest.mark.parametrize(
+    "kept_on, day, expected",
+    [
+        pytest.param("02-28", (2025, 2, 28), 110, id="C36 a common year, the default"),
+        pytest.param("02-28", (2025, 3, 1), 10, id="C36 not twice"),
+        pytest.param("03-01", (2025, 3, 1), 110, id="C36 a common year, as declared"),
+        pytest.param("02-28", (2024, 2, 29), 110, id="C36 a leap year"),
+        pytest.param("02-28", (2024, 2, 28), 10, id="C36 the day before in a leap year"),
+    ],
+)
+def test_a_birthday_on_29_february_is_kept_every_year(
+    till: Till, kept_on: Any, day: tuple[int, int, int], expected: int
+) -> None:
+    shop = till(BASE + '[[earn]]\nname = "birthday"\nkind = "bonus"\npoints = 100\nwhen = "birthday_today"')
+    shop.programme = attrs.evolve(shop.programme, birthday_29_february=kept_on)
+    shop.born(2, 29)
+    assert shop.buys(item(1000), at=datetime(*day, 4, tzinfo=UTC)) == expected
+    assert shop.plugin.needs("purchase.completed").profile
+
+
+def test_an_order_that_earns_nothing_is_counted_as_a_visit(till: Till) -> None:
+    shop = till(BASE + '[basis]\npoints = "none"\n[counters.orders]\nwindow = "lifetime"\n')
+    assert shop.buys(item(1000), payments=paid("points", 100)) == 0
+    assert shop.counters == {("points.orders", "lifetime"): 1}
 
 
 def test_first_purchase(till: Till) -> None:

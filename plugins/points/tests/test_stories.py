@@ -198,7 +198,7 @@ def test_b26_a_return_restores_caps_and_budgets(shop: Open) -> None:
 def test_b28_pending_points_are_taken_first(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "now"\npoints = 1\nper = 100\n'
-        + '[[earn]]\nname = "later"\npoints = 1\nper = 100\npending = { days = 30 }\n'
+         '[[earn]]\nname = "later"\npoints = 1\nper = 100\npending = { days = 30 }\n'
         + REDEEM
     )
     store.joins("ada")
