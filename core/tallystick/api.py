@@ -24,7 +24,7 @@ from .errors import AliasTaken, EventConflict, InvalidRequest, PluginBroken, Tal
 from .events import Arrival, EventKind, Name
 from .house import House
 from .intake import read_document, read_events
-from .ledger import NEVER, Record, instant, member_name, moment, parse_entry
+from .ledger import NEVER, Record, entry_name, instant, member_name, moment, parse_entry
 from .people import Detail, MemberRow, Profile
 from .problems import Language, problem_document, status_of
 from .receipts import STATUSES, Explanation, Receipt, receipt
@@ -530,7 +530,7 @@ def get_explanation(call: Call) -> Answer:
         found = queries.explain(conn, call.tenant, number)
     member = call.principal.role == "member"
     if member and found.record.member != member_name(call.principal.member):
-        raise UnknownEntry
+        raise UnknownEntry(f"there is no entry {entry_name(number)}")  # word for word as if it were missing
     return Answer(
         Explained(
             explanation=receipts.explanation(found.record, call.language, full=not member),
