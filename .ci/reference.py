@@ -14,13 +14,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import msgspec
 from sphinx.pycode import ModuleAnalyzer
 
-from tallystick import config, discovery, errors, events, hookspecs, problems
+from tallystick import cli, config, discovery, errors, events, hookspecs, problems
 from tallystick.events import EventKind
 from tallystick.manifest import Manifest
 from tallystick.schema import expected
+from tallystick.words import translate
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 HEAD = "% Written by .ci/reference.py: change the code's docstrings, not this page.\n\n"
@@ -31,11 +33,36 @@ def pages() -> dict[str, str]:
     plugins, broken = discovery.manifests(discovery.discover())
     assert not broken, broken
     return {
+        "commands.md": HEAD + "\n".join(commands_page()),
         "errors.md": HEAD + "\n".join(errors_page(f"tallystick_{plugin}" for plugin in plugins)),
         "events.md": HEAD + "\n".join(events_page(plugins)),
         "hooks.md": HEAD + "\n".join(hooks_page()),
         "settings.md": HEAD + "\n".join(settings_page(plugins)),
     }
+
+
+def commands_page() -> Iterator[str]:
+    """Every command with its help."""
+    yield "# Commands\n"
+    yield (
+        "`tallystick` is another name for `tally`. Results go to standard output, refusals with their code to standard "
+        "error; the exit status is 0, 1 for a refusal and 2 for a command line that does not parse.\n"
+    )
+    yield from commands(click.Context(cli.cli, info_name="tally"))
+
+
+def commands(context: click.Context) -> Iterator[str]:
+    """The help of a command, or of every command of a group."""
+    command = context.command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from commands(child.context_class(child, info_name=name, parent=context, terminal_width=100))
+        return
+    yield f"## {context.command_path}\n"
+    yield translate(inspect.cleandoc(command.help or ""), "zh") + "\n"
+    yield f"```text\n{command.get_help(context)}\n```\n"
 
 
 def errors_page(plugins: Iterable[str]) -> Iterator[str]:
