@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tallystick import config as configuration
-from tallystick import database, discovery, people, tables
+from tallystick import database, discovery, people, queries, tables
 from tallystick.document import Document
 from tallystick.effects import Effect
 from tallystick.errors import TallyError
@@ -142,10 +142,14 @@ class Shop:
         )
         self.now = OPENING
         installed = discovery.discover()
-        config = configuration.check(Document(text), installed=installed)
-        prepare(config, installed=installed)
-        self.house: House = build_house(config, installed=installed, clock=lambda: instant(self.now))
+        self.config = configuration.check(Document(text), installed=installed)
+        prepare(self.config, installed=installed)
+        self.house = self.another_house()
         self._events = 0
+
+    def another_house(self) -> House:
+        """A further process of the same shop: a writer of its own on the same database."""
+        return build_house(self.config, installed=discovery.discover(), clock=lambda: instant(self.now))
 
     def joins(self, *names: str, **profile: Any) -> None:
         """Members join, each known by a name."""
@@ -229,12 +233,22 @@ class Shop:
             for expires, _, _, _, left in found
         ]
 
-    def usable(self, member: str, unit: str = "points") -> int:
-        """What can be spent now, from the lots."""
+    def usable(self, member: str, unit: str = "points", *, at: datetime | None = None) -> int:
+        """What can be spent now, or could be at a past instant."""
+        with database.reading(self.house.db) as conn:
+            number = people.load(conn, self.house.secret, "shop", member).number
+            if at is None:
+                found = queries.balances(conn, "shop", number, instant(self.now))
+            else:
+                found = queries.balances_at(conn, "shop", number, instant(at))
+        return found[unit].usable if unit in found else 0
+
+    def assert_in_order(self) -> None:
+        """What the house keeps of every member is what the journal, read from its beginning, comes to."""
         now = instant(self.now)
-        deficit = sum(row.deficit for row in self._rows(tables.balance, member, unit))
-        lots = self._rows(tables.lot, member, unit)
-        return sum(row.remaining for row in lots if row.usable_from <= now < row.expires_at) - deficit
+        with database.reading(self.house.db) as conn:
+            for number in conn.scalars(sa.select(tables.member.c.number)):
+                assert queries.balances(conn, "shop", number, now) == queries.balances_at(conn, "shop", number, now)
 
     def posted(self, member: str, unit: str = "points") -> int:
         return sum(row.posted for row in self._rows(tables.balance, member, unit))
@@ -274,4 +288,5 @@ def shop(database_url: str) -> Iterator[Callable[..., Shop]]:
 
     yield open_shop
     for found in opened:
+        found.assert_in_order()
         found.house.db.dispose()

@@ -16,6 +16,7 @@ from tallystick.errors import (
     ApprovalNeeded,
     EventConflict,
     Insufficient,
+    InvalidEvent,
     LimitReached,
     MemberInactive,
     OutOfStock,
@@ -181,6 +182,29 @@ def test_b24_what_has_expired_meanwhile_expires_at_once(shop: Open) -> None:
     assert store.usable("ada") == 0
 
 
+def test_b25_half_an_order_gives_half_of_the_points_back_the_latest_first(shop: Open) -> None:
+    store = shop(BASE + REDEEM + MONTH_END)
+    store.joins("ada")
+    store.buys("ada", 10_000)
+    store.until(2025, 2, 1)
+    store.buys("ada", 10_000)
+    store.redeems("ada", 200, order="R-9")
+    store.buys("ada", 49, 49, order="R-9")
+    store.returns("R-9", amount=49)
+    assert store.lots("ada") == [(100, date(2025, 4, 1))]
+    store.returns("R-9")
+    assert store.lots("ada") == [(100, date(2025, 3, 1)), (100, date(2025, 4, 1))]
+    assert store.returns("R-9") == 0, "never more than was spent"
+
+
+def test_b27_no_line_of_a_sale_can_be_negative(shop: Open) -> None:
+    store = shop(BASE)
+    store.joins("ada")
+    with pytest.raises(InvalidEvent):
+        store.buys("ada", 10_000, -5000)
+    assert store.entries() == 0
+
+
 def test_b26_a_return_restores_caps_and_budgets(shop: Open) -> None:
     store = shop(
         BASE
@@ -198,8 +222,7 @@ def test_b26_a_return_restores_caps_and_budgets(shop: Open) -> None:
 def test_b28_pending_points_are_taken_first(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "now"\npoints = 1\nper = 100\n'
-         '[[earn]]\nname = "later"\npoints = 1\nper = 100\npending = { days = 30 }\n'
-        + REDEEM
+        '[[earn]]\nname = "later"\npoints = 1\nper = 100\npending = { days = 30 }\n' + REDEEM
     )
     store.joins("ada")
     store.buys("ada", 10_000, order="R-1")
@@ -291,6 +314,23 @@ def test_c32_due_points_are_unusable_though_nobody_swept(shop: Open) -> None:
     store.wait(hours=1)
     assert (store.posted("ada"), store.usable("ada")) == (100, 0)
     assert store.redeems("ada", 100)["points"] == 0
+
+
+def test_c33_the_balance_of_any_day_comes_from_the_lots(shop: Open) -> None:
+    store = shop(BASE + REDEEM + MONTH_END)
+    store.joins("ada")
+    days = []
+    for month, day, step in ((1, 1, "buy"), (1, 20, "spend"), (2, 10, "buy"), (2, 28, ""), (3, 1, ""), (3, 5, "spend")):
+        store.until(2025, month, day, 13)
+        if step == "buy":
+            store.buys("ada", 10_000)
+        elif step == "spend":
+            store.redeems("ada", 30)
+        days.append((store.now, store.usable("ada")))
+    assert [usable for _, usable in days] == [100, 70, 170, 170, 100, 70]
+    store.sweeps()
+    store.until(2026, 1, 1)
+    assert [store.usable("ada", at=at) for at, _ in days] == [usable for _, usable in days]
 
 
 def test_c34_a_reward_claimed_on_the_order_that_earns_takes_older_lots(shop: Open) -> None:
@@ -464,6 +504,35 @@ def test_f63_of_simultaneous_redemptions_one_gets_it(shop: Open) -> None:
     assert [type(outcome) for outcome in refused] == [Insufficient] * 7
     assert {outcome.code for outcome in refused} == {"insufficient_balance"}
     assert store.usable("ada") == 0
+
+
+def test_f63_two_houses_share_one_balance(shop: Open) -> None:
+    """Two processes with a writer each: the database decides, and exactly one of each pair is served."""
+    store = shop(REWARDS.replace("stock = true\n", "").replace("limits", "# limits"))
+    names = [f"member-{number}" for number in range(10)]
+    store.joins(*names)
+    for name in names:
+        store.adjusts(name, 100)
+    houses = [store.house, store.another_house()]
+    batches = [[store.arrival("points.redeemed", name, {"reward": "mug"}) for name in names] for _ in houses]
+    ready = threading.Barrier(len(houses))
+    outcomes: list[list[Any]] = [[] for _ in houses]
+
+    def till(place: int) -> None:
+        ready.wait()
+        for arrival in batches[place]:
+            outcomes[place] += houses[place].engine.record([arrival])
+
+    tills = [threading.Thread(target=till, args=(place,)) for place in range(len(houses))]
+    for each in tills:
+        each.start()
+    for each in tills:
+        each.join()
+    for pair in zip(*outcomes, strict=True):
+        refused = [outcome for outcome in pair if isinstance(outcome, TallyError)]
+        assert [outcome.code for outcome in refused] == ["insufficient_balance"]
+    assert [store.usable(name) for name in names] == [0] * len(names)
+    houses[1].db.dispose()
 
 
 def test_f64_the_same_event_twice_is_once_and_another_under_its_id_is_refused(shop: Open) -> None:
