@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from functools import reduce
@@ -11,6 +11,7 @@ from typing import Any
 from tallystick.rules.check import Typed
 from tallystick.rules.operations import EXACT, MEANING, cut
 from tallystick.rules.scope import Function
+from tallystick.rules.tree import unparse
 from tallystick.rules.typed import (
     Apply,
     Both,
@@ -28,17 +29,27 @@ from tallystick.rules.typed import (
 )
 from tallystick.rules.types import Duration, Fixed, Type, strip
 
-
-def interpret(typed: Typed, values: Mapping[str, Any]) -> Any:
-    """The value of the expression for these facts. Instants are aware and in UTC; a fact that is not there is None."""
-    return value_of(typed.root, values, typed.scope.functions)
+#: Values put in the place of what the facts give, by the canonical text of the expression: ``purchase.amount``.
+Changed = Mapping[str, Any]
 
 
-def value_of(node: Checked, values: Mapping[str, Any], functions: Mapping[str, Function]) -> Any:
+def interpret(typed: Typed, values: Mapping[str, Any], changed: Changed | None = None) -> Any:
+    """The value of the expression for these facts. Instants are aware and in UTC; a fact that is not there is None.
+
+    *changed* asks what would be if some expressions in it had other values.
+    """
+    return value_of(typed.root, values, typed.scope.functions, changed)
+
+
+def value_of(
+    node: Checked, values: Mapping[str, Any], functions: Mapping[str, Function], changed: Changed | None = None
+) -> Any:
     """The value of one node; *values* also holds the macro variables around it."""
+    if changed and (text := unparse(node.source)) in changed:
+        return changed[text]
 
     def value(inner: Checked) -> Any:
-        return value_of(inner, values, functions)
+        return value_of(inner, values, functions, changed)
 
     match node:
         case Constant(value=constant):
@@ -68,14 +79,13 @@ def value_of(node: Checked, values: Mapping[str, Any], functions: Mapping[str, F
             meaning = functions[operation[5:]].call if operation.startswith("call:") else MEANING[operation]
             return _as(node.type, meaning(*(value(argument) for argument in arguments)))
         case Each():
-            return _each(node, value(node.items), values, functions)
+            return _each(node, value(node.items), lambda body, item: value_of(
+                body, {**values, node.variable: item}, functions, changed
+            ))
     raise AssertionError(node)
 
 
-def _each(node: Each, items: Iterable[Any], values: Mapping[str, Any], functions: Mapping[str, Function]) -> Any:
-    def holds(body: Checked, item: Any) -> Any:
-        return value_of(body, {**values, node.variable: item}, functions)
-
+def _each(node: Each, items: Iterable[Any], holds: Callable[[Checked, Any], Any]) -> Any:
     match node.macro:
         case "all":
             return all(holds(node.body, item) for item in items)

@@ -8,7 +8,7 @@ from typing import Any
 from tallystick.errors import InvalidRule
 from tallystick.rules.check import Typed, names
 from tallystick.rules.fuse import fuse
-from tallystick.rules.interpret import interpret, total
+from tallystick.rules.interpret import Changed, interpret, total
 from tallystick.rules.rule import Firing, Places, Rule, RuleText, checked_rule, lines_of
 from tallystick.rules.scope import Scope
 from tallystick.rules.types import INT
@@ -71,30 +71,32 @@ class RuleSet:
         found = (self.judge(number, values) for number in range(len(self.rules)))
         return [firing for firing in found if firing is not None]
 
-    def judge(self, number: int, values: Mapping[str, Any]) -> Firing | None:
-        """Whether one rule fires, by the interpreter."""
+    def judge(self, number: int, values: Mapping[str, Any], changed: Changed | None = None) -> Firing | None:
+        """Whether one rule fires, by the interpreter; *changed* asks what would be if some facts were other."""
         rule = self.rules[number]
-        if any(values.get(name) is None for name in rule.given) or not interpret(rule.when, values):
+        if any(values.get(name) is None for name in rule.given) or not interpret(rule.when, values, changed):
             return None
         counted: tuple[tuple[int, int], ...] = ()
         if rule.counts:
-            counted = self.counted(rule, values)
+            counted = self.counted(rule, values, changed)
             if not counted:
                 return None
         basis = total((amount for _, amount in counted), INT)
         value = None
         if rule.value is not None:
-            value = interpret(rule.value, {**values, "basis": basis, "matched": len(counted)})
+            value = interpret(rule.value, {**values, "basis": basis, "matched": len(counted)}, changed)
         return Firing(number, value, basis, counted)
 
-    def counted(self, rule: Rule, values: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    def counted(
+        self, rule: Rule, values: Mapping[str, Any], changed: Changed | None = None
+    ) -> tuple[tuple[int, int], ...]:
         """The lines the rule counts, each with its number and what it brings."""
         assert self.lines is not None
         found = []
         for number, line in enumerate(interpret(self.lines, values)):
             around = {**values, self.places.line: line}
-            if rule.lines is None or interpret(rule.lines, around):
-                found.append((number, interpret(rule.basis, around) if rule.basis is not None else 0))
+            if rule.lines is None or interpret(rule.lines, around, changed):
+                found.append((number, interpret(rule.basis, around, changed) if rule.basis is not None else 0))
         return tuple(found)
 
 
