@@ -126,6 +126,12 @@ def check_source(source: Source, scope: Scope, expected: Type | None = None, *, 
     return Typed(root, node, scope, checker.cost, source)
 
 
+def under(typed_: Typed, known: flow.Known) -> Checked:
+    """The expression's tree, checked once more where *known* holds: its ranges are narrower, its value the same."""
+    checker = _Checker(typed_.source, typed_.scope, known)
+    return checker.visit(typed_.node)
+
+
 def names(typed_: Typed) -> frozenset[str]:
     """The dotted paths of facts the expression reads: ``member.tier``, ``counter.visits``, ``purchase.lines``.
 

@@ -429,10 +429,12 @@ def _axis(kind: Type, zone: str) -> _Axis | None:
     if kind == TIMESTAMP:
 
         def hours(moment: datetime) -> list[int]:
+            if not 1000 < moment.year < 9000:  # where the calendar ends, nobody plans a purchase
+                return []
             wall = moment.astimezone(clock.zone(zone)).replace(minute=0, second=0, microsecond=0)
-            steps = [timedelta(hours=n) for n in range(-24, 24 * 8)] + [timedelta(days=n) for n in range(-31, 366)]
             midnight = wall.replace(hour=0)
-            found = [wall + step for step in steps[: 24 * 9]] + [midnight + step for step in steps[24 * 9 :]]
+            found = [wall + timedelta(hours=n) for n in range(-24, 24 * 8)]
+            found += [midnight + timedelta(days=n) for n in range(-31, 366)]
             return [(each - _EPOCH) // _TICK for each in found]
 
         span = 200 * 366 * 86_400 * 10**6
