@@ -5,7 +5,6 @@ An answer is checked whole and refused whole.  What passes is frozen: nobody can
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
@@ -38,8 +37,8 @@ MAY_PROPOSE: Final[Mapping[str, frozenset[str]]] = {
 #: No answer is longer than this, whatever a manifest grants.
 MAX_EFFECTS: Final = 1_000
 MAX_TEXT: Final = 1_000
-#: Values in one document (data, facts, gives, value), their nesting, and the characters of one text in it.
-MAX_VALUES, MAX_DEPTH, MAX_DOCUMENT_TEXT = 2_000, 8, 20_000
+#: Values in one document (data, facts, gives, value), their nesting, and its size as JSON in bytes.
+MAX_VALUES, MAX_DEPTH, MAX_DOCUMENT = 2_000, 8, 20_000
 MAX_FACTOR: Final = 1_000_000
 
 
@@ -180,7 +179,9 @@ def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], Sequence
         "                    continue",
         "                if e.rule not in rules: rules.learn(e.rule)",
     ]
-    names: dict[str, Any] = {"Effect": effect, "EffectRefused": EffectRefused, "listed": listed}
+    names: dict[str, Any] = {
+        "Effect": effect, "EffectRefused": EffectRefused, "datetime": datetime, "listed": listed, "no": _no,
+    }  # fmt: skip
     for field in fields(effect):
         if field.name == "rule":
             continue
@@ -195,14 +196,23 @@ def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], Sequence
                 f"                    refuse_amount('{field.name}', v, {least}, top)",
             ]
         else:
-            names[f"check_{field.name}"] = _field_check(name, field)
-            extra = {"factor": ", factor", "kind": ", kinds"}.get(field.name, "") if name in _WITH_BOUNDS else ""
-            call = f"check_{field.name}(e, '{field.name}', {value}, event{extra})"
-            # None, "", 0, True and False are single objects
-            unless = "" if field.required else f"if {value} is not {field.default!r}: "
-            lines += [f"                {unless}{call}"]
+            wrong, expected = _INLINE.get(field.type, ("", ""))
+            if (name, field.name) in _BY_NAME or not wrong or field.name in ("to", "member"):
+                names[f"check_{field.name}"] = _field_check(name, field)
+                extra = {"factor": ", factor", "kind": ", kinds"}.get(field.name, "") if name in _WITH_BOUNDS else ""
+                act = f"check_{field.name}(e, '{field.name}', v, event{extra})"
+            else:
+                act = f"if {wrong}: no('{field.name}', '{expected}')"
+            if field.required:
+                lines += [f"                v = {value}", f"                {act}"]
+            else:  # None, "", 0, True and False are single objects
+                lines += [
+                    f"                if {value} is not {field.default!r}:",
+                    f"                    v = {value}",
+                    f"                    {act}",
+                ]
     lines += [
-        "        except TypeError:",
+        "        except (TypeError, ValueError):",
         "            raise EffectRefused('a field holds a value of a wrong type') from None",
         "        if len(effects) > 1: together(effects)",
         "        return effects",
@@ -218,8 +228,9 @@ def _maker(effect: type) -> Callable[..., Callable[[Any, Event | None], Sequence
 
 def _field_check(effect: str, field: FieldInfo) -> Callable[..., None]:
     """The check for one field, by its name where that means more than its type."""
-    if effect == "Emit" and field.name in ("kind", "facts"):
-        return _check_emitted if field.name == "kind" else _accept
+    check = _BY_NAME.get((effect, field.name))
+    if check is not None:
+        return check
     if field.name in ("to", "member"):
         return _check_member
     kind = field.type
@@ -251,52 +262,27 @@ def _accept(_effect: Any, _field: str, _value: Any, _event: Event | None) -> Non
     """Checked together with another field."""
 
 
-def _check_text(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
-    if type(value) is not str or len(value) > MAX_TEXT:
-        _no(field, f"a text of at most {MAX_TEXT} characters")
-
-
-def _check_flag(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
-    if type(value) is not bool:
-        _no(field, "true or false")
-
-
-def _check_whole(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
-    if type(value) is not int or not -MAX_AMOUNT <= value <= MAX_AMOUNT:
-        _no(field, "a whole number within bounds")
-
-
-def _check_optional_amount(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
-    if value is not None and (type(value) is not int or not 0 <= value <= MAX_AMOUNT):
-        _no(field, "a whole number from 0")
-
-
-def _check_instant(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
-    if type(value) is not datetime or value.utcoffset() is None:
-        _no(field, "an instant with its zone")
-
-
-def _check_optional_instant(effect: Any, field: str, value: Any, event: Event | None) -> None:
-    if value is not None:
-        _check_instant(effect, field, value, event)
-
-
 def _check_basis(_effect: Any, field: str, value: Any, event: Event | None) -> None:
     if value is None:
         return
     facts = None if event is None else event.facts
     # other facts (a correction, a decision) may speak of the lines of an earlier order
-    top = len(facts.lines) if isinstance(facts, Purchase) else MAX_LINES
+    top = len(facts.lines) if type(facts) is Purchase else MAX_LINES
     if type(value) is not tuple or len(value) > MAX_LINES:
         _no(field, "a tuple of (line, basis)")
     for pair in value:
         if type(pair) is not tuple or len(pair) != 2:
             _no(field, "a tuple of (line, basis)")
         line, basis = pair
-        if type(line) is not int or not 0 <= line < top:
-            _no(field, "about lines of this event")
-        if type(basis) is not int or not 0 <= basis <= MAX_AMOUNT:
-            _no(field, "a tuple of (line, basis), the basis from 0")
+        if (
+            type(line) is not int
+            or type(basis) is not int
+            or line < 0
+            or basis < 0
+            or line >= top
+            or basis > MAX_AMOUNT
+        ):
+            _no(field, "a tuple of (line, basis) about lines of this event, the basis from 0")
 
 
 def _check_lines(_effect: Any, field: str, value: Any, _event: Event | None) -> None:
@@ -361,9 +347,16 @@ def _check_emitted(effect: Any, field: str, value: Any, _event: Event | None, ki
 def _check_document(effect: Any, field: str, value: Any, _event: Event | None) -> None:
     if type(value) is FrozenDict:
         return
-    if not isinstance(value, Mapping):
+    if type(value) is dict:
+        encoded = _encoded(field, value)
+        if _BRACKET not in encoded and _BRACE not in encoded[1:]:  # flat: nothing in it can be changed
+            force_setattr(effect, field, FrozenDict(value))
+            return
+    elif not isinstance(value, Mapping):
         _no(field, "a mapping")
-    force_setattr(effect, field, _freeze(field, value, MAX_DEPTH, [MAX_VALUES]))
+    frozen = _freeze(field, value, MAX_DEPTH, [MAX_VALUES])
+    _encoded(field, frozen)
+    force_setattr(effect, field, frozen)
 
 
 def _check_optional_document(effect: Any, field: str, value: Any, event: Event | None) -> None:
@@ -373,11 +366,27 @@ def _check_optional_document(effect: Any, field: str, value: Any, event: Event |
 
 def _check_value(effect: Any, field: str, value: Any, _event: Event | None) -> None:
     if value is not None and type(value) is not FrozenDict:
-        force_setattr(effect, field, _freeze(field, value, MAX_DEPTH, [MAX_VALUES]))
+        frozen = _freeze(field, value, MAX_DEPTH, [MAX_VALUES])
+        _encoded(field, frozen)
+        force_setattr(effect, field, frozen)
 
 
-#: Values that are right as they are; integers, texts and floats have a second look.
-_SCALARS: Final = frozenset({bool, type(None), Decimal, datetime, date})
+_BRACE, _BRACKET = ord("{"), ord("[")
+_encode = msgspec.json.Encoder(order="deterministic").encode  # as the ledger will
+
+
+def _encoded(field: str, value: Any) -> bytes:
+    try:
+        encoded = _encode(value)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
+        _no(field, "JSON")
+    if len(encoded) > MAX_DOCUMENT:
+        _no(field, f"a document of at most {MAX_DOCUMENT} bytes")
+    return encoded
+
+
+#: Values that are right as they are.
+_SCALARS: Final = frozenset({bool, int, str, float, type(None), Decimal, datetime, date})
 
 
 def _freeze(field: str, value: Any, depth: int, left: list[int]) -> Any:
@@ -388,18 +397,6 @@ def _freeze(field: str, value: Any, depth: int, left: list[int]) -> Any:
         _no(field, f"a document of at most {MAX_VALUES} values, {MAX_DEPTH} deep")
     if kind in _SCALARS:
         return value
-    if kind is int:
-        if not -(1 << 63) <= value < 1 << 63:
-            _no(field, "free of integers above 64 bits")
-        return value
-    if kind is str:
-        if len(value) > MAX_DOCUMENT_TEXT:
-            _no(field, f"free of texts above {MAX_DOCUMENT_TEXT} characters")
-        return value
-    if kind is float:
-        if not math.isfinite(value):
-            _no(field, "free of infinite numbers")
-        return value
     if isinstance(value, Mapping):
         if not all(type(key) is str for key in value):
             _no(field, "keyed by texts")
@@ -409,13 +406,21 @@ def _freeze(field: str, value: Any, depth: int, left: list[int]) -> Any:
     _no(field, f"JSON; it holds a value of type {type(value).__name__[:64]}")
 
 
+#: Fields whose name says more than their type.
+_BY_NAME: Final[Mapping[tuple[str, str], Callable[..., None]]] = {
+    ("Emit", "kind"): _check_emitted,
+    ("Emit", "facts"): _accept,
+}
+#: Types that are checked in place: what is wrong about a value v, and what is expected.
+_INLINE: Final[Mapping[Any, tuple[str, str]]] = {
+    str: (f"type(v) is not str or len(v) > {MAX_TEXT}", f"a text of at most {MAX_TEXT} characters"),
+    bool: ("v is not True and v is not False", "true or false"),
+    int: (f"type(v) is not int or v > {MAX_AMOUNT} or v < -{MAX_AMOUNT}", "a whole number within bounds"),
+    int | None: (f"v is not None and (type(v) is not int or v > {MAX_AMOUNT} or v < 0)", "a whole number from 0"),
+    datetime: ("type(v) is not datetime or v.tzinfo is None", "an instant with its zone"),
+    datetime | None: ("v is not None and (type(v) is not datetime or v.tzinfo is None)", "an instant with its zone"),
+}
 _BY_TYPE: Final[tuple[tuple[Any, Callable[..., None]], ...]] = (
-    (str, _check_text),
-    (bool, _check_flag),
-    (int, _check_whole),
-    (int | None, _check_optional_amount),
-    (datetime, _check_instant),
-    (datetime | None, _check_optional_instant),
     (tuple[tuple[int, int], ...] | None, _check_basis),
     (frozenset[int] | None, _check_lines),
     (frozenset[str] | None, _check_names),

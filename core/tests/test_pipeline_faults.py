@@ -412,7 +412,7 @@ ODD = (Odd(), 1.5, b"x", "\x00" * 30_000, -(10**30), datetime(2025, 1, 1), [Odd(
 )
 def test_a_field_of_a_wrong_type_is_refused(name: str, field: str) -> None:
     for value in ODD:
-        if field == "value" and isinstance(value, float | datetime):
+        if field == "value" and isinstance(value, float | datetime | int):
             continue  # an own row may hold them
         with pytest.raises(EffectRefused):
             check(replace(EXAMPLES[name], **{field: value}))
@@ -441,8 +441,8 @@ def test_a_field_of_a_wrong_type_is_refused(name: str, field: str) -> None:
         ("Grant", {"lines": [(0, 1)]}),
         ("Grant", {"expires_at": "2025-01-01"}),
         ("Grant", {"order": None}),
-        ("Grant", {"data": {"x": float("nan")}}),
-        ("Grant", {"data": {"x": 1 << 70}}),
+        ("Grant", {"data": {"x": "\ud800"}}),
+        ("Grant", {"data": {"x": 10**5_000}}),
         ("Grant", {"data": {"x": {1, 2}}}),
         ("Grant", {"data": {"x": [0] * 3_000}}),
         ("Move", {"to": 3}),
