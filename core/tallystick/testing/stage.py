@@ -145,8 +145,9 @@ def make_stage(settings: str, url: str, folder: Path, *, tenant: str = "shop", s
     if f"[tenants.{tenant}]" not in inner:
         head = "" if re.search(r"(?m)^zone\s*=", settings) else 'zone = "America/New_York"\n'
         head += "" if re.search(r"(?m)^currency\s*=", settings) else 'currency = "USD"\n'
-        first, bracket, rest = inner.partition("[tenants.")
-        inner = f'[tenants.{tenant}]\nname = "Shop"\n{head}{first}\n{bracket}{rest}'
+        found = re.search(r"(?m)^\s*\[", inner)
+        cut = found.start() if found else len(inner)
+        inner = f'[tenants.{tenant}]\nname = "Shop"\n{head}{inner[:cut]}\n{inner[cut:]}'
     text = f'[house]\ndatabase = "{url}"\n\n{inner}'
     file = folder / "tally.toml"
     file.write_text(text)
