@@ -25,7 +25,7 @@ from .events import Arrival, EventKind, Name
 from .house import House
 from .intake import read_document, read_events
 from .ledger import NEVER, Record, entry_name, instant, member_name, moment, parse_entry
-from .people import Detail, MemberRow, Profile
+from .people import Birthdate, Detail, MemberRow, Profile
 from .problems import Language, problem_document, status_of
 from .receipts import STATUSES, Explanation, Receipt, receipt
 from .store import Store
@@ -198,7 +198,7 @@ class Person(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Detail = ""
     phone: Annotated[str, Meta(max_length=32)] = ""
     email: Annotated[str, Meta(max_length=254)] = ""
-    birthday: Annotated[str, Meta(description="`1990-05-17`, or `05-17`", max_length=10)] = ""
+    birthday: Annotated[Birthdate, Meta(description="`1990-05-17`, or `05-17`")] = ""
     address: Annotated[str, Meta(max_length=1024)] = ""
     more: Annotated[Mapping[Annotated[str, Meta(max_length=64)], Detail], Meta(max_length=64)] = {}
 
@@ -209,8 +209,8 @@ class NewMember(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: by which the person is known outside; at least one, so that sending the request again is safe
     external_ids: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=32)]
     profile: Person = Person()
-    tags: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=64)] = ()
-    language: Annotated[str, Meta(pattern=r"^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=35)] = ""
+    tags: people.Tags = ()
+    language: people.Language = ""
     channel: Annotated[str, Meta(max_length=128)] = ""
     store: Annotated[str, Meta(max_length=128)] = ""
     invited_by: Name | None = None
@@ -238,7 +238,7 @@ class Claimed(Struct, frozen=True, forbid_unknown_fields=True):
 def post_member(call: Call) -> Answer:
     """Let a person join.  Sending it again answers the same; known ids with another profile are refused."""
     said: NewMember = call.body
-    profile = msgspec.convert(msgspec.to_builtins(said.profile), Profile)
+    profile = Profile(**msgspec.structs.asdict(said.profile))
     house, tenant = call.house, call.tenant
     try:
         with house.db.begin() as conn:

@@ -17,7 +17,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Text = Annotated[str, Meta(max_length=128)]
 Amount = Annotated[int, Meta(ge=0, le=MAX_AMOUNT, description="minor units (cents) of the event's currency")]
 Points = Annotated[int, Meta(ge=1, le=MAX_AMOUNT, description="smallest unit of the ledger unit")]
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="ISO 4217")]
 
 
 class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -34,6 +34,12 @@ Status = Literal["active", "blocked", "merged", "erased"]
 Detail = Annotated[str, Meta(max_length=256)]
 
 
+#: ``$`` alone would take a newline behind the day
+Birthdate = Annotated[str, Meta(pattern=r"^$|^([0-9]{4}-)?(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(?!\n)$")]
+Language = Annotated[str, Meta(pattern=r"^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*(?!\n)$", max_length=35)]
+Tags = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=64)]
+
+
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a person told us, stored only as one sealed text."""
 
@@ -41,7 +47,7 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     phone: Annotated[str, Meta(max_length=32)] = ""
     email: Annotated[str, Meta(max_length=254)] = ""
     #: ``1990-05-17``, or ``05-17`` where the year is nobody's business
-    birthday: Annotated[str, Meta(pattern=r"^$|^([0-9]{4}-)?(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")] = ""
+    birthday: Birthdate = ""
     address: Annotated[str, Meta(max_length=1024)] = ""
     more: Annotated[Mapping[Annotated[str, Meta(max_length=64)], Detail], Meta(max_length=64)] = {}
     #: as given; to be found by one, its fingerprint is enough
@@ -61,8 +67,8 @@ class Newcomer(Struct, frozen=True, kw_only=True):
 
     external_ids: tuple[str, ...] = ()
     profile: Profile = Profile()
-    tags: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...], Meta(max_length=64)] = ()
-    language: Annotated[str, Meta(pattern=r"^$|^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = ""
+    tags: Tags = ()
+    language: Language = ""
     number: int | None = None  #: given only by an import of members that already have one
 
 

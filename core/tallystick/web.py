@@ -123,7 +123,8 @@ class Desk:
         self._buckets: dict[str, tuple[float, float]] = {}
         self._kinds: dict[str, tuple[float, Mapping[str, EventKind]]] = {}
         self._permissions: dict[str, Mapping[str, frozenset[str]]] = {}
-        self._mail: deque[tuple[asyncio.Future[None], asyncio.AbstractEventLoop]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._mail: deque[asyncio.Future[None]] = deque()
         self._called = False
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._seconds: Counter[str] = Counter()
@@ -275,6 +276,9 @@ class Desk:
         if not places:
             return outcomes
         loop = asyncio.get_running_loop()
+        if self._loop is None or self._loop.is_closed():
+            self._loop = loop
+            self._mail.clear()
         recorded: asyncio.Future[None] = loop.create_future()
         left = len(places)
 
@@ -297,20 +301,22 @@ class Desk:
         return outcomes
 
     def _post(self, recorded: asyncio.Future[None], loop: asyncio.AbstractEventLoop) -> None:
-        self._mail.append((recorded, loop))
-        if not self._called:
-            self._called = True
-            try:
+        """In the writer's thread: a delivery is complete."""
+        try:
+            if loop is not self._loop:
+                loop.call_soon_threadsafe(_wake, recorded)
+                return
+            self._mail.append(recorded)
+            if not self._called:
+                self._called = True
                 loop.call_soon_threadsafe(self._collect)
-            except RuntimeError:  # the loop is closed: nobody waits any more, and the writer goes on
-                self._called = False
+        except RuntimeError:  # the loop is closed: nobody waits any more, and the writer goes on
+            self._called = False
 
     def _collect(self) -> None:
         self._called = False  # before looking: what is posted from now on calls again
         while self._mail:
-            recorded, _ = self._mail.popleft()
-            if not recorded.done():
-                recorded.set_result(None)
+            _wake(self._mail.popleft())
 
     # -- doors that say nothing of any tenant -----------------------------------------------------------------------
 
@@ -414,6 +420,11 @@ class Desk:
 
 #: How long a request waits for its commit.  Whether it was recorded is then unknown, and sending it again is safe.
 PATIENCE_SECONDS: Final = 9.0
+
+
+def _wake(recorded: asyncio.Future[None]) -> None:
+    if not recorded.done():
+        recorded.set_result(None)
 
 
 def _give_up(recorded: asyncio.Future[None]) -> None:

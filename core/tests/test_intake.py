@@ -133,6 +133,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("NaN", line(amount=float("nan")), "/data/lines/1/amount", "not_a_number"),
     ("infinity", line(amount=float("-inf")), "/data/lines/1/amount", "not_a_number"),
     ("currency in small letters", data(currency="usd"), "/data/currency", "pattern"),
+    ("currency and a newline", data(currency="USD\n"), "/data/currency", "length"),
     ("no lines", data(lines=[]), "/data/lines", "size"),
     ("too many lines", data(lines=[LINES[0]] * 1_001), "/data/lines", "size"),
     ("not one of the choices", line(kind="gift"), "/data/lines/1/kind", "not_a_choice"),
