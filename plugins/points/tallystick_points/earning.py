@@ -32,15 +32,14 @@ Give = Callable[[int, Lines | None, Terms, int, Data], Effect]
 class Look:
     """One event as the rules of this plugin look at it."""
 
-    __slots__ = ("_basis", "_policy", "counters", "data", "day", "event", "lines", "places", "purchase")
+    purchase: Purchase | None = None
+    lines: Lines = ()  #: all lines that earn, with their basis
+    places: Sequence[int] | None = None  #: their places in the purchase, where some lines do not earn
+    data: Mapping[str, Any] | None = None  #: currency and rate of a foreign order
+    _basis = -1
 
     def __init__(self, event: Event, day: date, counters: Mapping[tuple[str, str], int], policy: Basis) -> None:
         self.event, self.day, self.counters, self._policy = event, day, counters, policy
-        self.purchase: Purchase | None = None
-        self.lines: Lines = ()  #: all lines that earn, with their basis
-        self.places: Sequence[int] | None = None  #: their places in the purchase, where some lines do not earn
-        self.data: Mapping[str, Any] | None = None  #: currency and rate of a foreign order
-        self._basis = -1
 
     @property
     def basis(self) -> int:
@@ -148,6 +147,8 @@ class Earning:
         expiry = rule.expiry or self._settings.expiry
         pending = rule.pending or self._settings.pending
         schedule = self._schedules.setdefault((expiry, pending), Schedule(self._calendar, expiry, pending))
+        if _is_plain(rule, self._settings, schedule):
+            return _plain(rule, schedule)
         amount_of, to_field = _amount(rule), rule.to
         give = _grant(rule, self._settings) if rule.kind == "grant" else _bonus(rule)
         # a rule that displaces or stops others does so even if it gives nothing itself
@@ -330,24 +331,63 @@ def _grant(rule: Earn, settings: Settings) -> Give:
             reversible=reversible, to=to, data=data,
         )  # fmt: skip
 
-    def give_plainly(amount: int, lines: Lines | None, terms: Terms, to: int, data: Data) -> Effect:
-        """What most rules do, in a third of the time: fields with their defaults are not written again."""
-        if terms.usable_from is None and not terms.usable_state and not terms.sliding:
-            return Grant(
-                rule=name,
-                unit=unit,
-                amount=amount,
-                lines=lines,
-                expires_at=terms.expires_at,
-                order=order,
-                to=to,
-                data=data,
-            )
-        return give(amount, lines, terms, to, data)
+    return give_best if settings.groups.get(group) == "best" else give
 
-    if settings.groups.get(group) == "best":
-        return give_best
-    return give if group or exclusive or priority or stop or not reversible else give_plainly
+
+def _is_plain(rule: Earn, settings: Settings, schedule: Schedule) -> bool:
+    """Whether a rule gives points of an order, for money or flat, to the member, under terms without conditions."""
+    placed = rule.group or rule.exclusive or rule.priority or rule.stop or settings.groups.get(rule.group) == "best"
+    whole = rule.points is not None and rule.each == "order" and not rule.to
+    return whole and not placed and rule.reversible and schedule.plain
+
+
+def _plain(rule: Earn, schedule: Schedule) -> Propose:
+    """What most rules do, in half the time: one step, and fields with their defaults are not written again."""
+    name, unit, order, points, per, limited = (
+        rule.rule,
+        rule.unit,
+        rule.order,
+        rule.points or 0,
+        rule.per,
+        bool(rule.lines),
+    )
+    flat, grants, terms_on = {"points": points}, rule.kind == "grant", schedule.on
+
+    def propose(firing: Firing, look: Look, out: list[Effect]) -> None:
+        terms = terms_on(look.day)
+        if terms is None:
+            return
+        data: Data = flat
+        amount, lines = points, None
+        if limited:
+            lines = look.lines_of(firing)
+        if per is not None:
+            if limited:
+                basis = look.basis_of(firing)
+            else:
+                basis, lines = look.basis, look.lines
+            amount = basis * points // per
+            data = {"basis": basis, "points": points, "per": per}
+        if amount <= 0:
+            return
+        if look.data is not None:
+            data = {**data, **look.data}
+        if grants:
+            out.append(
+                Grant(
+                    rule=name,
+                    unit=unit,
+                    amount=amount,
+                    lines=lines,
+                    expires_at=terms.expires_at,
+                    order=order,
+                    data=data,
+                )
+            )
+        else:
+            out.append(Bonus(rule=name, unit=unit, amount=amount, lines=lines, expires_at=terms.expires_at, data=data))
+
+    return propose
 
 
 def _bonus(rule: Earn) -> Give:

@@ -83,16 +83,18 @@ class Schedule:
     def __init__(self, calendar: Calendar, expiry: Expiry, pending: Pending) -> None:
         self._calendar, self._expiry, self._pending = calendar, expiry, pending
         self._terms: dict[date, Terms | None] = {}
+        #: whether its lots are usable at once and keep their expiry
+        self.plain = not pending.days and not pending.state and expiry.policy != "activity"
 
     def on(self, day: date) -> Terms | None:
         """How a lot lives that was earned on *day*; None if its points could never be used."""
-        try:
-            return self._terms[day]
-        except KeyError:
-            if len(self._terms) > _REMEMBERED:
-                self._terms.clear()
-            found = self._terms[day] = self._work_out(day)
-            return found
+        terms = self._terms
+        if day in terms:
+            return terms[day]
+        if len(terms) > _REMEMBERED:
+            terms.clear()
+        terms[day] = found = self._work_out(day)
+        return found
 
     def _work_out(self, day: date) -> Terms | None:
         begin = self._calendar.begin
