@@ -1,0 +1,523 @@
+"""Checked tree to SQL, for SQLite, PostgreSQL and DuckDB: which members match, what a file of events would have earned.
+
+Nothing of a rule's text reaches the statement: constants become parameters, names become the columns the caller gives. All dialects
+work on the same plain values: whole numbers, texts, booleans; instants as microseconds since 1970, durations as microseconds, dates
+as ``2026-11-24``, decimals as whole numbers of their last digit. So none of them rounds, and none has a clock of its own.
+
+SQL asks both sides of ``&&`` and ``||``. That is harmless: where a guard is shut, the other side is NULL or any value, and
+``false AND NULL`` is false. Divisors are wrapped in NULLIF for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+from tallystick.errors import InvalidRule
+from tallystick.rules.check import Typed
+from tallystick.rules.interpret import value_of
+from tallystick.rules.operations import EXACT
+from tallystick.rules.parse import Source
+from tallystick.rules.scope import Scope
+from tallystick.rules.typed import (
+    Apply,
+    Both,
+    Checked,
+    Choice,
+    Constant,
+    Each,
+    Either,
+    Element,
+    Entry,
+    Fact,
+    Field,
+    Items,
+    Variable,
+    path_of,
+    walk,
+)
+from tallystick.rules.types import (
+    DATE,
+    INT_MAX,
+    INT_MIN,
+    TIMESTAMP,
+    Duration,
+    Fixed,
+    Int,
+    ListOf,
+    String,
+    Type,
+    strip,
+)
+
+Dialect = Literal["sqlite", "postgresql", "duckdb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where a fact stands: an SQL expression that gives its plain value, written by a programmer, never by a merchant."""
+
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A list that is kept as rows: *contains* is an SQL condition in which ``{item}`` stands for the item looked for."""
+
+    contains: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An SQL expression with named parameters (``:r0``)."""
+
+    sql: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def to_sql(
+    typed: Typed,
+    dialect: Dialect,
+    columns: Mapping[str, Column | Relation],
+    known: Mapping[str, Any] | None = None,
+) -> Statement:
+    """The expression as SQL over *columns* (by path); *known* gives facts that are the same for every row, such as ``now``.
+
+    Raises `InvalidRule` if something in it cannot be asked of this database; then read the rows and ask the rule itself.
+    """
+    writer = _DIALECTS[dialect](typed.scope, typed.source, columns, known or {})
+    return Statement(writer.write(typed.root), writer.parameters)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+
+
+def plain(value: Any, kind: Type) -> Any:
+    """A value as the columns hold it."""
+    match value:
+        case datetime():
+            return (value - _EPOCH) // _TICK
+        case date():
+            return value.isoformat()
+        case timedelta():
+            return value // _TICK
+        case Decimal():
+            inner = strip(kind)
+            return int(value.scaleb(inner.scale if isinstance(inner, Fixed) else 0, EXACT))
+    return value
+
+
+class SqlWriter:
+    """What the dialects share; forms that differ stand in tables below."""
+
+    forms: Mapping[str, str] = {}
+    #: The largest whole number an expression may reach on the way.
+    limit = 10**38
+
+    def __init__(
+        self, scope: Scope, source: Source, columns: Mapping[str, Column | Relation], known: Mapping[str, Any]
+    ) -> None:
+        self.scope, self.source, self.columns, self.known = scope, source, columns, known
+        self.parameters: dict[str, Any] = {}
+        self.variables: dict[str, str] = {}
+
+    def refuse(self, node: Checked, why: str) -> InvalidRule:
+        return self.source.error(node.source.at, f"this cannot be asked of the database: {why}")
+
+    def parameter(self, value: Any) -> str:
+        if isinstance(value, str) and "\x00" in value:
+            value = value.replace("\x00", "\ufffd")  # no database holds it, so it equals nothing there
+        name = f"r{len(self.parameters)}"
+        self.parameters[name] = value
+        return f":{name}"
+
+    def constant(self, value: Any, kind: Type) -> str:
+        if value is None:
+            return "NULL"
+        if isinstance(value, bool):
+            return "(1 = 1)" if value else "(1 = 0)"
+        return self.typed(self.parameter(plain(value, kind)), kind)
+
+    def typed(self, text: str, kind: Type) -> str:
+        """A parameter with its type, where a dialect wants to be told."""
+        return text
+
+    # --- nodes
+
+    def write(self, node: Checked) -> str:
+        inner = strip(node.type)
+        if isinstance(inner, Int | Fixed | Duration) and max(-inner.low, inner.high) > self.limit:
+            raise self.refuse(node, "it may need more digits than this database has")
+        if not isinstance(node, Constant) and self.is_known(node):
+            return self.constant(value_of(node, self.known, self.scope.functions), node.type)
+        path = path_of(node)
+        if path is not None and path in self.columns:
+            column = self.columns[path]
+            if isinstance(column, Relation):
+                raise self.refuse(node, "a list can only be asked whether it contains something")
+            return column.sql
+        match node:
+            case Constant(value=value):
+                return self.constant(value, node.type)
+            case Both(items=items):
+                return f"({' AND '.join(map(self.write, items))})"
+            case Either(items=items):
+                return f"({' OR '.join(map(self.write, items))})"
+            case Choice(test=test, yes=yes, no=no):
+                one, two = self.at_scale(yes, node.type), self.at_scale(no, node.type)
+                return f"CASE WHEN {self.write(test)} THEN {one} ELSE {two} END"
+            case Apply():
+                return self.apply(node)
+            case Each():
+                return self.each(node)
+            case Fact() | Field() | Entry() | Element() | Variable():
+                return self.fact(node)
+        raise self.refuse(node, "lists are not kept in columns")
+
+    def is_known(self, node: Checked) -> bool:
+        """Whether the node reads only facts that are the same for every row."""
+        own = {each.variable for each in walk(node) if isinstance(each, Each)}
+        return all(
+            each.name in self.known if isinstance(each, Fact) else each.name in own
+            for each in walk(node)
+            if isinstance(each, Fact | Variable)
+        )
+
+    def fact(self, node: Checked) -> str:
+        raise self.refuse(node, f"there is no column for {path_of(node) or 'it'}")
+
+    def each(self, node: Each) -> str:
+        raise self.refuse(node, f"it walks over a list with .{node.macro}()")
+
+    def at_scale(self, node: Checked, kind: Type) -> str:
+        text, wanted, found = self.write(node), strip(kind), strip(node.type)
+        if not isinstance(wanted, Fixed) or not isinstance(found, Int | Fixed):
+            return text
+        missing = wanted.scale - (found.scale if isinstance(found, Fixed) else 0)
+        return text if missing <= 0 else f"({text} * {self.constant(10**missing, Int(1, 10**missing))})"
+
+    def aligned(self, arguments: tuple[Checked, ...]) -> list[str]:
+        scales = [kind.scale for each in arguments if isinstance(kind := strip(each.type), Fixed)]
+        kind = Fixed(0, 0, max(scales)) if scales else Int()
+        return [self.at_scale(each, kind) for each in arguments]
+
+    def apply(self, node: Apply) -> str:
+        operation, arguments = node.operation, node.arguments
+        if operation in ("eq", "ne"):
+            left, right = self.aligned(arguments)
+            return self.forms[operation].format(left, right)
+        if operation in ("lt", "le", "gt", "ge"):
+            left, right = self.aligned(arguments)
+            sign = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}[operation]
+            if isinstance(arguments[0].type, String):
+                return self.forms["order"].format(left, right, sign)
+            return f"({left} {sign} {right})"
+        if operation in ("dec.add", "dec.sub"):
+            left, right = (self.at_scale(each, node.type) for each in arguments)
+            return f"({left} {'+' if operation == 'dec.add' else '-'} {right})"
+        if operation in ("min", "max", "dec.min", "dec.max"):
+            name = self.forms["min" if operation.endswith("min") else "max"]
+            return f"{name}({', '.join(self.at_scale(each, node.type) for each in arguments)})"
+        if operation == "orValue":
+            return f"COALESCE({', '.join(self.at_scale(each, node.type) for each in arguments)})"
+        if operation in ("floor", "ceil", "round"):
+            return self.rounding(operation, arguments[0])
+        if operation == "in":
+            return self.membership(node, *arguments)
+        if operation in ("lowerAscii", "upperAscii", "startsWith", "endsWith", "contains", "str.add") or (
+            operation == "size" and isinstance(arguments[0].type, String)
+        ):
+            name = "length" if operation == "size" else operation
+            return self.forms[name].format(*map(self.write, arguments))
+        if operation == "date.of" or operation.startswith("get"):
+            return self.wall_clock(node, operation, *arguments)
+        form = self.forms.get(operation, _SHARED.get(operation))
+        if form is None:
+            raise self.refuse(node, f"it has no {operation.removeprefix('call:')}()")
+        return form.format(*map(self.write, arguments))
+
+    def wall_clock(self, node: Checked, operation: str, moment: Checked, zone: Checked) -> str:
+        raise self.refuse(node, "it has no time zones")
+
+    def membership(self, node: Checked, item: Checked, items: Checked) -> str:
+        path = path_of(items)
+        relation = self.columns.get(path) if path is not None else None
+        if isinstance(relation, Relation):
+            return "(" + relation.contains.replace("{item}", self.write(item)) + ")"
+        if not isinstance(items, Items):
+            raise self.refuse(node, "there is no relation for this list")
+        parts = [each for each in items.items if not (isinstance(each, Constant) and each.value is None)]
+        tests = [self.apply(Apply(node.type, node.source, "eq", (item, each))) for each in parts]
+        if len(parts) < len(items.items):
+            tests.append(f"({self.write(item)} IS NULL)")
+        return f"({' OR '.join(tests)})"
+
+    def rounding(self, operation: str, argument: Checked) -> str:
+        kind, text = argument.type, self.write(argument)
+        assert isinstance(kind, Fixed)
+        if kind.scale == 0:
+            return text
+        return self.forms[operation].format(text, 10**kind.scale, 10**kind.scale // 2)
+
+
+_SHARED: Mapping[str, str] = {
+    "not": "(NOT {0})",
+    "present": "({0} IS NOT NULL)",
+    "absent": "({0} IS NULL)",
+    "int.add": "({0} + {1})",
+    "int.sub": "({0} - {1})",
+    "int.mul": "({0} * {1})",
+    "dec.mul": "({0} * {1})",
+    "int.neg": "(-{0})",
+    "dec.neg": "(-{0})",
+    "span.neg": "(-{0})",
+    "int.abs": "abs({0})",
+    "dec.abs": "abs({0})",
+    "decimal": "{0}",
+    "span.add": "({0} + {1})",
+    "span.sub": "({0} - {1})",
+    "time.diff": "({0} - {1})",
+    "date.year": "CAST(substr({0}, 1, 4) AS INTEGER)",
+    "date.month": "CAST(substr({0}, 6, 2) AS INTEGER)",
+    "date.day": "CAST(substr({0}, 9, 2) AS INTEGER)",
+}
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _TICK
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _TICK
+_SPAN_UNITS = {"span.getHours": 3_600_000_000, "span.getMinutes": 60_000_000, "span.getSeconds": 1_000_000}
+
+
+def _clamped(least: str, most: str, sum_: str) -> str:
+    """Time ends with the years 1 and 9999."""
+    return f"{most}({_FIRST}, {least}({_LAST}, {sum_}))"
+
+
+class SqliteWriter(SqlWriter):
+    """SQLite: 64-bit integers that divide towards zero, no zones, no decimals."""
+
+    limit = INT_MAX
+    forms = {
+        "eq": "({0} IS {1})",
+        "ne": "({0} IS NOT {1})",
+        "order": "({0} {2} {1})",
+        "min": "min",
+        "max": "max",
+        "int.div": "({0} / NULLIF({1}, 0))",
+        "int.mod": "({0} % NULLIF({1}, 0))",
+        "floor": "({0} / {1} - ({0} % {1} < 0))",
+        "ceil": "({0} / {1} + ({0} % {1} > 0))",
+        "round": "({0} / {1} + CASE WHEN {0} % {1} >= {2} THEN 1 WHEN {0} % {1} <= -{2} THEN -1 ELSE 0 END)",
+        "length": "length({0})",
+        "str.add": "({0} || {1})",
+        "startsWith": "(substr({0}, 1, length({1})) = {1})",
+        "endsWith": "(length({0}) >= length({1}) AND substr({0}, length({0}) - length({1}) + 1) = {1})",
+        "contains": "(instr({0}, {1}) > 0)",
+        "lowerAscii": "lower({0})",
+        "upperAscii": "upper({0})",
+        "time.add": _clamped("min", "max", "{0} + {1}"),
+        "time.radd": _clamped("min", "max", "{0} + {1}"),
+        "time.sub": _clamped("min", "max", "{0} - {1}"),
+        "date.diff": "CAST(julianday({0}) - julianday({1}) AS INTEGER)",
+        "date.weekday": "((CAST(strftime('%w', {0}) AS INTEGER) + 6) % 7 + 1)",
+        **{name: f"({{0}} / {unit})" for name, unit in _SPAN_UNITS.items()},
+    }
+
+
+class PostgresqlWriter(SqlWriter):
+    """PostgreSQL: every number is a NUMERIC on the way, so that no order of evaluation can overflow."""
+
+    forms = {
+        "eq": "({0} IS NOT DISTINCT FROM {1})",
+        "ne": "({0} IS DISTINCT FROM {1})",
+        "order": '(({0}) COLLATE "C" {2} {1})',
+        "min": "least",
+        "max": "greatest",
+        "int.div": "div({0}, NULLIF({1}, 0))",
+        "int.mod": "mod({0}, NULLIF({1}, 0))",
+        "floor": "floor({0} / CAST({1} AS NUMERIC))",
+        "ceil": "ceil({0} / CAST({1} AS NUMERIC))",
+        "round": "(sign({0}) * div(abs({0}) + {2}, {1}))",
+        "length": "char_length({0})",
+        "str.add": "({0} || {1})",
+        "startsWith": "starts_with({0}, {1})",
+        "endsWith": "(right({0}, NULLIF(char_length({1}), 0)) IS NOT DISTINCT FROM NULLIF({1}, ''))",
+        "contains": "(strpos({0}, {1}) > 0)",
+        "lowerAscii": "translate({0}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')",
+        "upperAscii": "translate({0}, 'abcdefghijklmnopqrstuvwxyz', 'ABCDEFGHIJKLMNOPQRSTUVWXYZ')",
+        "time.add": _clamped("least", "greatest", "{0} + {1}"),
+        "time.radd": _clamped("least", "greatest", "{0} + {1}"),
+        "time.sub": _clamped("least", "greatest", "{0} - {1}"),
+        "date.diff": "(CAST({0} AS DATE) - CAST({1} AS DATE))",
+        "date.weekday": "CAST(EXTRACT(ISODOW FROM CAST({0} AS DATE)) AS INTEGER)",
+        **{name: f"div({{0}}, {unit})" for name, unit in _SPAN_UNITS.items()},
+    }
+
+    def typed(self, text: str, kind: Type) -> str:
+        return f"CAST({text} AS {'NUMERIC' if self.is_number(kind) else 'TEXT'})"
+
+    def is_number(self, kind: Type) -> bool:
+        return isinstance(strip(kind), Int | Fixed | Duration) or strip(kind) == TIMESTAMP
+
+    def write(self, node: Checked) -> str:
+        text = super().write(node)
+        path = path_of(node)
+        if path is not None and path in self.columns and self.is_number(node.type):
+            return f"CAST({text} AS NUMERIC)"
+        return text
+
+    def wall_clock(self, node: Checked, operation: str, moment: Checked, zone: Checked) -> str:
+        assert isinstance(zone, Constant)
+        instant = f"(TIMESTAMP WITH TIME ZONE 'epoch' + ({self.write(moment)}) * INTERVAL '1 microsecond')"
+        wall = f"({instant} AT TIME ZONE {self.typed(self.parameter(zone.value.key), String())})"
+        if operation == "date.of":
+            return f"to_char({wall}, 'YYYY-MM-DD')"
+        return f"CAST({_PARTS[operation].format(wall)} AS NUMERIC)"
+
+
+_PARTS = {
+    "getFullYear": "EXTRACT(YEAR FROM {0})",
+    "getMonth": "EXTRACT(MONTH FROM {0}) - 1",
+    "getDate": "EXTRACT(DAY FROM {0})",
+    "getDayOfMonth": "EXTRACT(DAY FROM {0}) - 1",
+    "getDayOfWeek": "EXTRACT(DOW FROM {0})",
+    "getDayOfYear": "EXTRACT(DOY FROM {0}) - 1",
+    "getHours": "EXTRACT(HOUR FROM {0})",
+    "getMinutes": "EXTRACT(MINUTE FROM {0})",
+    "getSeconds": "floor(EXTRACT(SECOND FROM {0}))",
+    "getMilliseconds": "floor(mod(EXTRACT(MILLISECONDS FROM {0}), 1000))",
+}
+
+
+class DuckdbWriter(SqlWriter):
+    """DuckDB: files of events. Objects are structs, lists are lists, so macros can be asked too."""
+
+    forms = {
+        "eq": "({0} IS NOT DISTINCT FROM {1})",
+        "ne": "({0} IS DISTINCT FROM {1})",
+        "order": "({0} {2} {1})",
+        "min": "least",
+        "max": "greatest",
+        "int.div": "({0} // NULLIF({1}, 0))",
+        "int.mod": "({0} % NULLIF({1}, 0))",
+        "floor": "({0} // {1} - CAST({0} % {1} < 0 AS INTEGER))",
+        "ceil": "({0} // {1} + CAST({0} % {1} > 0 AS INTEGER))",
+        "round": "({0} // {1} + CASE WHEN {0} % {1} >= {2} THEN 1 WHEN {0} % {1} <= -{2} THEN -1 ELSE 0 END)",
+        "length": "length({0})",
+        "str.add": "({0} || {1})",
+        "startsWith": "starts_with({0}, {1})",
+        "endsWith": "ends_with({0}, {1})",
+        "contains": "contains({0}, {1})",
+        "lowerAscii": "translate({0}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')",
+        "upperAscii": "translate({0}, 'abcdefghijklmnopqrstuvwxyz', 'ABCDEFGHIJKLMNOPQRSTUVWXYZ')",
+        "time.add": _clamped("least", "greatest", "{0} + {1}"),
+        "time.radd": _clamped("least", "greatest", "{0} + {1}"),
+        "time.sub": _clamped("least", "greatest", "{0} - {1}"),
+        "date.diff": "(CAST({0} AS DATE) - CAST({1} AS DATE))",
+        "date.weekday": "isodow(CAST({0} AS DATE))",
+        "in.map": "(element_at({1}, {0})[1] IS NOT NULL)",
+        "size": "len({0})",
+        **{name: f"({{0}} // {unit})" for name, unit in _SPAN_UNITS.items()},
+    }
+
+    def parameter(self, value: Any) -> str:
+        return super().parameter(value).replace(":", "$")
+
+    def typed(self, text: str, kind: Type) -> str:
+        inner = strip(kind)
+        if isinstance(inner, Int | Fixed | Duration):
+            wide = max(-inner.low, inner.high) > INT_MAX
+            return f"CAST({text} AS {'HUGEINT' if wide else 'BIGINT'})"
+        return f"CAST({text} AS {'BIGINT' if inner == TIMESTAMP else 'VARCHAR'})"
+
+    def write(self, node: Checked) -> str:
+        if isinstance(node, Apply) and node.operation in ("int.mul", "dec.mul", "int.add", "dec.add", "int.sub", "dec.sub"):
+            kind = node.type
+            if isinstance(kind, Fixed) and (kind.low < INT_MIN or kind.high > INT_MAX):
+                return super().write(node).replace("(", "(CAST(1 AS HUGEINT) * ", 1)
+        return super().write(node)
+
+    def fact(self, node: Checked) -> str:
+        match node:
+            case Variable(name=name):
+                return self.plainly(self.variables[name], node.type)
+            case Fact(name=name):
+                return self.plainly(f'"{name}"', node.type)
+            case Field(target=target, name=name):
+                return self.plainly(f'{self.raw(target)}."{name}"', node.type)
+            case Entry(target=target, key=key):
+                return self.plainly(f"element_at({self.raw(target)}, {self.write(key)})[1]", node.type)
+            case Element(target=target, index=index):
+                return self.plainly(f"({self.raw(target)})[{self.write(index)} + 1]", node.type)
+        raise self.refuse(node, "it is no fact")
+
+    def raw(self, node: Checked) -> str:
+        """The struct, map or list itself."""
+        path = path_of(node)
+        column = self.columns.get(path) if path is not None else None
+        return column.sql if isinstance(column, Column) else self.write(node)
+
+    def plainly(self, text: str, kind: Type) -> str:
+        """A column of DuckDB's own type as a plain value."""
+        inner = strip(kind)
+        if inner == TIMESTAMP:
+            return f"epoch_us({text})"
+        if inner == DATE:
+            return f"CAST({text} AS VARCHAR)"
+        if isinstance(inner, Fixed):
+            return f"CAST(trunc(CAST({text} AS DECIMAL(38, 12)) * {10**inner.scale}) AS HUGEINT)"
+        if isinstance(inner, Duration):
+            return f"epoch_us({text})"
+        return text
+
+    def membership(self, node: Checked, item: Checked, items: Checked) -> str:
+        if isinstance(items, Items) or isinstance(self.columns.get(path_of(items) or ""), Relation):
+            return super().membership(node, item, items)
+        return f"(COALESCE(list_contains({self.write(items)}, {self.write(item)}), FALSE))"
+
+    def each(self, node: Each) -> str:
+        items, name = self.write(node.items), f"v{len(self.variables)}"
+        if not isinstance(node.items.type, ListOf):
+            raise self.refuse(node, "it is no list")
+        self.variables[node.variable] = name
+        body = self.at_scale(node.body, node.type) if node.macro == "sum" else self.write(node.body)
+        test = None if node.test is None else self.write(node.test)
+        del self.variables[node.variable]
+        match node.macro:
+            case "filter":
+                return f"list_filter({items}, {name} -> {body})"
+            case "exists":
+                return f"(len(list_filter({items}, {name} -> {body})) > 0)"
+            case "all":
+                return f"(len(list_filter({items}, {name} -> NOT {body})) = 0)"
+            case "exists_one":
+                return f"(len(list_filter({items}, {name} -> {body})) = 1)"
+        chosen = items if test is None else f"list_filter({items}, {name} -> {test})"
+        images = f"list_transform({chosen}, {name} -> {body})"
+        return images if node.macro == "map" else f"CAST(COALESCE(list_sum({images}), 0) AS HUGEINT)"
+
+    def apply(self, node: Apply) -> str:
+        if node.operation == "sum":
+            return f"CAST(COALESCE(list_sum({self.write(node.arguments[0])}), 0) AS HUGEINT)"
+        return super().apply(node)
+
+    def wall_clock(self, node: Checked, operation: str, moment: Checked, zone: Checked) -> str:
+        assert isinstance(zone, Constant)
+        wall = f"timezone({self.typed(self.parameter(zone.value.key), String())}, make_timestamptz({self.write(moment)}))"
+        if operation == "date.of":
+            return f"CAST(CAST({wall} AS DATE) AS VARCHAR)"
+        part = _PARTS[operation]
+        if operation == "getSeconds":
+            return f"EXTRACT(SECOND FROM {wall})"
+        if operation == "getMilliseconds":
+            return f"(EXTRACT(MILLISECOND FROM {wall}) % 1000)"
+        return f"({part.format(wall)})"
+
+
+_DIALECTS: Mapping[str, type[SqlWriter]] = {
+    "sqlite": SqliteWriter,
+    "postgresql": PostgresqlWriter,
+    "duckdb": DuckdbWriter,
+}
