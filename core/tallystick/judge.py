@@ -535,10 +535,10 @@ class Judge:
             if found is None or found[2].waits != waits:
                 continue
             member, unit, lot = found
-            self.working.touch(self.working.account(member, unit))
+            account = self.working.touch(self.working.account(member, unit))
             lot.waits, lot.usable_from = "", received
             page.touched.add((member, unit))
-            page.steps.append(Step(rule="core.release", effect="usable", unit=unit, data={"lot": given.lot, "amount": lot.left}))
+            page.steps.append(Step(rule="core.release", effect="usable", unit=unit, data={"lot": given.lot, "amount": lot.left, "member": account.name}))
 
     def _claim_guest(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int) -> Judged:
         """A guest order is linked to a member: it is judged now as if the member had bought it then.  Idempotent."""

@@ -1,13 +1,673 @@
-"""Whether the books add up: everything is computed again from the journal, in one pass and in bounded memory."""
+"""Whether the books add up: everything is computed again from the journal, in one pass and in bounded memory.
+
+The records are the truth: each batch's Merkle root fixes its records, each chain hash fixes all batches before.
+Transfers must repeat the records.  For everything that follows from them (lots, balances, counters, claims) the pass adds
+up ``weight(key) * amount`` over the journal and subtracts the same over the tables, with weights nobody can foresee: if
+anything anywhere differs by one, the sum is not zero.  Only then a second pass looks for the keys that differ.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Raw, Struct
+
+from . import tables
+from .history import PastLot
+from .ledger import (
+    BATCH_BITS,
+    NEVER,
+    PLACE_BITS,
+    entry_name,
+    leaf_hash,
+    member_name,
+    merkle_root,
+    parse_entry,
+    parse_member,
+)
+from .queries import replay_member
+from .store import Store
 
 _PLACE_IN_CHAIN = struct.Struct(">QQQ")
+GENESIS = b"\x00" * 32
+_BUCKETS = 1 << 12
+MAX_FINDINGS = 100
+_CHUNK = 500  # members per statement
+_FLUSH = 20_000  # entries kept in memory while rebuilding
 
 
 def chain_hash(previous: bytes, root: bytes, writer: int, number: int, count: int) -> bytes:
     """What the next batch of *writer* names as its previous: it fixes all batches up to *number*, their order and sizes."""
     return hashlib.sha256(previous + root + _PLACE_IN_CHAIN.pack(writer, number, count)).digest()
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """How far one writer has come, and the hash that fixes everything it wrote."""
+
+    writer: int
+    number: int
+    chain: bytes
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """Something that does not add up."""
+
+    code: str  #: a word for programs: root, chain, transfer, lot, balance, ...
+    message: str
+    entry: str = ""  #: the entry it is about, if it is about one
+    tenant: str = ""
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What a verification saw."""
+
+    batches: int
+    entries: int
+    transfers: int
+    findings: tuple[Finding, ...]  #: in the order of the journal, what follows from it last; at most MAX_FINDINGS
+    #: tenant -> unit -> account -> net amount, members together under "members"; each unit adds up to zero
+    sums: Mapping[str, Mapping[str, Mapping[str, int]]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything adds up."""
+        return not self.findings
+
+    @property
+    def first_bad(self) -> str:
+        """The first entry that is not as it was written; empty if none is named."""
+        return next((finding.entry for finding in self.findings if finding.entry), "")
+
+
+def heads(conn: sa.Connection) -> list[Head]:
+    """The last batch of every writer, closed ones too, by writer: what a signed head lists."""
+    batch = tables.batch
+    last = sa.select(batch.c.writer, sa.func.max(batch.c.number).label("number")).group_by(batch.c.writer).subquery()
+    rows = conn.execute(
+        sa.select(batch.c.writer, batch.c.number, batch.c.chain)
+        .join(last, sa.and_(batch.c.writer == last.c.writer, batch.c.number == last.c.number))
+        .order_by(batch.c.writer)
+    )
+    return [Head(writer=row.writer, number=row.number, chain=bytes(row.chain)) for row in rows]
+
+
+def verify(
+    conn: sa.Connection,
+    tenant: str | None = None,
+    *,
+    expected: Iterable[Head] = (),
+    progress: Callable[[int], object] | None = None,
+) -> Report:
+    """Recompute chain, roots, transfers, sums, lots, balances, deficits, counters and claims from the journal.
+
+    *conn* is a :func:`~tallystick.database.reading` transaction, so that a house at work may be verified.  *expected* are
+    heads exported earlier: with them truncation and rewriting are found too.  With *tenant*, what follows from the journal
+    is checked for that tenant alone; the chain always is for all.  *progress* is told how many entries were read.
+    """
+    # prime the transaction: drivers' own cursors below must see the same snapshot
+    conn.execute(sa.select(sa.literal(1)))
+    findings = _Findings()
+    sketch = _Sketch()
+    read = _Pass(conn, sketch, findings, tenant, progress)
+    read.journal({head.writer: head for head in expected})
+    _subtract_tables(conn, sketch, read.keys, tenant)
+    if any(sketch.sums):
+        exact = _Exact(sketch)
+        again = _Pass(conn, exact, _Findings(), tenant, None, keys=read.keys)
+        again.journal({})
+        _subtract_tables(conn, exact, read.keys, tenant)
+        read.keys.describe(exact.found, findings)
+    if not findings.found:  # a journal that is not sound cannot be played
+        _check_sliding(conn, tenant, findings)
+    _check_sums(read.sums, findings)
+    return Report(
+        batches=read.batches,
+        entries=read.entries,
+        transfers=read.transfers,
+        findings=tuple(findings.found[:MAX_FINDINGS]),
+        sums=_nested(read.sums),
+    )
+
+
+# --- making anew -----------------------------------------------------------------------------------------------------
+
+
+class Rebuilt(Struct, frozen=True, kw_only=True):
+    """How many rows were written anew from the journal."""
+
+    balances: int
+    lots: int
+    counters: int
+    claims: int
+    entry_members: int
+
+
+def rebuild(conn: sa.Connection, tenant: str, *, progress: Callable[[int], object] | None = None) -> Rebuilt:
+    """Write balances, lots, counters, claims and mentions of one tenant anew from its records, in one transaction.
+
+    The house must not serve meanwhile.  Verify first: what is rebuilt from a changed journal repeats the change.
+    *progress* is told how many members are done.
+    """
+    store = Store(conn.dialect.name)
+    for table in (tables.counter, tables.claim, tables.entry_member):
+        conn.execute(sa.delete(table).where(table.c.tenant == tenant))
+    written = _rebuild_by_entry(conn, store, tenant)
+    record, beside = tables.record, tables.entry_member
+    numbers = sa.union(
+        sa.select(record.c.member).where(record.c.tenant == tenant),
+        sa.select(beside.c.member).where(beside.c.tenant == tenant),
+    ).subquery()
+    members = conn.scalars(sa.select(numbers.c.member).where(numbers.c.member > 0).order_by(numbers.c.member)).all()
+    for table in (tables.balance, tables.lot):
+        conn.execute(sa.delete(table).where(table.c.tenant == tenant))
+    cur = store.cursor(conn)
+    balances = lots = 0
+    for start in range(0, len(members), _CHUNK):
+        fresh_balances, fresh_lots = [], []
+        for member in members[start : start + _CHUNK]:
+            for unit, account in replay_member(conn, tenant, member).items():
+                fresh_balances.append((tenant, member, unit, account.posted, account.deficit))
+                fresh_lots += [_lot_row(tenant, member, lot) for lot in account.lots.values()]
+        store.put_balances(cur, fresh_balances, [])
+        store.append_lots(cur, fresh_lots)
+        balances, lots = balances + len(fresh_balances), lots + len(fresh_lots)
+        if progress is not None:
+            progress(min(start + _CHUNK, len(members)))
+    counters, claims, mentions = written
+    return Rebuilt(balances=balances, lots=lots, counters=counters, claims=claims, entry_members=mentions)
+
+
+def _lot_row(tenant: str, member: int, lot: PastLot) -> tuple[Any, ...]:
+    entry, _, part = lot.given.lot.rpartition(".")
+    given = lot.given
+    return (
+        tenant, member, given.unit, parse_entry(entry), int(part), given.amount, lot.left, lot.usable_from, lot.expires_at,
+        int(given.sliding), lot.waits, given.issuer,
+    )  # fmt: skip
+
+
+def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> tuple[int, int, int]:
+    counts: dict[tuple[Any, ...], int] = {}
+    claims: list[tuple[Any, ...]] = []
+    mentions: list[tuple[Any, ...]] = []
+    written = [0, 0]
+    cur = store.cursor(conn)
+
+    def flush() -> None:
+        store.add_counters(cur, [(tenant, *key, amount) for key, amount in counts.items()])
+        store.append_claims(cur, claims)
+        store.append_entry_members(cur, mentions)
+        written[0] += len(claims)
+        written[1] += len(mentions)
+        for done in (counts, claims, mentions):
+            done.clear()
+
+    for entry, body in _stream(conn, "SELECT entry, body FROM record", tenant):
+        leaf = _read_leaf(body)
+        claims.append((tenant, leaf.source, leaf.id, entry))
+        for member, counter, grain, first, amount, _mode in leaf.counts:
+            key = (member, counter, grain, first)
+            counts[key] = counts.get(key, 0) + amount
+        holders = {account for transfer in leaf.transfers for account in transfer[:2] if account[:2] == "m-"}
+        holders |= {_read_term(step.data).member for step in leaf.explanation if step.effect == "usable"}
+        mentions += [(tenant, parse_member(holder), entry) for holder in holders - {leaf.member}]
+        if len(claims) >= _FLUSH:
+            flush()
+    flush()
+    counters = conn.scalar(
+        sa.select(sa.func.count()).select_from(tables.counter).where(tables.counter.c.tenant == tenant)
+    )
+    return counters or 0, written[0], written[1]
+
+
+# --- adding up ------------------------------------------------------------------------------------------------------
+
+
+class _Adding(Protocol):
+    def add(self, key: tuple[Any, ...], amount: int) -> None: ...
+
+
+class _Sketch:
+    """Sums of weight times amount in buckets: zero in all of them if journal and tables agree on every key."""
+
+    def __init__(self) -> None:
+        self.sums = [0] * _BUCKETS
+
+    def add(self, key: tuple[Any, ...], amount: int) -> None:
+        weight = hash(key)  # SipHash under the process's secret, and each kind of key begins with a number drawn now
+        self.sums[weight & (_BUCKETS - 1)] += weight * amount
+
+
+class _Exact:
+    """The second pass: every key of the buckets that were not zero, with its own sum."""
+
+    def __init__(self, sketch: _Sketch) -> None:
+        self.bad = frozenset(bucket for bucket, total in enumerate(sketch.sums) if total)
+        self.found: dict[tuple[Any, ...], int] = {}
+
+    def add(self, key: tuple[Any, ...], amount: int) -> None:
+        if hash(key) & (_BUCKETS - 1) in self.bad:
+            total = self.found.get(key, 0) + amount
+            if total:
+                self.found[key] = total
+            else:
+                self.found.pop(key, None)
+
+
+class _Findings:
+    """Collects what is wrong, with an end."""
+
+    def __init__(self) -> None:
+        self.found: list[Finding] = []
+
+    def add(self, code: str, message: str, entry: int | str = "", tenant: str = "") -> None:
+        if len(self.found) < MAX_FINDINGS:
+            name = entry_name(entry) if isinstance(entry, int) else entry
+            self.found.append(Finding(code=code, message=message, entry=name, tenant=tenant))
+
+
+class _Keys:
+    """Numbers that begin the keys of each kind, drawn anew for every verification."""
+
+    def __init__(self) -> None:
+        names = ("left", "terms", "usable_from", "expires_at", "posted", "deficit", "counter", "claim", "member")
+        self.names = {secrets.randbits(60): name for name in names}
+        (
+            self.left, self.terms, self.usable_from, self.expires_at, self.posted, self.deficit, self.counter, self.claim, self.member,
+        ) = self.names  # fmt: skip
+
+    def describe(self, differences: Mapping[tuple[Any, ...], int], findings: _Findings) -> None:
+        """Say what differs, key by key, earliest entry first where a key has one."""
+        told = [self._describe(key, amount) for key, amount in differences.items()]
+        for finding in sorted(told, key=lambda each: (each.entry == "", parse_entry(each.entry) or 0, each.message)):
+            findings.add(finding.code, finding.message, finding.entry, finding.tenant)
+
+    def _describe(self, key: tuple[Any, ...], amount: int) -> Finding:
+        kind, tenant, *rest = key
+        name = self.names[kind]
+        more = f"the journal has {abs(amount)} {'more' if amount > 0 else 'less'} than the table"
+        if name in {"left", "usable_from", "expires_at"}:
+            word = {"left": "what is left", "usable_from": "when it can be used", "expires_at": "when it expires"}[name]
+            message = f"lot {rest[0]}: {word} is not what the journal makes it: {more}"
+            return Finding(code="lot", message=message, entry=rest[0].rpartition(".")[0], tenant=tenant)
+        if name == "terms":
+            where = "the journal" if amount > 0 else "the table"
+            message = f"lot {rest[0]}: only {where} has it as {rest[1]}, {rest[3]} {rest[2]}"
+            return Finding(code="lot", message=message, entry=rest[0].rpartition(".")[0], tenant=tenant)
+        if name in {"posted", "deficit"}:
+            return Finding(code="balance", message=f"{rest[0]}, {rest[1]}, {name}: {more}", tenant=tenant)
+        if name == "counter":
+            return Finding(
+                code="counter",
+                message=f"counter {rest[1]} of {member_name(rest[0])} ({rest[2]}, day {rest[3]}): {more}",
+                tenant=tenant,
+            )
+        if name == "member":
+            message = f"{'missing' if amount > 0 else 'foreign'} mention of {member_name(rest[0])} beside the entry"
+            return Finding(code="entry_member", message=message, entry=entry_name(rest[1]), tenant=tenant)
+        message = (
+            f"the id {rest[1]} from {rest[0]} is {'no longer claimed' if amount > 0 else 'claimed for another entry'}"
+        )
+        return Finding(code="claim", message=message, entry=entry_name(rest[2]), tenant=tenant)
+
+
+# --- the pass over the journal -----------------------------------------------------------------------------------------
+
+_Transfer = tuple[str, str, str, int, str, str, str]  # debit, credit, unit, amount, rule, lot, into
+
+
+class _Given(Struct):
+    lot: str
+    member: str
+    unit: str
+    amount: int
+    left: int
+    usable_from: int
+    expires_at: int = NEVER
+    sliding: bool = False
+    issuer: str = ""
+
+
+class _Step(Struct):
+    effect: str
+    unit: str = ""
+    data: Raw = Raw()
+
+
+class _Term(Struct):
+    lot: str
+    member: str = ""
+    was: int = 0
+    expires_at: int = 0
+
+
+class _Leaf(Struct):
+    """What verification needs of a record; everything else in it is fixed by the leaf's hash alone."""
+
+    entry: str
+    tenant: str
+    id: str
+    source: str
+    received: int
+    member: str = ""
+    facts: str = ""
+    transfers: list[_Transfer] = []
+    lots: list[_Given] = []
+    counts: list[tuple[int, str, str, int, int, str]] = []
+    explanation: list[_Step] = []
+
+
+#: Effects that change when a lot can be used or expires.
+_TERMS = frozenset({"usable", "grace"})
+_read_leaf = msgspec.json.Decoder(_Leaf).decode
+_read_term = msgspec.json.Decoder(_Term).decode
+
+
+class _Pass:
+    """One pass over batches, records and transfers, all in the order of the journal."""
+
+    def __init__(
+        self,
+        conn: sa.Connection,
+        adding: _Adding,
+        findings: _Findings,
+        tenant: str | None,
+        progress: Callable[[int], object] | None,
+        *,
+        keys: _Keys | None = None,
+    ) -> None:
+        self.conn, self.findings, self.tenant, self.progress = conn, findings, tenant, progress
+        self.add = adding.add
+        self.keys = keys or _Keys()
+        self.batches = self.entries = self.transfers = 0
+        self.sums: dict[tuple[str, str, str], int] = {}
+
+    def journal(self, expected: Mapping[int, Head]) -> None:
+        """Read everything; *expected* by writer."""
+        records = _stream(self.conn, "SELECT entry, tenant, member, received, body, facts FROM record ORDER BY entry")
+        transfers = _Ahead(
+            _stream(
+                self.conn,
+                "SELECT entry, place, tenant, debit, credit, unit, amount, rule, lot, into_lot FROM transfer ORDER BY entry, place",
+            )
+        )
+        batches = _stream(
+            self.conn, "SELECT writer, number, count, root, previous, chain FROM batch ORDER BY writer, number"
+        )
+        last: dict[int, tuple[int, bytes]] = {}
+        record = next(records, None)
+        for writer, number, count, root, previous, chain in batches:
+            self.batches += 1
+            key = (writer << BATCH_BITS) | number
+            leaves: list[bytes] = []
+            record = self._orphans(record, records, key, transfers)
+            while record is not None and record[0] >> PLACE_BITS == key:
+                leaves.append(self._record(record, transfers))
+                record = next(records, None)
+            self._batch(writer, number, (count, bytes(root), bytes(previous), bytes(chain)), leaves, last)
+            head = expected.get(writer)
+            if head is not None and head.number == number and head.chain != bytes(chain):
+                self._say(
+                    "head", f"batch {number} of writer {writer} is not the one the head was made of", key << PLACE_BITS
+                )
+        self._orphans(record, records, 1 << 62, transfers)
+        self._compare(1 << 62, "", None, list(transfers.until(1 << 62)))
+        for writer, head in expected.items():
+            if last.get(writer, (0,))[0] < head.number:
+                self._say(
+                    "head", f"writer {writer} ends before batch {head.number}, which a head names: the end was cut off"
+                )
+
+    def _say(self, code: str, message: str, entry: int | str = "", tenant: str = "") -> None:
+        self.findings.add(code, message, entry, tenant)
+
+    def _orphans(self, record: Any, records: Iterator[Any], key: int, transfers: _Ahead) -> Any:
+        while record is not None and record[0] >> PLACE_BITS < key:
+            self._say("batch", "the entry belongs to no batch", record[0], record[1])
+            self._record(record, transfers)
+            record = next(records, None)
+        return record
+
+    def _batch(
+        self,
+        writer: int,
+        number: int,
+        row: tuple[int, bytes, bytes, bytes],
+        leaves: Sequence[bytes],
+        last: dict[int, tuple[int, bytes]],
+    ) -> None:
+        count, root, previous, chain = row
+        first = ((writer << BATCH_BITS) | number) << PLACE_BITS
+        before, link = last.get(writer, (0, GENESIS))
+        if number != before + 1:
+            self._say("gap", f"batches {before + 1} to {number - 1} of writer {writer} are missing", first)
+        elif previous != link:
+            self._say("chain", f"batch {number} of writer {writer} does not follow on the batch before", first)
+        if len(leaves) != count:
+            self._say(
+                "batch",
+                f"batch {number} of writer {writer} was written with {count} entries and has {len(leaves)}",
+                first,
+            )
+        elif merkle_root(leaves) != root:
+            self._say("root", f"a record of batch {number} of writer {writer} is not as it was written", first)
+        if chain_hash(previous, root, writer, number, count) != chain:
+            self._say("chain", f"the chain hash of batch {number} of writer {writer} does not fit", first)
+        last[writer] = (number, chain)
+
+    def _record(self, row: Any, transfers: _Ahead) -> bytes:
+        """Check one record against its row and its transfers, and add up what it says; its leaf hash."""
+        entry, tenant, member, received, body, facts = row
+        self.entries += 1
+        if self.progress is not None and not self.entries % 10_000:
+            self.progress(self.entries)
+        try:
+            leaf = _read_leaf(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            self._say("record", "the record cannot be read", entry, tenant)
+            self._compare(entry, tenant, None, list(transfers.until(entry + 1)))
+            return leaf_hash(bytes(body))
+        if (leaf.tenant, leaf.received, parse_entry(leaf.entry)) != (tenant, received, entry) or (
+            (parse_member(leaf.member) or 0) != member
+        ):
+            self._say("record", "the row names another entry, tenant, member or time than the record", entry, tenant)
+        if facts is not None and hashlib.sha256(facts).hexdigest() != leaf.facts:
+            self._say("facts", "the sealed facts are not those the record was made of", entry, tenant)
+        wanted = [(entry, place, leaf.tenant, *transfer) for place, transfer in enumerate(leaf.transfers)]
+        self.transfers += len(wanted)
+        if not transfers.fits(entry, wanted):
+            self._compare(entry, tenant, wanted, list(transfers.until(entry + 1)))
+        if self.tenant is None or self.tenant == leaf.tenant:
+            try:
+                self._post(leaf, entry)
+            except (msgspec.MsgspecError, UnicodeDecodeError):  # the term of a step
+                self._say("record", "the record cannot be read", entry, tenant)
+        return leaf_hash(bytes(body))
+
+    def _compare(self, entry: int, tenant: str, wanted: list[Any] | None, found: list[Any]) -> None:
+        """Say which transfers of *entry* differ from what its record *wanted*, and which stand where there is no entry."""
+        for row in found:
+            if row[0] < entry:
+                self._say("transfer", f"transfer {row[1]} belongs to no entry", row[0], row[2])
+        if wanted is None:
+            return
+        found = [row for row in found if row[0] == entry]
+        if found != wanted:
+            equal = [one == other for one, other in zip(found, wanted, strict=False)]
+            place = equal.index(False) if False in equal else len(equal)
+            self._say("transfer", f"transfer {place} is not as the record has it", entry, tenant)
+
+    def _post(self, leaf: _Leaf, entry: int) -> None:
+        tenant, keys, add = leaf.tenant, self.keys, self.add
+        add((keys.claim, tenant, leaf.source, leaf.id, entry), 1)
+        others: set[str] = set()
+        fresh = set()
+        for given in leaf.lots:
+            fresh.add(given.lot)
+            self._open(tenant, given)
+        for debit, credit, unit, amount, _rule, lot, into in leaf.transfers:
+            if amount <= 0 or debit == credit:
+                self._say("transfer", f"{amount} from {debit} to {credit} is no transfer", entry, tenant)
+            self._move(leaf, debit, unit, -amount, lot, others)
+            # what went into a fresh lot is in the lot's opening amount already
+            self._move(leaf, credit, unit, amount, into, others, counted=into in fresh)
+        for member, counter, grain, start, amount, _mode in leaf.counts:
+            add((keys.counter, tenant, member, counter, grain, start), amount)
+        for step in leaf.explanation:
+            if step.effect in _TERMS:
+                self._change(leaf, step, others)
+        for other in others:
+            add((keys.member, tenant, parse_member(other) or 0, entry), 1)
+
+    def _open(self, tenant: str, given: _Given) -> None:
+        keys, add, name = self.keys, self.add, given.lot
+        add((keys.left, tenant, name), given.left)
+        add((keys.terms, tenant, name, given.member, given.unit, given.amount, int(given.sliding), given.issuer), 1)
+        add((keys.usable_from, tenant, name), given.usable_from)
+        if not given.sliding:
+            add((keys.expires_at, tenant, name), given.expires_at)
+        if given.amount != given.left:
+            add((keys.deficit, tenant, given.member, given.unit), given.left - given.amount)
+
+    def _move(
+        self, leaf: _Leaf, account: str, unit: str, amount: int, lot: str, others: set[str], *, counted: bool = False
+    ) -> None:
+        tenant = leaf.tenant
+        if account[:2] == "m-":
+            self.add((self.keys.posted, tenant, account, unit), amount)
+            if account != leaf.member:
+                others.add(account)
+            if not lot:
+                self.add((self.keys.deficit, tenant, account, unit), -amount)
+            elif not counted:
+                self.add((self.keys.left, tenant, lot), amount)
+            account = "members"
+        key = (tenant, unit, account)
+        self.sums[key] = self.sums.get(key, 0) + amount
+
+    def _change(self, leaf: _Leaf, step: _Step, others: set[str]) -> None:
+        term = _read_term(step.data)
+        if step.effect == "grace":
+            self.add((self.keys.expires_at, leaf.tenant, term.lot), term.expires_at - term.was)
+        else:
+            self.add((self.keys.usable_from, leaf.tenant, term.lot), leaf.received - NEVER)
+            if term.member != leaf.member:
+                others.add(term.member)
+
+
+class _Ahead:
+    """The stream of transfers, which runs beside the records and finds its way back after a difference."""
+
+    def __init__(self, rows: Iterator[Any]) -> None:
+        self._rows = rows
+        self._kept: list[Any] = []  # read and not yet taken: after a good entry, the first row of a later one
+
+    def fits(self, entry: int, wanted: list[tuple[Any, ...]]) -> bool:
+        """Whether the next rows are exactly *wanted* and the one after belongs to a later entry; then they are taken."""
+        missing = len(wanted) + 1 - len(self._kept)
+        rows = self._kept + list(islice(self._rows, missing)) if missing > 0 else self._kept
+        if len(rows) == len(wanted) + 1 and rows[-1][0] > entry and rows[:-1] == wanted:
+            self._kept = rows[-1:]
+            return True
+        self._kept = rows
+        return False
+
+    def until(self, entry: int) -> Iterator[Any]:
+        """Take every row before *entry*."""
+        while True:
+            for place, row in enumerate(self._kept):
+                if row[0] >= entry:
+                    self._kept = self._kept[place:]
+                    return
+                yield row
+            self._kept = list(islice(self._rows, 16))
+            if not self._kept:
+                return
+
+
+def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: str | None) -> None:
+    """Subtract what the tables say; what is left over is what differs."""
+    add = adding.add
+    lots = (
+        "SELECT tenant, member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, issuer FROM lot"
+    )
+    for of, member, unit, entry, part, amount, left, usable_from, expires_at, sliding, issuer in _stream(
+        conn, lots, tenant
+    ):
+        name = f"{entry_name(entry)}.{part}"
+        add((keys.left, of, name), -left)
+        add((keys.terms, of, name, member_name(member), unit, amount, sliding, issuer), -1)
+        add((keys.usable_from, of, name), -usable_from)
+        if not sliding:
+            add((keys.expires_at, of, name), -expires_at)
+    for of, member, unit, posted, deficit in _stream(
+        conn, "SELECT tenant, member, unit, posted, deficit FROM balance", tenant
+    ):
+        holder = member_name(member)
+        add((keys.posted, of, holder, unit), -posted)
+        add((keys.deficit, of, holder, unit), -deficit)
+    counters = "SELECT tenant, member, name, grain, start, value FROM counter"
+    for of, member, name, grain, start, value in _stream(conn, counters, tenant):
+        add((keys.counter, of, member, name, grain, start), -value)
+    for of, source, name, entry in _stream(conn, "SELECT tenant, source, id, entry FROM claim", tenant):
+        add((keys.claim, of, source, name, entry), -1)
+    for of, member, entry in _stream(conn, "SELECT tenant, member, entry FROM entry_member", tenant):
+        add((keys.member, of, member, entry), -1)
+
+
+def _stream(conn: sa.Connection, sql: str, tenant: str | None = None) -> Iterator[Any]:
+    """Rows of a query as tuples, fetched as they are used, past SQLAlchemy's result objects (a third of the time)."""
+    driver: Any = conn.connection.driver_connection
+    server = conn.dialect.name == "postgresql"
+    where = "" if tenant is None else f" WHERE tenant = {'%s' if server else '?'}"
+    given = () if tenant is None else (tenant,)
+    cursor = driver.cursor(name=f"proof_{secrets.token_hex(4)}") if server else driver.cursor()
+    try:
+        if server:
+            cursor.itersize = 5_000
+            cursor.execute(sql + where, given, binary=True)
+        else:
+            cursor.execute(sql + where, given)
+        yield from cursor
+    finally:
+        cursor.close()
+
+
+def _check_sliding(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
+    """An extension moves all sliding lots of an account at once, so their expiry is played through member by member."""
+    lot = tables.lot
+    sliding = sa.select(lot.c.tenant, lot.c.member).where(lot.c.sliding == 1).distinct()
+    if tenant is not None:
+        sliding = sliding.where(lot.c.tenant == tenant)
+    for of, member in conn.execute(sliding).all():
+        played = replay_member(conn, of, member)
+        rows = conn.execute(sa.select(lot).where(lot.c.tenant == of, lot.c.member == member, lot.c.sliding == 1))
+        for row in rows:
+            name = f"{entry_name(row.entry)}.{row.part}"
+            account = played.get(row.unit)
+            past = account.lots.get(name) if account is not None else None
+            if past is not None and past.expires_at != row.expires_at:
+                findings.add("lot", f"lot {name}: when it expires is not what the journal makes it", row.entry, of)
+
+
+def _check_sums(sums: Mapping[tuple[str, str, str], int], findings: _Findings) -> None:
+    totals: dict[tuple[str, str], int] = {}
+    for (tenant, unit, _account), amount in sums.items():
+        totals[tenant, unit] = totals.get((tenant, unit), 0) + amount
+    for (tenant, unit), total in totals.items():
+        if total:
+            findings.add("sum", f"{unit} adds up to {total}, not to zero", tenant=tenant)
+
+
+def _nested(sums: Mapping[tuple[str, str, str], int]) -> dict[str, dict[str, dict[str, int]]]:
+    nested: dict[str, dict[str, dict[str, int]]] = {}
+    for (tenant, unit, account), amount in sorted(sums.items()):
+        nested.setdefault(tenant, {}).setdefault(unit, {})[account] = amount
+    return nested

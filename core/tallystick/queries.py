@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from . import tables, vault
 from .errors import UnknownEntry
+from .history import PastAccount, play
 from .ledger import (
     EXPIRED,
     HELD,
@@ -209,87 +210,31 @@ def balances_at(conn: sa.Connection, tenant: str, member: int, at: int) -> dict[
 
     Played from the journal, so the answer stays the same for ever; costs a few microseconds per entry of the member.
     """
-    accounts: dict[str, _Past] = {}
-    holder = member_name(member)
-    for body in _bodies(conn, tenant, member, at):
-        record = read_record(body)
-        for unit in {transfer.unit for transfer in record.transfers} | {step.unit for step in record.explanation}:
-            if unit and unit not in accounts:
-                accounts[unit] = _Past()
-        _replay(accounts, holder, record)
-    return {unit: accounts[unit].balance(unit, at) for unit in sorted(accounts) if accounts[unit].touched}
-
-
-class _Past:
-    """One unit of one member while its history is played."""
-
-    def __init__(self) -> None:
-        self.posted = self.deficit = 0
-        self.touched = False
-        self.lots: dict[str, list[int]] = {}  # left, usable from, expires at, sliding
-
-    def balance(self, unit: str, at: int) -> Balance:
-        alive = [(left, start) for left, start, end, _ in self.lots.values() if end > at]
-        return Balance(
+    accounts = play(member_name(member), _records(conn, tenant, member, at))
+    return {
+        unit: Balance(
             unit=unit,
-            posted=self.posted,
-            usable=sum(left for left, start in alive if start <= at) - self.deficit,
-            pending=sum(left for left, start in alive if start > at),
-            due=sum(left for left, _, end, _ in self.lots.values() if end <= at),
-            deficit=self.deficit,
+            posted=account.posted,
+            usable=account.usable(at),
+            pending=account.pending(at),
+            due=account.due(at),
+            deficit=account.deficit,
         )
+        for unit, account in sorted(accounts.items())
+    }
 
 
-def _replay(accounts: Mapping[str, _Past], holder: str, record: Record) -> None:
-    fresh = set()
-    for given in record.lots:
-        if given.member == holder:
-            past = accounts[given.unit]
-            past.lots[given.lot] = [given.left, given.usable_from, given.expires_at, given.sliding]
-            past.deficit -= given.amount - given.left
-            fresh.add(given.lot)
-    for transfer in record.transfers:
-        if transfer.credit == holder:
-            past = accounts[transfer.unit]
-            past.touched = True
-            past.posted += transfer.amount
-            if not transfer.into:
-                past.deficit -= transfer.amount
-            elif transfer.into not in fresh:
-                past.lots[transfer.into][0] += transfer.amount
-        if transfer.debit == holder:
-            past = accounts[transfer.unit]
-            past.touched = True
-            past.posted -= transfer.amount
-            if transfer.lot:
-                past.lots[transfer.lot][0] -= transfer.amount
-            else:
-                past.deficit += transfer.amount
-    _replay_terms(accounts, record)
+def replay_member(conn: sa.Connection, tenant: str, member: int) -> dict[str, PastAccount]:
+    """The member's accounts by unit as the whole journal makes them."""
+    return play(member_name(member), _records(conn, tenant, member, NEVER))
 
 
-def _replay_terms(accounts: Mapping[str, _Past], record: Record) -> None:
-    """Changes of when lots can be used and when they expire."""
-    for step in record.explanation:
-        if step.data is None or step.effect not in {"usable", "grace", "extend"}:
-            continue
-        lots = accounts[step.unit].lots
-        if step.effect == "extend":
-            until = step.data["expires_at"]
-            for lot in lots.values():
-                if lot[3] and lot[0] and record.received < lot[2] < until:
-                    lot[2] = until
-        elif step.data["lot"] in lots:
-            place, value = (1, record.received) if step.effect == "usable" else (2, step.data["expires_at"])
-            lots[step.data["lot"]][place] = value
-
-
-def _bodies(conn: sa.Connection, tenant: str, member: int, until: int) -> Iterator[bytes]:
+def _records(conn: sa.Connection, tenant: str, member: int, until: int) -> Iterator[Record]:
     """Records that moved something of the member, in the order in which they were received."""
     for row in conn.execute(
         _touching(tenant, member).where(sa.column("received") <= until).order_by("received", "entry")
     ):
-        yield bytes(row.body)
+        yield read_record(bytes(row.body))
 
 
 def _touching(tenant: str, member: int) -> sa.Select[Any]:

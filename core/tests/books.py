@@ -1,6 +1,8 @@
 """Real books for tests: the real engine on a real database, with one small shop of a plugin."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import random
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from tallystick import database, migrate, people, tables
 from tallystick.effects import Bonus, Cap, Count, Effect, Extend, Grant, Move, Put, Spend
 from tallystick.engine import Engine, Receipt
-from tallystick.errors import TallyError
+from tallystick.errors import Refused, TallyError
 from tallystick.events import CORE_KINDS, Arrival, Event, EventKind, Facts
 from tallystick.generation import Generation
 from tallystick.hookspecs import hookimpl
@@ -184,6 +186,40 @@ class Books:
 
     def wait(self, **length: float) -> None:
         self.now += timedelta(**length)
+
+    def wander(self, seed: int, steps: int, after: Callable[[], object] = lambda: None) -> None:
+        """Days in the life of ann and bob: everything that can happen to a lot, by two writers, in no particular order."""
+        chance = random.Random(seed)
+        orders: list[tuple[str, str]] = []
+        writers = [self.engine, self.writer(2)]
+        for step in range(steps):
+            who, other = chance.sample(["ann", "bob"], 2)
+            self.engine = chance.choice(writers)
+            with contextlib.suppress(Refused):
+                match chance.randrange(10):
+                    case 0 | 1:
+                        orders.append((who, f"o{step}"))
+                        self.buy(who, chance.randrange(20_000), f"o{step}")
+                    case 2:
+                        self.top_up(
+                            who, chance.randrange(1, 90), days=chance.randrange(12), pending=chance.randrange(9)
+                        )
+                    case 3:
+                        self.top_up(who, chance.randrange(1, 90), days=chance.randrange(1, 20), sliding=True)
+                    case 4:
+                        self.spend(who, chance.randrange(1, 150))
+                    case 5:
+                        self.give(who, other, chance.randrange(1, 100))
+                    case 6 if orders:
+                        self.refund(*orders.pop(chance.randrange(len(orders))))
+                    case 7:
+                        self.record("shop.extended", who, days=chance.randrange(1, 20))
+                    case 8 if chance.random() < 0.3:
+                        self.engine.expire(TENANT)
+                    case 9:
+                        self.record("member.enrolled", who, invited_by=other)
+            after()
+            self.wait(hours=chance.randrange(1, 40))
 
     def rows(self, table: sa.Table) -> Sequence[Any]:
         with database.reading(self.db) as conn:

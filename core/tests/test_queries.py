@@ -1,6 +1,5 @@
 """What may be asked of the books, on both databases, of books that the real engine keeps."""
 
-import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -9,7 +8,7 @@ import sqlalchemy as sa
 
 from core.tests.books import SECRET, START, TENANT, Books
 from tallystick import database, people, queries, tables
-from tallystick.errors import Refused, UnknownEntry
+from tallystick.errors import UnknownEntry
 from tallystick.ledger import instant, member_name, parse_entry
 from tallystick.queries import Balance, Expiring, Leader, RuleUse
 
@@ -87,43 +86,16 @@ def test_nothing_is_known_of_a_member_without_entries_or_of_another_tenants(book
 @pytest.mark.parametrize("seed", range(2))
 def test_a_past_balance_is_what_was_usable_then(books: Books, ann: int, bob: int, seed: int) -> None:
     """Semantics 33, over two months of everything that can happen to a lot, two writers and a late sweep among it."""
-    chance = random.Random(seed)
-    numbers = {"ann": ann, "bob": bob}
-    orders: list[tuple[str, str]] = []
     seen: list[tuple[int, int, Balance]] = []
-    writers = [books.engine, books.writer(2)]
-    for step in range(70):
-        who, other = chance.sample(["ann", "bob"], 2)
-        books.engine = chance.choice(writers)
-        try:
-            match chance.randrange(9):
-                case 0 | 1:
-                    orders.append((who, f"o{step}"))
-                    books.buy(who, chance.randrange(20_000), f"o{step}")
-                case 2:
-                    books.top_up(who, chance.randrange(1, 90), days=chance.randrange(12), pending=chance.randrange(9))
-                case 3:
-                    books.top_up(who, chance.randrange(1, 90), days=chance.randrange(1, 20), sliding=True)
-                case 4:
-                    books.spend(who, chance.randrange(1, 150))
-                case 5:
-                    books.give(who, other, chance.randrange(1, 100))
-                case 6 if orders:
-                    back = orders.pop(chance.randrange(len(orders)))
-                    books.refund(*back)
-                case 7:
-                    books.record("shop.extended", who, days=chance.randrange(1, 20))
-                case 8 if chance.random() < 0.3:
-                    books.engine.expire(TENANT)
-        except Refused:
-            pass
-        seen += [
-            (instant(books.now), n, balance(books, n))
-            for n in numbers.values()
-            if n in {row.member for row in books.rows(tables.balance)}
-        ]
-        books.wait(hours=chance.randrange(1, 40))
 
+    def look() -> None:
+        with database.reading(books.db) as conn:
+            now = instant(books.now)
+            for number in (ann, bob):
+                found = queries.balances(conn, TENANT, number, now)
+                seen.extend((now, number, balance) for balance in found.values())
+
+    books.wander(seed, 70, look)
     assert len(seen) > 100
     for at, number, then in seen:
         assert balance_at(books, number, at) == then
