@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from math import floor
 from typing import Any, Final
 
 from tallystick.effects import Bonus, Cap, Count, Effect, Grant, Multiply
@@ -268,7 +269,7 @@ def _valued(rule: Earn) -> Amount:
 
     def amount(firing: Firing, look: Look, _out: list[Effect]) -> tuple[int, Lines | None, Data]:
         lines = None if look.purchase is None else look.lines_of(firing) if limited else look.lines
-        return max(0, firing.value), lines, {"value": firing.value}
+        return max(0, floor(firing.value)), lines, {"value": firing.value}
 
     return amount
 
@@ -437,7 +438,8 @@ def _count(counter: Counter) -> Propose:
     by_share = counter.value != "1"
 
     def propose(firing: Firing, _look: Look, out: list[Effect]) -> None:
-        if firing.value:
-            out.append(Count(rule=rule, counter=name, window=window, amount=firing.value, by_share=by_share))
+        amount = floor(firing.value)
+        if amount > 0:
+            out.append(Count(rule=rule, counter=name, window=window, amount=amount, by_share=by_share))
 
     return propose

@@ -49,7 +49,6 @@ class Adjusted(Facts, frozen=True):
     reason: Reason
     by: Name  #: who does it: a staff number or login, not a name
     approved_by: Text = ""  #: the second person
-    order: Text = ""  #: the order it is about, for the record
 
     def __post_init__(self) -> None:
         if self.points == 0:

@@ -54,6 +54,9 @@ def item(amount: int, sku: str = "S", **more: Any) -> Line:
             BASE + '[[earn]]\nname = "nothing"\npoints = 0\nexclusive = true', 1999, 0, id="an exclusive rule of 0 points: this order earns nothing"
         ),
         pytest.param('[[earn]]\nname = "value"\nvalue = "eligible / 50"', 1999, 39, id="an amount as an expression"),
+        pytest.param(
+            '[[earn]]\nname = "value"\nvalue = \'decimal("0.015") * eligible\'', 1999, 29, id="a decimal amount rounds down"
+        ),
         pytest.param('[[earn]]\nname = "value"\nvalue = "0 - eligible"', 1999, 0, id="never below 0"),
         pytest.param('[[earn]]\nname = "flat"\nkind = "bonus"\npoints = 7', 1, 7, id="a flat bonus"),
     ],
@@ -376,6 +379,12 @@ def test_first_purchase(till: Till) -> None:
     )
     assert [shop.buys(item(1000)), shop.buys(item(1000))] == [110, 10]
     assert shop.plugin.needs("purchase.completed").counters == {("points.orders", "lifetime")}
+
+
+def test_a_counter_never_counts_backwards(till: Till) -> None:
+    shop = till(BASE + '[counters.odd]\nwindow = "day"\nvalue = "0 - eligible"')
+    assert shop.buys(item(1000)) == 10
+    assert shop.counters == {}
 
 
 def test_nothing_is_loaded_that_no_rule_names(till: Till) -> None:

@@ -90,6 +90,19 @@ def test_pending_points_wait_for_a_state(shop: Open) -> None:
     assert store.usable("ada") == 100
 
 
+@pytest.mark.parametrize("policy, balance", [("none", 1000), ("net", 2000), ("gross", 3000)])
+def test_a14_an_order_paid_with_points(shop: Open, policy: str, balance: int) -> None:
+    """4,000 at 0.5 points is 2,000; then 1,000 points pay for half of an order of 4,000."""
+    store = shop(
+        f'\n[[earn]]\nname = "base"\npoints = 1\nper = 2\n[basis]\npoints = "{policy}"\n[redeem]\npoints = 1\ngives = 2\n'
+    )
+    store.joins("ada")
+    store.buys("ada", 4000)
+    assert store.redeems("ada", 1000, order="R-2", total=4000)["discount"] == 2000
+    store.buys("ada", 4000, order="R-2", payments=[{"method": "points", "amount": 2000}])
+    assert store.usable("ada") == balance
+
+
 def test_a16_bands_over_a_year_and_a_return_makes_room_again(shop: Open) -> None:
     store = shop(
         '\n[[earn]]\nname = "bands"\nover = "year"\nbands = [{ from = 0, points = 1, per = 10000 },'
