@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.tests.rules import shop
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from core.tests.rules import shop
 from tallystick.errors import InvalidRule
 from tallystick.rules import RuleText, check, compile_expression, compile_rules, interpret, parse, unparse
 

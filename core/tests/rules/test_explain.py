@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+
 from core.tests.rules import shop
 from core.tests.rules.test_agreement import PATIENT, accepted
-from hypothesis import given, settings
 from tallystick.rules import RuleText, compile_rules
 from tallystick.rules.aloud import Wording, boundaries, sentence
 from tallystick.rules.explain import sentence as answer

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+
 from core.tests.rules import shop
 from core.tests.rules.test_agreement import PATIENT, accepted
-from hypothesis import given, settings
 from tallystick.rules import RuleText, compile_rules
 from tallystick.rules.lint import Standing, lint
 
