@@ -48,7 +48,7 @@ def api(town: Town) -> Any:
     "path, method",
     [
         *((door.path, door.method) for door in DOORS),
-        *((path, "GET") for path in (*PUBLIC, *GUARDED) if path not in ASSETS),
+        *((path, "GET") for path in sorted({*PUBLIC, *(door.path for door in GUARDED)}) if path not in ASSETS),
     ],
 )
 def test_every_answer_is_one_that_was_promised(town: Town, api: Any, path: str, method: str) -> None:

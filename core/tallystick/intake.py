@@ -216,6 +216,8 @@ def _says_all(canonical: bytes, body: bytes, envelope: Envelope, reader: _Reader
     """
     if b"\\" in body or not reader.closed:
         return False
+    if canonical == body:
+        return True
     colons, minuses = body.count(b":"), body.count(b"-")
     if reader.exact and envelope.time.tzinfo is UTC:
         kept_colons, kept_minuses = canonical.count(b":"), canonical.count(b"-")

@@ -171,14 +171,14 @@ class Keyring:
 
     def __init__(self, engine: sa.Engine, *, clock: Callable[[], int], monotonic: Callable[[], float]) -> None:
         self._engine, self._clock, self._monotonic = engine, clock, monotonic
-        self._known: dict[bytes, tuple[float, Key]] = {}
+        self._known: dict[bytes, tuple[float, Key, Principal]] = {}
 
     def remembered(self, text: str) -> Principal | None:
         """Who it is, if that was asked a moment ago; asks no database."""
         found = self._known.get(_digest(text))
         if found is None or found[0] < self._monotonic() or not found[1].active(self._clock()):
             return None
-        return found[1].principal
+        return found[2]
 
     def authenticate(self, text: str) -> Principal:
         """Who it is; raises Unauthorized."""
@@ -189,8 +189,9 @@ class Keyring:
             key = authenticate(conn, text, self._clock())
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[_digest(text)] = (asked + MEMORY_SECONDS, key)
-        return key.principal
+        principal = key.principal
+        self._known[_digest(text)] = (asked + MEMORY_SECONDS, key, principal)
+        return principal
 
     def forget(self) -> None:
         """Ask anew from now on: a key was revoked or rotated in this process."""

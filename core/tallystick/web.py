@@ -6,18 +6,20 @@ import asyncio
 import gzip
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from . import database
 from .access import Principal, demand
@@ -35,12 +37,14 @@ from .errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from .events import EventKind
+from .events import Arrival, EventKind
 from .house import House
 from .intake import LIMITS, read_json
 from .keys import Keyring
+from .metrics import Metrics
 from .openapi import openapi_document
 from .problems import MEDIA_TYPE, Language, choose_language, problem_document, status_of
+from .writer import Writer
 
 log = logging.getLogger("tallystick.web")
 
@@ -92,10 +96,10 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
     desk = Desk(house, rate=rate, burst=burst)
     app = Starlette(
         routes=[
-            *(Route(door.path, desk.endpoint(door), methods=[door.method]) for door in DOORS),
+            *(Route(door.path, Endpoint(desk, door), methods=[door.method]) for door in DOORS),
             Route("/healthz", desk.healthz, methods=["GET"]),
             Route("/readyz", desk.readyz, methods=["GET"]),
-            Route("/metrics", desk.metrics, methods=["GET"]),
+            Route("/metrics", Endpoint(desk, METRICS), methods=["GET"]),
             Route("/openapi.json", desk.openapi, methods=["GET"]),
             Route("/docs", desk.docs, methods=["GET"]),
             Route(f"/docs/{_ASSET}", desk.asset, methods=["GET"]),
@@ -110,7 +114,66 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
 #: Doors that anybody may use without a key; they say nothing of any tenant.
 PUBLIC: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", f"/docs/{_ASSET}"})
 #: Doors outside /v1 that ask for a key, with the permission.
-GUARDED: Final[Mapping[str, str]] = {"/metrics": "metrics.read"}
+METRICS: Final = Door(
+    method="GET",
+    path="/metrics",
+    permission="metrics.read",
+    answer=None,
+    summary="Counters of this process",
+    answers={},
+)
+GUARDED: Final = (METRICS,)
+
+
+class Visit:
+    """One request, as cheap to look at as it gets."""
+
+    __slots__ = ("headers", "method", "path", "query", "receive")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.method: str = scope["method"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.query: bytes = scope["query_string"]
+        self.path: Mapping[str, str] = scope["path_params"]
+        self.receive = receive
+
+    def header(self, name: bytes) -> str:
+        """A header's text, empty if it did not come."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+class Endpoint:
+    """One door as an ASGI application: who is it, may they, and what came of it.  Every answer and refusal passes here."""
+
+    def __init__(self, desk: Desk, door: Door) -> None:
+        self.desk, self.door = desk, door
+        self._take = desk.deliver if door.permission == BY_KIND else desk.expose if door is METRICS else desk.ask
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = time.perf_counter()
+        desk, door, visit = self.desk, self.door, Visit(scope, receive)
+        language = choose_language(visit.header(b"accept-language"))
+        status = 500
+        try:
+            try:
+                principal = await desk.who(visit)
+                permissions = desk.brought(principal.tenant)
+                if door.permission != BY_KIND:
+                    demand(principal, door.permission, permissions)
+                response = await self._take(door, visit, principal, permissions, language)
+            except TallyError as error:
+                response = _problem(error, language)
+            except ClientDisconnect:
+                response = _raw(400, b"", b"text/plain")
+            except Exception as error:
+                if (refusal := database.refusal(error)) is None:
+                    raise
+                response = _problem(refusal, language)
+            status = response.status_code
+            await response(scope, receive, send)
+        finally:
+            desk.metrics.answered(visit.method, door.path, status, time.perf_counter() - started)
 
 
 class Desk:
@@ -119,62 +182,20 @@ class Desk:
     def __init__(self, house: House, *, rate: float | None = None, burst: int = 100) -> None:
         self.house = house
         self.keyring = Keyring(house.db, clock=house.clock, monotonic=time.monotonic)
+        self.metrics = Metrics()
         self._rate, self._burst = rate, float(burst)
         self._buckets: dict[str, tuple[float, float]] = {}
         self._kinds: dict[str, tuple[float, Mapping[str, EventKind]]] = {}
         self._permissions: dict[str, Mapping[str, frozenset[str]]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._mail: deque[asyncio.Future[None]] = deque()
-        self._called = False
-        self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._seconds: Counter[str] = Counter()
-        self._events: Counter[str] = Counter()
+        self._waiting: Waiting | None = None
         self._openapi: bytes | None = None
         self._script: bytes | None = None
 
     # -- doors that ask for a key -----------------------------------------------------------------------------------
 
-    def endpoint(self, door: Door) -> Callable[[Request], Awaitable[Response]]:
-        """The endpoint of one door."""
-        take = self._deliver if door.permission == BY_KIND else self._ask
-
-        async def endpoint(request: Request) -> Response:
-            return await self._guarded(request, door.path, door.permission, lambda *who: take(door, request, *who))
-
-        return endpoint
-
-    async def _guarded(
-        self,
-        request: Request,
-        path: str,
-        permission: str,
-        take: Callable[[Principal, Mapping[str, frozenset[str]], Language], Awaitable[Response]],
-    ) -> Response:
-        """Who is it, may they, and what came of it: every answer and refusal passes here."""
-        started = time.perf_counter()
-        language = choose_language(request.headers.get("accept-language", ""))
-        try:
-            principal = await self._who(request)
-            self._limit(principal)
-            permissions = self._brought(principal.tenant)
-            if permission != BY_KIND:
-                demand(principal, permission, permissions)
-            response = await take(principal, permissions, language)
-        except TallyError as error:
-            response = _problem(error, language)
-        except ClientDisconnect:
-            response = _raw(400, b"", b"text/plain")
-        except Exception as error:
-            if (refusal := database.refusal(error)) is None:
-                self._requests[request.method, path, 500] += 1
-                raise
-            response = _problem(refusal, language)
-        self._requests[request.method, path, response.status_code] += 1
-        self._seconds[path] += time.perf_counter() - started  # type: ignore[assignment]  # a Counter adds floats as well
-        return response
-
-    async def _who(self, request: Request) -> Principal:
-        scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    async def who(self, visit: Visit) -> Principal:
+        """Whose key came with the request; raises Unauthorized or RateLimited."""
+        scheme, _, text = visit.header(b"authorization").partition(" ")
         if scheme.lower() != "bearer" or not text:
             raise Unauthorized
         principal = self.keyring.remembered(text)
@@ -182,22 +203,22 @@ class Desk:
             principal = await run_in_threadpool(self.keyring.authenticate, text)
         if principal.tenant not in self.house.config.tenants:
             raise Unauthorized
+        if self._rate is not None:
+            self._limit(principal, self._rate)
         return principal
 
-    def _limit(self, principal: Principal) -> None:
+    def _limit(self, principal: Principal, rate: float) -> None:
         """A bucket per key: *rate* drops a second run in, *burst* is full."""
-        if self._rate is None:
-            return
         now = time.monotonic()
         level, since = self._buckets.get(principal.key, (self._burst, now))
-        level = min(self._burst, level + (now - since) * self._rate)
+        level = min(self._burst, level + (now - since) * rate)
         if level < 1:
-            raise RateLimited(retry_after=max(1, round((1 - level) / self._rate)))
+            raise RateLimited(retry_after=max(1, round((1 - level) / rate)))
         if len(self._buckets) > 10_000:
             self._buckets.clear()
         self._buckets[principal.key] = (level - 1, now)
 
-    def _brought(self, tenant: str) -> Mapping[str, frozenset[str]]:
+    def brought(self, tenant: str) -> Mapping[str, frozenset[str]]:
         """Permissions of the tenant's plugins, with the roles that have them."""
         found = self._permissions.get(tenant)
         if found is None:
@@ -206,38 +227,43 @@ class Desk:
             self._permissions[tenant] = found
         return found
 
-    async def _ask(
+    async def ask(
         self,
         door: Door,
-        request: Request,
+        visit: Visit,
         principal: Principal,
         permissions: Mapping[str, frozenset[str]],
         language: Language,
     ) -> Response:
         """Doors that answer from the books, or change them once: in a thread."""
-        query = _query(request, door.query)
+        query = _query(visit, door.query)
         body = None
         if door.body is not None:
-            _media(request, {"application/json": (True, False)})
-            body = read_json(await _body(request, SMALL_BODY), door.body)
-        call = Call(self.house, principal, permissions, language, request.path_params, query, body)
+            _media(visit, {"application/json": (True, False)})
+            body = read_json(await _body(visit, SMALL_BODY), door.body)
+        call = Call(self.house, principal, permissions, language, visit.path, query, body)
         assert door.answer is not None
-        answer = await run_in_threadpool(door.answer, call)
-        return _answer(answer)
+        return _answer(await run_in_threadpool(door.answer, call))
 
-    async def _deliver(
+    async def expose(self, _door: Door, _visit: Visit, *_who: Any) -> Response:
+        """Counters of this process in Prometheus' text format."""
+        return _raw(
+            200, self.metrics.exposition(self.house.writer).encode(), b"text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    async def deliver(
         self,
         door: Door,
-        request: Request,
+        visit: Visit,
         principal: Principal,
         permissions: Mapping[str, frozenset[str]],
         language: Language,
     ) -> Response:
         """Events: read, handed to the writer, answered after the commit."""
-        takes_one, takes_many = _media(request, _EVENT_MEDIA)
-        query = _query(request, door.query)
-        body = await _body(request, LIMITS.body)
-        call = Call(self.house, principal, permissions, language, {}, query, body)
+        takes_one, takes_many = _media(visit, _EVENT_MEDIA)
+        query = _query(visit, door.query)
+        body = await _body(visit, LIMITS.body)
+        call = Call(self.house, principal, permissions, language, visit.path, query, body)
         kinds = await self._kinds_of(principal.tenant)
         if len(body) > LARGE_BODY:
             items, single = await run_in_threadpool(admit_events, call, kinds)
@@ -250,13 +276,19 @@ class Desk:
         if query.dry_run:
             outcomes = await run_in_threadpool(dry_run, self.house, items)
         else:
-            outcomes = await self._record(items)
-            self._events.update(_word(outcome) for outcome in outcomes)
+            outcomes = await self._waiting_room().record(self.house.writer, items)
+            self.metrics.recorded(outcomes)
         if len(outcomes) > 10:
             return await run_in_threadpool(
                 lambda: _answer(answer_events(outcomes, single, language, dry=query.dry_run))
             )
         return _answer(answer_events(outcomes, single, language, dry=query.dry_run))
+
+    def _waiting_room(self) -> Waiting:
+        loop = asyncio.get_running_loop()
+        if self._waiting is None or self._waiting.loop is not loop:
+            self._waiting = Waiting(loop)
+        return self._waiting
 
     async def _kinds_of(self, tenant: str) -> Mapping[str, EventKind]:
         known = self._kinds.get(tenant)
@@ -265,58 +297,6 @@ class Desk:
         kinds = await run_in_threadpool(self.house.kinds, tenant)
         self._kinds[tenant] = (time.monotonic() + KINDS_SECONDS, kinds)
         return kinds
-
-    async def _record(self, items: list[Any]) -> list[Outcome]:
-        """Hand the events in together and wait for all of them.
-
-        The writer's thread fills the outcomes in; the loop is woken once for all deliveries of a batch.
-        """
-        outcomes: list[Any] = list(items)
-        places = [place for place, item in enumerate(items) if not isinstance(item, TallyError)]
-        if not places:
-            return outcomes
-        loop = asyncio.get_running_loop()
-        if self._loop is None or self._loop.is_closed():
-            self._loop = loop
-            self._mail.clear()
-        recorded: asyncio.Future[None] = loop.create_future()
-        left = len(places)
-
-        def done_at(place: int) -> Callable[[Outcome], None]:
-            def done(outcome: Outcome) -> None:
-                nonlocal left
-                outcomes[place] = outcome
-                left -= 1
-                if not left:
-                    self._post(recorded, loop)
-
-            return done
-
-        self.house.writer.hand_in([(items[place], done_at(place)) for place in places])
-        patience = loop.call_later(PATIENCE_SECONDS, _give_up, recorded)
-        try:
-            await recorded
-        finally:
-            patience.cancel()
-        return outcomes
-
-    def _post(self, recorded: asyncio.Future[None], loop: asyncio.AbstractEventLoop) -> None:
-        """In the writer's thread: a delivery is complete."""
-        try:
-            if loop is not self._loop:
-                loop.call_soon_threadsafe(_wake, recorded)
-                return
-            self._mail.append(recorded)
-            if not self._called:
-                self._called = True
-                loop.call_soon_threadsafe(self._collect)
-        except RuntimeError:  # the loop is closed: nobody waits any more, and the writer goes on
-            self._called = False
-
-    def _collect(self) -> None:
-        self._called = False  # before looking: what is posted from now on calls again
-        while self._mail:
-            _wake(self._mail.popleft())
 
     # -- doors that say nothing of any tenant -----------------------------------------------------------------------
 
@@ -382,62 +362,77 @@ class Desk:
             return _raw(200, self._script, b"text/javascript", (*headers, (b"content-encoding", b"gzip")))
         return _raw(200, await run_in_threadpool(gzip.decompress, self._script), b"text/javascript", headers)
 
-    # -- numbers ----------------------------------------------------------------------------------------------------
 
-    async def metrics(self, request: Request) -> Response:
-        """Counters of this process in Prometheus' text format."""
+class Waiting:
+    """Deliveries of one event loop that wait for their commit.  It is woken once for all that one batch completed."""
 
-        async def take(*_who: Any) -> Response:
-            return _raw(200, self._exposition().encode(), b"text/plain; version=0.0.4; charset=utf-8")
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._done: deque[asyncio.Future[None]] = deque()
+        self._called = False
+        #: in the order in which they came, with when to give up: one timer looks after all of them
+        self._line: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._watched = False
 
-        return await self._guarded(request, "/metrics", GUARDED["/metrics"], take)
+    async def record(self, writer: Writer, items: list[Arrival | TallyError]) -> list[Outcome]:
+        """Hand the events in together and wait for all of them; the writer's thread fills the outcomes in."""
+        outcomes: list[Any] = list(items)
+        places = [place for place, item in enumerate(items) if not isinstance(item, TallyError)]
+        if not places:
+            return outcomes
+        recorded: asyncio.Future[None] = self.loop.create_future()
+        left = len(places)
 
-    def _exposition(self) -> str:
-        writer = self.house.writer
-        series: list[tuple[str, str, str, list[tuple[str, float]]]] = [
-            (
-                "tallystick_http_requests_total", "counter", "Requests answered.",
-                [(f'method="{method}",route="{path}",status="{status}"', n) for (method, path, status), n in sorted(self._requests.items())],
-            ),
-            (
-                "tallystick_http_seconds_total", "counter", "Seconds spent on answering.",
-                [(f'route="{path}"', seconds) for path, seconds in sorted(self._seconds.items())],
-            ),
-            (
-                "tallystick_events_total", "counter", "Events that came in over HTTP, by what came of them.",
-                [(f'outcome="{word}"', n) for word, n in sorted(self._events.items())],
-            ),
-            ("tallystick_writer_events_total", "counter", "Events the writer took.", [("", writer.events)]),
-            ("tallystick_writer_batches_total", "counter", "Batches committed.", [("", writer.batches)]),
-            ("tallystick_writer_waiting", "gauge", "Events that wait for the next batch.", [("", writer.waiting)]),
-        ]  # fmt: skip
-        lines: list[str] = []
-        for name, kind, text, values in series:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-            lines += [f"{name}{{{labels}}} {value:g}" if labels else f"{name} {value:g}" for labels, value in values]
-        return "\n".join(lines) + "\n"
+        def done_at(place: int) -> Callable[[Outcome], None]:
+            def done(outcome: Outcome) -> None:
+                nonlocal left
+                outcomes[place] = outcome
+                left -= 1
+                if not left:
+                    self._post(recorded)
+
+            return done
+
+        writer.hand_in([(outcomes[place], done_at(place)) for place in places])
+        self._line.append((self.loop.time() + PATIENCE_SECONDS, recorded))
+        if not self._watched:
+            self._watch()
+        await recorded
+        return outcomes
+
+    def _post(self, recorded: asyncio.Future[None]) -> None:
+        """In the writer's thread: a delivery is complete."""
+        self._done.append(recorded)
+        if not self._called:
+            self._called = True
+            try:
+                self.loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:  # the loop is closed: nobody waits any more, and the writer goes on
+                self._called = False
+
+    def _collect(self) -> None:
+        self._called = False  # before looking: what is posted from now on calls again
+        while self._done:
+            recorded = self._done.popleft()
+            if not recorded.done():
+                recorded.set_result(None)
+
+    def _watch(self) -> None:
+        """Let go of those that waited too long; look again in a second while anybody waits."""
+        now, line = self.loop.time(), self._line
+        while line and (line[0][1].done() or line[0][0] <= now):
+            _, recorded = line.popleft()
+            if not recorded.done():
+                recorded.set_exception(
+                    Unavailable("the commit takes too long; send the same request again to learn what came of it")
+                )
+        self._watched = bool(line)
+        if line:
+            self.loop.call_later(1.0, self._watch)
 
 
 #: How long a request waits for its commit.  Whether it was recorded is then unknown, and sending it again is safe.
 PATIENCE_SECONDS: Final = 9.0
-
-
-def _wake(recorded: asyncio.Future[None]) -> None:
-    if not recorded.done():
-        recorded.set_result(None)
-
-
-def _give_up(recorded: asyncio.Future[None]) -> None:
-    if not recorded.done():
-        recorded.set_exception(
-            Unavailable("the commit takes too long; send the same request again to learn what came of it")
-        )
-
-
-def _word(outcome: Outcome) -> str:
-    if isinstance(outcome, TallyError):
-        return outcome.code
-    return "repeated" if outcome.repeated else outcome.record.status
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -447,10 +442,10 @@ class _NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For doors without parameters."""
 
 
-def _query(request: Request, kind: type[msgspec.Struct] | None) -> Any:
-    if not request.scope["query_string"]:
+def _query(visit: Visit, kind: type[msgspec.Struct] | None) -> Any:
+    if not visit.query:
         return (kind or _NoQuery)()
-    items = request.query_params.multi_items()
+    items = QueryParams(visit.query).multi_items()
     names = [name for name, _ in items]
     for name in names:
         if names.count(name) > 1:
@@ -461,30 +456,37 @@ def _query(request: Request, kind: type[msgspec.Struct] | None) -> Any:
         raise InvalidRequest(f"in the query: {error}") from None
 
 
-def _media(request: Request, known: Mapping[str, tuple[bool, bool]]) -> tuple[bool, bool]:
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
-    found = known.get(kind.strip().lower())
-    if found is None:
-        raise UnsupportedMedia(f"expected {' or '.join(known)}")
-    if (charset := parameters.strip().lower()) and charset not in {"charset=utf-8", 'charset="utf-8"'}:
-        raise UnsupportedMedia("JSON is UTF-8 here")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+def _media(visit: Visit, known: Mapping[str, tuple[bool, bool]]) -> tuple[bool, bool]:
+    said = visit.header(b"content-type")
+    if (found := known.get(said)) is None:
+        kind, _, parameters = said.partition(";")
+        found = known.get(kind.strip().lower())
+        if found is None:
+            raise UnsupportedMedia(f"expected {' or '.join(known)}")
+        if (charset := parameters.strip().lower()) and charset not in {"charset=utf-8", 'charset="utf-8"'}:
+            raise UnsupportedMedia("JSON is UTF-8 here")
+    if visit.header(b"content-encoding").lower() not in {"", "identity"}:
         raise UnsupportedMedia("bodies are not compressed here")
     return found
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def _body(visit: Visit, limit: int) -> bytes:
     """The body, given up as soon as it is larger than *limit*."""
-    length = request.headers.get("content-length", "")
+    length = visit.headers.get(b"content-length", b"")
     if length.isdigit() and int(length[:20]) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes", limit=limit)
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
+    size, more = 0, True
+    while more:
+        message = await visit.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"the body is larger than {limit} bytes", limit=limit)
         chunks.append(chunk)
+        more = message.get("more_body", False)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
