@@ -28,6 +28,7 @@ from .intake import read_document
 from .jobs import Job, Turn, run_due
 from .ledger import instant
 from .pipeline import Part, compile_pipeline
+from .watchdog import Watchdog
 from .writer import Writer
 
 log = logging.getLogger("tallystick")
@@ -160,6 +161,7 @@ class House:
     engine: Engine
     writer: Writer
     clock: Callable[[], int] = now
+    watchdog: Watchdog = attrs.field(factory=Watchdog)  #: ends loops in plugins
     _works: bool = True  #: whether this process runs jobs
     _closing: threading.Event = attrs.field(factory=threading.Event)
     _keeper: threading.Thread | None = None
@@ -262,6 +264,7 @@ class House:
 
     def open(self) -> House:
         """Begin to take events; the lease of the writer's row is kept from now on."""
+        self.watchdog.start()
         self.writer.start()
         self._keeper = threading.Thread(target=self._keep, name="tally-lease", daemon=True)
         self._keeper.start()
@@ -271,6 +274,7 @@ class House:
         """Record what was accepted, give the writer's row back, and let go of the database."""
         self._closing.set()
         self.writer.stop()
+        self.watchdog.stop()
         release_writer(self.db, self.engine.writer, self.engine.epoch)
         self.db.dispose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from .errors import (
     MemberInactive,
     OrderConflict,
     Refused,
+    TallyError,
     UnknownEntry,
     UnknownMember,
     UnknownOrder,
@@ -33,10 +35,11 @@ from .ledger import (
     instant,
     moment,
     parse_entry,
+    parse_member,
     returned_weight,
     taken_by_now,
 )
-from .page import Page, effects_document
+from .page import GAINS, Page, effects_document, lots_of
 from .generation import Generation, fill
 from .pipeline import Plan, Skipped
 from .settle import settle
@@ -45,7 +48,10 @@ from .working import OrderEntry, Person, Working
 
 #: The kind the house makes itself when lots are due; no door takes it.
 EXPIRED_KIND = "lots.expired"
-GAINS = ("grant", "bonus", "multiply")
+#: Behind the steps of an explanation: places under which taking back counters and stock is remembered.
+COUNTS, TAKES = 1 << 20, 1 << 21
+#: Returns that may wait for one order.
+MAX_PARKED = 100
 
 
 class NoFacts(Facts, frozen=True):
@@ -68,6 +74,7 @@ class Judge:
     def __init__(self, working: Working, generation: Generation, secret: bytes) -> None:
         self.working, self.generation, self.secret = working, generation, secret
         self.chance = secret  #: what chance is drawn from; a dry run takes another
+        self.older: Mapping[int, Generation] = _NONE  #: entry -> the generation that judges it, if it came late
         self.pipeline, self.programme, self.kinds = generation.pipeline, generation.programme, generation.kinds
         self.units, self.versions = generation.programme.units, generation.versions
 
@@ -150,24 +157,25 @@ class Judge:
         member = person.view if person is not None else None
         if member is not None and (needs.profile or self.generation.ladders):
             member = self._full_view(member, needs.profile)
-        counters: dict[tuple[str, str], int] = {}
-        if needs.counters:
-            day = self.programme.local_date(event.at)
-            for name, window in needs.counters:
-                counters[name, window] = working.count(0 if window == "budget" else event.member, name, window, day)
+        counters = self._counters(plan, event) if needs.counters else {}
         balances = {unit: working.balance(event.member, unit, now) for unit in needs.balances} if needs.balances else _NONE
         return Situation(
             now=event.received,
             programme=self.programme,
             member=member,
-            balances=balances,
-            counters=counters,
+            balances=MappingProxyType(balances),
+            counters=MappingProxyType(counters),
             own=_NONE,
-            stock=working.stock if needs.stock else _NONE,
+            stock=MappingProxyType(working.stock) if needs.stock else _NONE,
             chance=Chance(self.chance, entry_name(entry)),
             original=original,
             others={number: working.people[number].view for number in event.others.values()} if event.others else _NONE,
         )
+
+    def _counters(self, plan: Plan, event: Event) -> dict[tuple[str, str], int]:
+        """What the declared counters stand at now."""
+        day, count = self.programme.local_date(event.at), self.working.count
+        return {(name, window): count(0 if window == "budget" else event.member, name, window, day) for name, window in plan.needs.counters}
 
     def _full_view(self, member: Member, profile: bool) -> Member:
         changes: dict[str, Any] = {"tiers": self.working.tiers(member.number)}
@@ -212,11 +220,15 @@ class Judge:
                 proposals += self._ask(plan.earn, skipped, event, situation, own)
             if plan.redeem is not None:
                 proposals += self._ask(plan.redeem, skipped, event, situation, own)
-        verdict, reasons = self._review(plan, event, situation, proposals, skipped, own)
+        verdict, reasons, counted = self._review(plan, event, situation, proposals, skipped, own)
+        if verdict == "deny":
+            reason = next(r for r in reasons if r.verdict == "deny")
+            raise Denied(reason.gentle or "this cannot be done now", rule=reason.rule, reason=reason.reason)
+        proposals += counted
         page = Page(entry, event, self.working, self.programme, received, held=verdict in ("hold", "step_up"))
         page.apply(settle(proposals, self.units, situation.counters, self.versions))
         if active and verdict == "allow":
-            self._follow(plan, page, event, situation, skipped, own)
+            self._follow(plan, page, event, situation, skipped, own, reasons)
         page.seed = hashlib.sha256(situation.chance.seed).hexdigest() if situation.chance.drawn else ""
         return page, verdict, reasons, skipped
 
@@ -240,23 +252,20 @@ class Judge:
         plan: Plan,
         event: Event,
         situation: Situation,
-        proposals: list[Effect],
+        proposals: Sequence[Effect],
         skipped: list[Skipped],
         own: Mapping[str, Situation],
-    ) -> tuple[str, list[Verdict]]:
+    ) -> tuple[str, list[Verdict], list[Effect]]:
+        """The worst verdict, every reason, and what reviewers want counted."""
         if plan.review is None:
-            return "allow", []
-        worst, reasons = 0, []
+            return "allow", [], []
+        reasons, counted = [], []
         for effect in self._ask(plan.review, skipped, event, situation, tuple(proposals), own):
             if isinstance(effect, Verdict):
                 reasons.append(effect)
-                worst = max(worst, VERDICTS.index(effect.verdict))
             else:
-                proposals.append(effect)
-        if VERDICTS[worst] == "deny":
-            reason = next(r for r in reasons if r.verdict == "deny")
-            raise Denied(reason.gentle or "this cannot be done now", rule=reason.rule, reason=reason.reason)
-        return VERDICTS[worst], reasons
+                counted.append(effect)
+        return max([r.verdict for r in reasons], key=VERDICTS.index, default="allow"), reasons, counted
 
     def _follow(
         self,
@@ -266,17 +275,27 @@ class Judge:
         situation: Situation,
         skipped: list[Skipped],
         own: Mapping[str, Situation],
+        reasons: list[Verdict] | None,
     ) -> None:
-        """The second and last round: what follows from what was decided is reviewed and settled once more."""
+        """The second and last round: what follows from what was decided is reviewed and settled once more.
+
+        What reviewers do not allow of it does not happen, and its cause stands.  *reasons* None: a person has decided.
+        """
         more: list[Effect] = []
         if plan.react is not None:
             more += self._ask(plan.react, skipped, event, situation, dict(page.outcome), own)
         if plan.evaluate_tier is not None and situation.member is not None:
             totals = {**page.outcome, **{f"balance:{unit}": amount for unit, amount in page.balances().items()}}
             more += self._ask(plan.evaluate_tier, skipped, situation.member, totals, situation.now, situation, own)
-        if more:
-            self._review(plan, event, situation, more, skipped, own)
-            page.apply(settle(more, self.units, situation.counters, self.versions))
+        if not more:
+            return
+        if reasons is not None:
+            verdict, said, _ = self._review(plan, event, situation, more, skipped, own)  # counted in the first round
+            if verdict != "allow":
+                reasons += said
+                return
+        used = self._counters(plan, event) if page.counts else situation.counters
+        page.apply(settle(more, self.units, used, self.versions))
 
     def _judged(
         self,
@@ -295,8 +314,9 @@ class Judge:
         for row in rows:
             self.working.add_order(row)
         sealed = self.seal(arrival, entry, event.member)
-        if page.deferred:
-            more["more"] = {"deferred": effects_document(page.deferred)}
+        if page.held:
+            waiting = {"deferred": effects_document(page.deferred), "to": page.targets, "later": page.later}
+            more["more"] = {name: value for name, value in waiting.items() if value}
         if reasons:
             more["reasons"] = tuple(
                 [{"rule": r.rule, "verdict": r.verdict, "reason": r.reason, "gentle": r.gentle} for r in reasons]
@@ -306,7 +326,7 @@ class Judge:
                 [{"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error} for s in skipped]
             )
         if arrival.cause:
-            more["cause"] = entry_name(arrival.cause)
+            more["cause"], more["depth"] = entry_name(arrival.cause), arrival.depth
         record = page.record(
             status=status, verdict=verdict, facts=hashlib.sha256(sealed).hexdigest(), actor=arrival.actor, **more
         )
@@ -323,7 +343,7 @@ class Judge:
         value = purchase.total
         sale = OrderEntry(purchase.order, entry, "sale", event.member, value)
         parked = self.working.order(purchase.order, "parked") if known else ()
-        again = [self._unpark(row, arrival) for row in parked]
+        again = [waiting for row in parked if (waiting := self._unpark(row, arrival)) is not None]
         for row in parked:
             self.working.touch_order(row).role = "applied"
         status = "recorded" if verdict == "allow" else ("step_up" if verdict == "step_up" else "held")
@@ -331,15 +351,29 @@ class Judge:
             arrival, event, page, entry, status, verdict, reasons, skipped, [sale], again, order=purchase.order, value=value
         )
 
-    def _unpark(self, row: OrderEntry, sale: Arrival) -> Arrival:
+    def _unpark(self, row: OrderEntry, sale: Arrival) -> Arrival | None:
         record, sealed = self.working.originals[row.entry]
         arrival = self.reopen(record, sealed)
         if arrival is None:
-            raise UnknownOrder("the parked refund cannot be read any more")
+            return None  # whoever returned it was forgotten since
         arrival.id = f"{record.id}/applied"
         arrival.cause = row.entry
-        arrival.member = sale.member
+        if not row.member or row.member == self.working.references.get(sale.member):
+            arrival.member = sale.member
+        else:
+            self.working.references[arrival.member] = row.member
         return arrival
+
+    def not_applied(self, arrival: Arrival, entry: int, received: int, refusal: TallyError) -> Judged:
+        """A return that had been accepted early and does not fit the sale after all: said so, and nothing taken."""
+        self.working.begin()
+        event = Event(
+            tenant=arrival.tenant, id=arrival.id, source=arrival.source, kind=arrival.kind, at=arrival.at,
+            received=moment(received), member=0, facts=arrival.facts, others=_NOBODY,
+        )  # fmt: skip
+        page = Page(entry, event, self.working, self.programme, received)
+        said = Verdict(rule="core.refund", verdict="deny", reason=refusal.code, gentle=str(refusal))
+        return self._judged(arrival, event, page, entry, "recorded", "deny", [said], (), order=arrival.facts.order)  # type: ignore[attr-defined]
 
     def reopen(self, record: Record, sealed: bytes | None) -> Arrival | None:
         """The event again as it came in; None if its member was forgotten since."""
@@ -355,6 +389,22 @@ class Judge:
             member=record.member, facts=facts, canonical=opened,
         )  # fmt: skip
 
+    def looked_at(self, record: Record, sealed: bytes | None) -> Event | None:
+        """What plugins saw of a recorded event: of a claimed guest order, the purchase."""
+        arrival = self.reopen(record, sealed)
+        if arrival is None:
+            return None
+        facts, kind = arrival.facts, record.kind
+        if kind == "order.claimed":
+            facts, kind = self._purchase(record, sealed), "purchase.completed"  # type: ignore[assignment]
+        named = self.kinds[kind].members if kind in self.kinds else ()
+        references = self.working.references
+        return Event(
+            tenant=record.tenant, id=record.id, source=record.source, kind=kind, at=arrival.at, received=moment(record.received),
+            member=parse_member(record.member) or 0, facts=facts,
+            others={field: number for field in named if (number := references.get(getattr(facts, field, None) or ""))},
+        )  # fmt: skip
+
     def _purchase(self, record: Record, sealed: bytes | None) -> Purchase | None:
         """What was bought; for a guest order that was linked later, what the guest bought."""
         opened = self.reopen(record, sealed)
@@ -367,6 +417,8 @@ class Judge:
         refund: Refund = arrival.facts  # type: ignore[assignment]
         sales = self.working.order(refund.order, "sale", "guest")
         if not sales:
+            if len(self.working.order(refund.order, "parked")) >= MAX_PARKED:
+                raise OrderConflict(f"{MAX_PARKED} returns wait for order {refund.order} already", pointer="/data/order")
             page = Page(entry, event, self.working, self.programme, received)
             row = OrderEntry(refund.order, entry, "parked", event.member)
             return self._judged(arrival, event, page, entry, "parked", "allow", (), (), [row], order=refund.order)
@@ -399,16 +451,17 @@ class Judge:
             proposals += self._ask(plan.reverse, skipped, event, original, situation, own)
         keeps = [effect for effect in proposals if isinstance(effect, Keep)]
         nets = [line.net for line in purchase.lines] if purchase is not None else []
-        self._take_back(page, record, sale.entry, sale, before, nets, keeps)
-        for spend in self.working.order(refund.order, "spend"):
-            if spend.entry in self.working.originals:
-                self._give_back(page, self.working.originals[spend.entry][0], spend.entry, sale)
+        self._take_back(page, record, sale.entry, sale, nets, keeps)
+        for paid in [sale, *self.working.order(refund.order, "spend")]:
+            if paid.entry in self.working.originals:
+                self._give_back(page, self.working.originals[paid.entry][0], paid.entry, sale)
         page.apply(settle([e for e in proposals if not isinstance(e, Keep)], self.units, situation.counters, self.versions))
+        reasons: list[Verdict] = []
         if person is not None and person.view.status == "active":
-            self._follow(plan, page, event, situation, skipped, own)
+            self._follow(plan, page, event, situation, skipped, own, reasons)
         row = OrderEntry(refund.order, entry, "refund", sale.member, sale.returned - before)
         return self._judged(
-            arrival, event, page, entry, "recorded", "allow", (), skipped, [row], order=refund.order, value=sale.returned - before
+            arrival, event, page, entry, "recorded", "allow", reasons, skipped, [row], order=refund.order, value=sale.returned - before
         )
 
     def _return(self, sale: OrderEntry, refund: Refund, purchase: Purchase | None) -> None:
@@ -437,42 +490,40 @@ class Judge:
         scaled = sale.value if complete else (by_lines * sale.value // whole if whole else 0)
         sale.returned = min(sale.value, scaled + sale.loose)
 
+    def _owed(self, entry: int, place: int, target: int) -> int:
+        """What of *target* was not taken back yet; from now on it was.  So nothing is ever taken or given back twice."""
+        amount = target - self.working.taken.get((entry, place), 0)
+        if amount <= 0:
+            return 0
+        self.working.take(entry, place, amount)
+        return amount
+
     def _take_back(
-        self, page: Page, record: Record, entry: int, sale: OrderEntry, before: int, nets: Sequence[int], keeps: Sequence[Keep]
+        self, page: Page, record: Record, entry: int, sale: OrderEntry, nets: Sequence[int], keeps: Sequence[Keep]
     ) -> None:
         """Take back the share of every gain that belongs to what came back; cumulatively exact."""
         everything = sale.returned >= sale.value
-        keep = {(k.of_rule, k.unit): k.amount for k in keeps}
+        keep: dict[tuple[str, str], int] = {}
+        for k in keeps:
+            keep[k.of_rule, k.unit] = keep.get((k.of_rule, k.unit), 0) + max(0, k.amount)
         for place, step in enumerate(record.explanation):
             if step.effect not in GAINS or step.amount <= 0 or step.fixed:
                 continue
-            target = step.amount
-            if not everything:
-                target = self._target(step, sale, nets)
-            handled = self.working.taken.get((entry, place), 0)
-            amount = target - handled
-            if amount <= 0:
-                continue
-            self.working.take(entry, place, amount)
-            kept = min(amount, max(0, keep.get((step.rule, step.unit), 0)))
-            note = "kept" if kept else ""
-            amount -= kept
-            for member, lots in self._holders(record, step):
-                if amount > 0:
-                    page.take_back(member, step.unit, amount, step.rule, lots, note)
-        shares = []
-        for member, counter, grain, start, amount, mode in record.counts:
-            if mode == "share":
-                was = taken_by_now(amount, sale.value, before) if before < sale.value or not sale.value else amount
-                back = taken_by_now(amount, sale.value, sale.returned) - (was if before else 0)
-                shares.append((member, counter, grain, start, back))
-            elif mode == "whole" and everything and (before < sale.value or not before):
-                shares.append((member, counter, grain, start, amount))
-        page.uncount(shares)
-        if everything and before < sale.value:
-            for key, amount, reversible in record.takes:
-                if reversible:
-                    page.restock(key, amount)
+            amount = self._owed(entry, place, step.amount if everything else self._target(step, sale, nets))
+            kept = min(amount, keep.get((step.rule, step.unit), 0))
+            if kept:
+                keep[step.rule, step.unit] -= kept
+            if amount > kept:
+                page.take_back(_holder(record, step), step.unit, amount - kept, step.rule, lots_of(record, step), "kept" if kept else "")
+        back = []
+        for n, (member, counter, grain, start, amount, mode) in enumerate(record.counts):
+            target = taken_by_now(amount, sale.value, sale.returned) if mode == "share" else amount if mode and everything else 0
+            back.append((member, counter, grain, start, self._owed(entry, COUNTS + n, target)))
+        page.uncount(back)
+        if everything:
+            for n, (key, amount, reversible) in enumerate(record.takes):
+                if reversible and (owed := self._owed(entry, TAKES + n, amount)):
+                    page.restock(key, owed)
 
     @staticmethod
     def _target(step: Step, sale: OrderEntry, nets: Sequence[int]) -> int:
@@ -482,39 +533,27 @@ class Judge:
         loose = step.amount * sale.loose // sale.value if sale.value else 0
         return min(step.amount, (step.amount * back // whole if whole else 0) + loose)
 
-    @staticmethod
-    def _holders(record: Record, step: Step) -> Iterator[tuple[int, list[str]]]:
-        """Who got a step's gain, and the lots it went into."""
-        lots: dict[str, list[str]] = {}
-        for transfer in record.transfers:
-            if transfer.rule == step.rule and transfer.unit == step.unit and transfer.into and transfer.amount == step.amount:
-                lots.setdefault(transfer.credit, []).append(transfer.into)
-        for holder, names in list(lots.items())[:1]:
-            yield int(holder[2:]), names
-
     def _give_back(self, page: Page, record: Record, entry: int, sale: OrderEntry) -> None:
         """Points that paid for the order go back to their lots in proportion, latest expiry first."""
-        for place, step in enumerate(record.explanation):
-            if step.effect != "spend" or step.amount >= 0:
-                continue
-            target = taken_by_now(-step.amount, sale.value, sale.returned)
-            before = self.working.taken.get((entry, place), 0)
-            amount = target - before
-            if amount <= 0:
-                continue
-            self.working.take(entry, place, amount)
-            spent = [t for t in record.transfers if t.rule == step.rule and t.unit == step.unit and t.lot and t.credit in (REDEEMED, HELD)]
-            parts: list[tuple[str, int]] = []
-            found = [(t, self.working.lot(t.lot)) for t in spent]
-            for transfer, lot in sorted(found, key=lambda pair: (-(pair[1][2].expires_at if pair[1] else 0), pair[0].lot)):
-                skip = min(before, transfer.amount)
-                before -= skip
-                back = min(amount, transfer.amount - skip)
-                if back:
-                    parts.append((transfer.lot, back))
-                    amount -= back
-            if parts:
-                page.give_back(parts, step.unit, step.rule, debit=spent[0].credit)
+        for place, step, spent in _spent(record):
+            if step.effect == "spend":
+                self._put_back(page, record, entry, place, spent, taken_by_now(-step.amount, sale.value, sale.returned))
+
+    def _put_back(self, page: Page, record: Record, entry: int, place: int, spent: Sequence[tuple[Transfer, str]], target: int) -> None:
+        """Put back what of *target* was not put back yet: the lots that were used last get theirs first."""
+        before = self.working.taken.get((entry, place), 0)
+        amount = self._owed(entry, place, target)
+        released = bool(self.working.order(f"entry/{record.entry}", "released"))
+        back: dict[str, list[tuple[str, int]]] = {}
+        for transfer, to in reversed(spent):
+            skip = min(before, transfer.amount)
+            before -= skip
+            part = min(amount, transfer.amount - skip)
+            if part:
+                back.setdefault(to if released else transfer.credit, []).append((transfer.lot, part))
+                amount -= part
+        for debit, parts in back.items():
+            page.give_back(parts, spent[0][0].unit, spent[0][0].rule, debit=debit)
 
     def _advance(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """What waited for this state of the order becomes usable."""
@@ -530,15 +569,30 @@ class Judge:
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=facts.order)
 
     def _open_lots(self, page: Page, record: Record, waits: str, received: int) -> None:
+        """What waited for this becomes usable; what is held besides notes that it has nothing else to wait for."""
+        later = (record.more or {}).get("later", {})
         for given in record.lots:
             found = self.working.lot(given.lot)
-            if found is None or found[2].waits != waits:
+            if found is None:
                 continue
             member, unit, lot = found
+            usable_from, state = later.get(given.lot, (received, ""))
+            if lot.held and waits != "held":
+                if state == waits:
+                    self.working.touch_lot(lot).waits = "held, reached"
+                continue
+            if lot.waits != waits and not (lot.held and waits == "held"):
+                continue
             account = self.working.touch(self.working.account(member, unit))
-            lot.waits, lot.usable_from = "", received
+            self.working.touch_lot(lot)
             page.touched.add((member, unit))
-            page.steps.append(Step(rule="core.release", effect="usable", unit=unit, data={"lot": given.lot, "amount": lot.left, "member": account.name}))
+            if waits == "held" and state and lot.waits != "held, reached":
+                lot.waits = state
+            else:
+                lot.waits, lot.usable_from = "", max(received, usable_from)
+                data = {"lot": given.lot, "amount": lot.left, "member": account.name, "usable_from": lot.usable_from}
+                page.steps.append(Step(rule="core.release", effect="usable", unit=unit, data=data))
+            page.expire(account)
 
     def _claim_guest(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int) -> Judged:
         """A guest order is linked to a member: it is judged now as if the member had bought it then.  Idempotent."""
@@ -560,9 +614,11 @@ class Judge:
         bought = msgspec.structs.replace(event, kind="purchase.completed", facts=opened.facts, at=opened.at)
         page, verdict, reasons, skipped = self._think(bought, person, entry, received)
         page.event = event
-        self.working.touch_order(sale).role = "claimed"
         row = OrderEntry(order, entry, "sale", person.number, sale.value, sale.returned)
         row.lines, row.loose = dict(sale.lines), sale.loose
+        if self.working.order(order, "refund"):  # what came back before somebody claimed it earns nothing
+            self._take_back(page, page.record(status="recorded"), entry, row, [line.net for line in opened.facts.lines], ())
+        self.working.touch_order(sale).role = "claimed"
         arrival.cause = sale.entry
         status = "recorded" if verdict == "allow" else "held"
         return self._judged(arrival, event, page, entry, status, verdict, reasons, skipped, [row], order=order, value=sale.value)
@@ -576,77 +632,84 @@ class Judge:
         found = self.working.originals.get(number) if number is not None else None
         if found is None or found[0].status not in ("held", "step_up"):
             raise UnknownEntry(f"{facts.entry} is no held entry", pointer="/data/entry")
-        if self.working.order(f"entry/{facts.entry}", "decided"):
-            raise AlreadyDecided(f"{facts.entry} was already decided", pointer="/data/entry")
         record, sealed = found
+        decision = f"entry/{record.entry}"  # as we spell it: 01-2-0 is no other entry than 1-2-0
+        if self.working.order(decision, "released", "voided"):
+            raise AlreadyDecided(f"{record.entry} was already decided", pointer="/data/entry")
         member = int(record.member[2:]) if record.member else 0
         event = msgspec.structs.replace(event, member=member)
         page = Page(entry, event, self.working, self.programme, received)
         skipped: list[Skipped] = []
         if arrival.kind == "entry.released":
             self._open_lots(page, record, "held", received)
-            self._release_spends(page, record)
-            self._release_rest(page, record, sealed, entry, skipped)
+            self._release_spends(page, record, number or 0)
+            if not self._sent_back(record, number or 0):
+                self._release_rest(page, record, sealed, number or 0, skipped)
         else:
             self._void(page, record, number or 0)
-        row = OrderEntry(f"entry/{facts.entry}", entry, "decided", member)
+        row = OrderEntry(decision, entry, arrival.kind.removeprefix("entry."), member)
         return self._judged(
-            arrival, event, page, entry, "recorded", "allow", (), skipped, [row], more={"decides": facts.entry, "reason": facts.reason}
+            arrival, event, page, entry, "recorded", "allow", (), skipped, [row], more={"decides": record.entry, "reason": facts.reason}
         )
 
-    def _release_spends(self, page: Page, record: Record) -> None:
-        moves = {step.rule for step in record.explanation if step.effect == "move"}
-        targets = (record.more or {}).get("to", {})
-        for transfer in record.transfers:
-            if transfer.credit != HELD:
-                continue
-            if transfer.rule in moves:
+    def _sent_back(self, record: Record, number: int) -> bool:
+        """Whether a held sale was returned completely before somebody looked at it."""
+        sale = next((row for row in self.working.order(record.order, "sale") if row.entry == number), None)
+        return sale is not None and sale.returned >= sale.value and bool(self.working.order(record.order, "refund"))
+
+    def _release_spends(self, page: Page, record: Record, number: int) -> None:
+        """What was set aside goes where it was meant to go, less what came back meanwhile."""
+        for place, step, spent in _spent(record):
+            left = -step.amount - self.working.taken.get((number, place), 0)
+            for transfer, to in spent:
+                amount = min(left, transfer.amount)
+                left -= amount
                 found = self.working.lot(transfer.lot)
-                to = targets.get(transfer.rule)
-                if found is not None and to:
+                if not amount or found is None:
+                    continue
+                if (receiver := parse_member(to)) is not None:
                     source = self.working.account(found[0], transfer.unit)
-                    page.hand_over(source, [(found[2], transfer.amount)], int(to), transfer.rule, debit=HELD)
-                continue
-            page.transfers.append(Transfer(HELD, REDEEMED, transfer.unit, transfer.amount, transfer.rule, transfer.lot))
-        for step in record.explanation:
-            if step.effect == "spend":
-                page.steps.append(Step(rule=step.rule, effect="released", unit=step.unit, data=step.data))
+                    page.hand_over(source, [(found[2], amount)], receiver, transfer.rule, debit=HELD)
+                    self.working.take(number, place, amount)  # it is theirs now: nothing of it can be given back
+                else:
+                    page.transfers.append(Transfer(HELD, to, transfer.unit, amount, transfer.rule, transfer.lot))
+            page.steps.append(Step(rule=step.rule, effect="released", unit=step.unit, data=step.data))
         page.gives = (*page.gives, *record.gives)
 
-    def _release_rest(self, page: Page, record: Record, sealed: bytes | None, entry: int, skipped: list[Skipped]) -> None:
+    def _release_rest(self, page: Page, record: Record, sealed: bytes | None, number: int, skipped: list[Skipped]) -> None:
+        """What the held event had put off happens now, and what follows from it; a person has reviewed it."""
         deferred = [msgspec.convert(body, type=EFFECTS[name]) for name, body in (record.more or {}).get("deferred", ())]
         page.apply(settle(deferred, self.units, _NONE, self.versions))
-        arrival = self.reopen(record, sealed)
+        was = self.looked_at(record, sealed)
         person = self.working.people.get(page.event.member)
-        if arrival is None or person is None:
+        if was is None or person is None or person.view.status != "active" or was.kind not in self.kinds:
             return
-        was = msgspec.structs.replace(page.event, kind=record.kind, facts=arrival.facts, at=arrival.at)
-        plan = self.pipeline.plan(record.kind)
+        plan = self.pipeline.plan(was.kind)
+        was = msgspec.structs.replace(was, received=page.event.received)
         released, page.event = page.event, was
-        for step in record.explanation:
-            if step.amount:
-                page.outcome[step.unit] = page.outcome.get(step.unit, 0) + step.amount
-        situation = self.situation(was, plan, entry, person)
-        self._follow(plan, page, was, situation, skipped, self._private(plan, was, situation))
+        for place, step in enumerate(record.explanation):
+            amount = step.amount - self.working.taken.get((number, place), 0) if step.amount > 0 else step.amount
+            if amount and (step.member or record.member) == record.member:
+                page.outcome[step.unit] = page.outcome.get(step.unit, 0) + amount
+        situation = self.situation(was, plan, page.entry, person)
+        self._follow(plan, page, was, situation, skipped, self._private(plan, was, situation), None)
         page.event = released
 
     def _void(self, page: Page, record: Record, number: int) -> None:
+        """Everything the held event had set aside, given or counted is undone, less what a refund undid before."""
         for place, step in enumerate(record.explanation):
-            if step.effect in GAINS and step.amount > 0:
-                amount = step.amount - self.working.taken.get((number, place), 0)
-                if amount > 0:
-                    self.working.take(number, place, amount)
-                    for member, lots in self._holders(record, step):
-                        page.take_back(member, step.unit, amount, step.rule, lots, "voided")
-        back: dict[tuple[str, str], list[tuple[str, int]]] = {}
-        for transfer in record.transfers:
-            if transfer.credit == HELD:
-                back.setdefault((transfer.rule, transfer.unit), []).append((transfer.lot, transfer.amount))
-        for (rule, unit), parts in back.items():
-            page.give_back(parts, unit, rule, debit=HELD)
-        page.uncount([(m, c, g, s, a) for m, c, g, s, a, mode in record.counts if mode])
-        for key, amount, _ in record.takes:
-            page.restock(key, amount)
+            if step.effect in GAINS and (amount := self._owed(number, place, step.amount)):
+                page.take_back(_holder(record, step), step.unit, amount, step.rule, lots_of(record, step), "voided")
+        for place, step, spent in _spent(record):
+            self._put_back(page, record, number, place, spent, -step.amount)
+        page.uncount([
+            (member, counter, grain, start, self._owed(number, COUNTS + n, amount))
+            for n, (member, counter, grain, start, amount, mode) in enumerate(record.counts)
+            if mode
+        ])  # fmt: skip
+        for n, (key, amount, _) in enumerate(record.takes):
+            if owed := self._owed(number, TAKES + n, amount):
+                page.restock(key, owed)
 
     def _expire(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """Sweep a member's due lots."""
@@ -664,5 +727,25 @@ class _Claims(msgspec.Struct):
     data: msgspec.Raw
 
 
-_NONE: Mapping[Any, Any] = {}
-_NOBODY: Mapping[str, int] = {}
+def _holder(record: Record, step: Step) -> int:
+    """Whose gain a step was."""
+    return parse_member(step.member or record.member) or 0
+
+
+def _spent(record: Record) -> Iterator[tuple[int, Step, list[tuple[Transfer, str]]]]:
+    """Each spend and gift of an entry with its place, its transfers in the order they were taken, and where they end."""
+    targets = iter((record.more or {}).get("to", ()))
+    # steps and transfers were written in the same order
+    taken = iter([(t, next(targets, REDEEMED) if t.credit == HELD else t.credit) for t in record.transfers if t.lot])
+    for place, step in enumerate(record.explanation):
+        left, mine = -step.amount, []
+        while left > 0 and step.effect in ("spend", "move", "expire"):
+            found = next(taken)
+            mine.append(found)
+            left -= found[0].amount
+        if mine and step.effect in ("spend", "move"):
+            yield place, step, mine
+
+
+_NONE: Mapping[Any, Any] = MappingProxyType({})
+_NOBODY: Mapping[str, int] = MappingProxyType({})
