@@ -152,7 +152,7 @@ class SqlWriter:
         inner = strip(node.type)
         if isinstance(inner, Int | Fixed | Duration) and max(-inner.low, inner.high) > self.limit:
             raise self.refuse(node, "it may need more digits than this database has")
-        if not isinstance(node, Constant) and self.is_known(node):
+        if not isinstance(node, Constant) and not isinstance(strip(node.type), ListOf) and self.is_known(node):
             return self.constant(value_of(node, self.known, self.scope.functions), node.type)
         path = path_of(node)
         if path is not None and path in self.columns:
@@ -174,9 +174,11 @@ class SqlWriter:
                 return self.apply(node)
             case Each():
                 return self.each(node)
+            case Items():
+                return self.items(node)
             case Fact() | Field() | Entry() | Element() | Variable():
                 return self.fact(node)
-        raise self.refuse(node, "lists are not kept in columns")
+        raise AssertionError(node)
 
     def is_known(self, node: Checked) -> bool:
         """Whether the node reads only facts that are the same for every row."""
@@ -192,6 +194,9 @@ class SqlWriter:
 
     def each(self, node: Each) -> str:
         raise self.refuse(node, f"it walks over a list with .{node.macro}()")
+
+    def items(self, node: Items) -> str:
+        raise self.refuse(node, "a list is not kept in a column")
 
     def at_scale(self, node: Checked, kind: Type) -> str:
         text, wanted, found = self.write(node), strip(kind), strip(node.type)
@@ -432,13 +437,6 @@ class DuckdbWriter(SqlWriter):
             return f"CAST({text} AS {'HUGEINT' if wide else 'BIGINT'})"
         return f"CAST({text} AS {'BIGINT' if inner == TIMESTAMP else 'VARCHAR'})"
 
-    def write(self, node: Checked) -> str:
-        if isinstance(node, Apply) and node.operation in ("int.mul", "dec.mul", "int.add", "dec.add", "int.sub", "dec.sub"):
-            kind = node.type
-            if isinstance(kind, Fixed) and (kind.low < INT_MIN or kind.high > INT_MAX):
-                return super().write(node).replace("(", "(CAST(1 AS HUGEINT) * ", 1)
-        return super().write(node)
-
     def fact(self, node: Checked) -> str:
         match node:
             case Variable(name=name):
@@ -477,6 +475,9 @@ class DuckdbWriter(SqlWriter):
             return super().membership(node, item, items)
         return f"(COALESCE(list_contains({self.write(items)}, {self.write(item)}), FALSE))"
 
+    def items(self, node: Items) -> str:
+        return f"[{', '.join(map(self.write, node.items))}]"
+
     def each(self, node: Each) -> str:
         items, name = self.write(node.items), f"v{len(self.variables)}"
         if not isinstance(node.items.type, ListOf):
@@ -487,21 +488,36 @@ class DuckdbWriter(SqlWriter):
         del self.variables[node.variable]
         match node.macro:
             case "filter":
-                return f"list_filter({items}, {name} -> {body})"
+                return f"list_filter({items}, lambda {name}: {body})"
             case "exists":
-                return f"(len(list_filter({items}, {name} -> {body})) > 0)"
+                return f"(len(list_filter({items}, lambda {name}: {body})) > 0)"
             case "all":
-                return f"(len(list_filter({items}, {name} -> NOT {body})) = 0)"
+                return f"(len(list_filter({items}, lambda {name}: NOT {body})) = 0)"
             case "exists_one":
-                return f"(len(list_filter({items}, {name} -> {body})) = 1)"
-        chosen = items if test is None else f"list_filter({items}, {name} -> {test})"
-        images = f"list_transform({chosen}, {name} -> {body})"
-        return images if node.macro == "map" else f"CAST(COALESCE(list_sum({images}), 0) AS HUGEINT)"
+                return f"(len(list_filter({items}, lambda {name}: {body})) = 1)"
+        chosen = items if test is None else f"list_filter({items}, lambda {name}: {test})"
+        images = f"list_transform({chosen}, lambda {name}: {body})"
+        return images if node.macro == "map" else self.total(images, node.type)
 
     def apply(self, node: Apply) -> str:
         if node.operation == "sum":
-            return f"CAST(COALESCE(list_sum({self.write(node.arguments[0])}), 0) AS HUGEINT)"
+            return self.total(self.write(node.arguments[0]), node.type)
+        if node.operation in ("int.mul", "dec.mul", "dec.add", "dec.sub") and self.is_wide(node):
+            sides = [self.at_scale(each, node.type) if node.operation != "dec.mul" else self.write(each) for each in node.arguments]
+            sign = {"mul": "*", "add": "+", "sub": "-"}[node.operation[4:]]
+            return f"(CAST({sides[0]} AS HUGEINT) {sign} {sides[1]})"
         return super().apply(node)
+
+    def is_wide(self, node: Apply) -> bool:
+        """Whether the result, or what a shut guard lets through, may need more than 64 bits; DuckDB refuses to overflow."""
+        kind = node.type
+        assert isinstance(kind, Int | Fixed)
+        small = any(isinstance(each, Constant) and abs(plain(each.value, each.type)) <= 10**6 for each in node.arguments)
+        return not small or kind.low < INT_MIN or kind.high > INT_MAX
+
+    def total(self, items: str, kind: Type) -> str:
+        narrow = isinstance(kind, Int | Duration)
+        return f"CAST(COALESCE(list_sum({items}), 0) AS {'BIGINT' if narrow else 'HUGEINT'})"
 
     def wall_clock(self, node: Checked, operation: str, moment: Checked, zone: Checked) -> str:
         assert isinstance(zone, Constant)

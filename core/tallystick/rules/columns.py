@@ -1,0 +1,101 @@
+"""A whole rule set over a file of events at once, in DuckDB: for imports, rehearsals and recomputation.
+
+The file has one column per name of the scope: objects are structs, lists are lists, instants are TIMESTAMP WITH TIME ZONE. The
+answer has one row per event, in the order of the file, and the verdict of rule *n* in the columns ``fired<n>`` (never NULL),
+``value<n>``, ``basis<n>`` and ``matched<n>``. Decimal values are whole numbers of their last digit (`Columns.scales`).
+
+Measured on a million events of three lines and twenty rules: 0.8 us of CPU per event in DuckDB; polars, whose expressions cannot look
+from a list's item at another column, needed a join per rule over lines and was slower (bench/rules_columns.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from tallystick.rules.check import Typed
+from tallystick.rules.operations import EXACT
+from tallystick.rules.rule import Firing, Rule
+from tallystick.rules.ruleset import RuleSet
+from tallystick.rules.sql import Column, DuckdbWriter
+from tallystick.rules.types import Fixed
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A rule set as one query."""
+
+    sql: str
+    parameters: Mapping[str, Any]
+    #: Digits after the point of each rule's value; 0 for whole numbers.
+    scales: tuple[int, ...] = field(default_factory=tuple)
+
+    def run(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """Execute it; fetch the rows from what is returned."""
+        return connection.execute(self.sql, dict(self.parameters))
+
+    def firings(self, row: tuple[Any, ...]) -> list[Firing]:
+        """The verdicts of one row, without the single lines."""
+        found = []
+        for number, scale in enumerate(self.scales):
+            fired, value, basis = row[3 * number : 3 * number + 3]
+            if fired:
+                exact = Decimal(value).scaleb(-scale, EXACT) if scale and value is not None else value
+                found.append(Firing(number, exact, basis or 0, ()))
+        return found
+
+
+def columns(rules: RuleSet, source: str) -> Columns:
+    """The query for *rules* over *source*, an SQL source of rows written by a programmer: ``read_parquet('events.parquet')``.
+
+    Raises `InvalidRule` if a rule cannot be asked of columns, which is only so for plugins' own functions.
+    """
+    writer = DuckdbWriter(rules.scope, rules.rules[0].when.source, {}, {}) if len(rules) else None
+    asked, answers, scales = [], [], []
+    for number, rule in enumerate(rules):
+        assert writer is not None
+        asked.append(f"{_asked(rule, rules, writer)} AS _q{number}")
+        fired, basis, value = _answer(number, rule, rules, writer)
+        answers += [f"{fired} AS fired{number}", f"{value} AS value{number}", f"{basis} AS basis{number}"]
+        kind = None if rule.value is None else rule.value.type
+        scales.append(kind.scale if isinstance(kind, Fixed) else 0)
+    sql = f"SELECT {', '.join(answers)} FROM (SELECT *, {', '.join(asked)} FROM {source})"
+    return Columns(sql, {} if writer is None else writer.parameters, tuple(scales))
+
+
+def _asked(rule: Rule, rules: RuleSet, writer: DuckdbWriter) -> str:
+    """What each counted line brings, as a list; for a rule without lines, true. NULL where the condition fails."""
+    tests = [f'"{name}" IS NOT NULL' for name in sorted(rule.given)] + [_written(rule.when, rules, writer, {})]
+    outcome = "TRUE"
+    if rule.counts:
+        assert rules.lines is not None
+        line = {rules.places.line: Column("_line")}
+        outcome = _written(rules.lines, rules, writer, {})
+        if rule.lines is not None:
+            outcome = f"list_filter({outcome}, lambda _line: {_written(rule.lines, rules, writer, line)})"
+        brings = "0" if rule.basis is None else _written(rule.basis, rules, writer, line)
+        outcome = f"list_transform({outcome}, lambda _line: CAST({brings} AS BIGINT))"
+    return f"CASE WHEN {' AND '.join(tests)} THEN {outcome} END"
+
+
+def _answer(number: int, rule: Rule, rules: RuleSet, writer: DuckdbWriter) -> tuple[str, str, str]:
+    question = f"_q{number}"
+    fired, basis, around = f"({question} IS NOT NULL)", "0", {}
+    if rule.counts:
+        fired = f"(COALESCE(len({question}), 0) > 0)"
+        basis = f"CAST(COALESCE(list_sum({question}), 0) AS BIGINT)"
+        around = {"basis": Column(basis), "matched": Column(f"len({question})")}
+    value = "NULL"
+    if rule.value is not None:
+        value = f"CASE WHEN {fired} THEN {_written(rule.value, rules, writer, around)} END"
+    return fired, basis, value
+
+
+def _written(typed: Typed, rules: RuleSet, writer: DuckdbWriter, around: Mapping[str, Column]) -> str:
+    writer.scope, writer.source, writer.columns = rules.scope, typed.source, around
+    return writer.write(typed.root)
