@@ -38,6 +38,7 @@ from .store import Store
 _PLACE_IN_CHAIN = struct.Struct(">QQQ")
 GENESIS = b"\x00" * 32
 _BUCKETS = 1 << 12
+_MASK = _BUCKETS - 1
 MAX_FINDINGS = 100
 _CHUNK = 500  # members per statement
 _FLUSH = 20_000  # entries kept in memory while rebuilding
@@ -114,16 +115,16 @@ def verify(
     # prime the transaction: drivers' own cursors below must see the same snapshot
     conn.execute(sa.select(sa.literal(1)))
     findings = _Findings()
-    sketch = _Sketch()
-    read = _Pass(conn, sketch, findings, tenant, progress)
+    keys = _Keys()
+    sketch = _Sketch(keys)
+    read = _Pass(conn, sketch, keys, findings, tenant, progress)
     read.journal({head.writer: head for head in expected})
-    _subtract_tables(conn, sketch, read.keys, tenant)
+    _subtract_tables(conn, sketch, keys, tenant)
     if any(sketch.sums):
-        exact = _Exact(sketch)
-        again = _Pass(conn, exact, _Findings(), tenant, None, keys=read.keys)
-        again.journal({})
-        _subtract_tables(conn, exact, read.keys, tenant)
-        read.keys.describe(exact.found, findings)
+        exact = _Exact(sketch, keys)
+        _Pass(conn, exact, keys, _Findings(), tenant, None).journal({})
+        _subtract_tables(conn, exact, keys, tenant)
+        keys.describe(exact.found, findings)
     if not findings.found:  # a journal that is not sound cannot be played
         _check_sliding(conn, tenant, findings)
     _check_sums(read.sums, findings)
@@ -230,35 +231,68 @@ def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> tuple[i
 # --- adding up ------------------------------------------------------------------------------------------------------
 
 
+_Terms = tuple[str, str, int, int, str]  # member, unit, amount, sliding, issuer: what never changes of a lot
+
+
 class _Adding(Protocol):
     def add(self, key: tuple[Any, ...], amount: int) -> None: ...
+    def add_lot(
+        self, tenant: str, name: str, left: int, usable_from: int, expires_at: int, terms: _Terms | None, sign: int
+    ) -> None: ...
 
 
 class _Sketch:
     """Sums of weight times amount in buckets: zero in all of them if journal and tables agree on every key."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: _Keys) -> None:
         self.sums = [0] * _BUCKETS
+        self.lot = keys.left
+        # a lot's numbers are one number: its parts can cancel each other only for who knows these factors
+        self.left, self.usable_from, self.expires_at = (secrets.randbits(60) for _ in range(3))
 
     def add(self, key: tuple[Any, ...], amount: int) -> None:
         weight = hash(key)  # SipHash under the process's secret, and each kind of key begins with a number drawn now
-        self.sums[weight & (_BUCKETS - 1)] += weight * amount
+        self.sums[weight & _MASK] += weight * amount
+
+    def add_lot(
+        self, tenant: str, name: str, left: int, usable_from: int, expires_at: int, terms: _Terms | None, sign: int
+    ) -> None:
+        weight = hash((self.lot, tenant, name))
+        amount = left * self.left + usable_from * self.usable_from + expires_at * self.expires_at
+        if terms is not None:
+            amount += hash(terms)
+        self.sums[weight & _MASK] += weight * amount * sign
 
 
 class _Exact:
     """The second pass: every key of the buckets that were not zero, with its own sum."""
 
-    def __init__(self, sketch: _Sketch) -> None:
+    def __init__(self, sketch: _Sketch, keys: _Keys) -> None:
         self.bad = frozenset(bucket for bucket, total in enumerate(sketch.sums) if total)
+        self.keys = keys
         self.found: dict[tuple[Any, ...], int] = {}
 
     def add(self, key: tuple[Any, ...], amount: int) -> None:
-        if hash(key) & (_BUCKETS - 1) in self.bad:
-            total = self.found.get(key, 0) + amount
-            if total:
-                self.found[key] = total
-            else:
-                self.found.pop(key, None)
+        if hash(key) & _MASK in self.bad:
+            self._count(key, amount)
+
+    def add_lot(
+        self, tenant: str, name: str, left: int, usable_from: int, expires_at: int, terms: _Terms | None, sign: int
+    ) -> None:
+        keys = self.keys
+        if hash((keys.left, tenant, name)) & _MASK in self.bad:
+            self._count((keys.left, tenant, name), left * sign)
+            self._count((keys.usable_from, tenant, name), usable_from * sign)
+            self._count((keys.expires_at, tenant, name), expires_at * sign)
+            if terms is not None:
+                self._count((keys.terms, tenant, name, *terms), sign)
+
+    def _count(self, key: tuple[Any, ...], amount: int) -> None:
+        total = self.found.get(key, 0) + amount
+        if total:
+            self.found[key] = total
+        else:
+            self.found.pop(key, None)
 
 
 class _Findings:
@@ -377,15 +411,13 @@ class _Pass:
         self,
         conn: sa.Connection,
         adding: _Adding,
+        keys: _Keys,
         findings: _Findings,
         tenant: str | None,
         progress: Callable[[int], object] | None,
-        *,
-        keys: _Keys | None = None,
     ) -> None:
         self.conn, self.findings, self.tenant, self.progress = conn, findings, tenant, progress
-        self.add = adding.add
-        self.keys = keys or _Keys()
+        self.add, self.add_lot, self.keys = adding.add, adding.add_lot, keys
         self.batches = self.entries = self.transfers = 0
         self.sums: dict[tuple[str, str, str], int] = {}
 
@@ -474,8 +506,11 @@ class _Pass:
             self._say("record", "the record cannot be read", entry, tenant)
             self._compare(entry, tenant, None, list(transfers.until(entry + 1)))
             return leaf_hash(bytes(body))
-        if (leaf.tenant, leaf.received, parse_entry(leaf.entry)) != (tenant, received, entry) or (
-            (parse_member(leaf.member) or 0) != member
+        if (
+            leaf.tenant != tenant
+            or leaf.received != received
+            or leaf.entry != entry_name(entry)
+            or leaf.member != (member_name(member) if member else "")
         ):
             self._say("record", "the row names another entry, tenant, member or time than the record", entry, tenant)
         if facts is not None and hashlib.sha256(facts).hexdigest() != leaf.facts:
@@ -527,14 +562,12 @@ class _Pass:
             add((keys.member, tenant, parse_member(other) or 0, entry), 1)
 
     def _open(self, tenant: str, given: _Given) -> None:
-        keys, add, name = self.keys, self.add, given.lot
-        add((keys.left, tenant, name), given.left)
-        add((keys.terms, tenant, name, given.member, given.unit, given.amount, int(given.sliding), given.issuer), 1)
-        add((keys.usable_from, tenant, name), given.usable_from)
-        if not given.sliding:
-            add((keys.expires_at, tenant, name), given.expires_at)
+        # the expiry of sliding lots is played, see _check_sliding
+        expires_at = 0 if given.sliding else given.expires_at
+        terms = (given.member, given.unit, given.amount, int(given.sliding), given.issuer)
+        self.add_lot(tenant, given.lot, given.left, given.usable_from, expires_at, terms, 1)
         if given.amount != given.left:
-            add((keys.deficit, tenant, given.member, given.unit), given.left - given.amount)
+            self.add((self.keys.deficit, tenant, given.member, given.unit), given.left - given.amount)
 
     def _move(
         self, leaf: _Leaf, account: str, unit: str, amount: int, lot: str, others: set[str], *, counted: bool = False
@@ -547,7 +580,7 @@ class _Pass:
             if not lot:
                 self.add((self.keys.deficit, tenant, account, unit), -amount)
             elif not counted:
-                self.add((self.keys.left, tenant, lot), amount)
+                self.add_lot(tenant, lot, amount, 0, 0, None, 1)
             account = "members"
         key = (tenant, unit, account)
         self.sums[key] = self.sums.get(key, 0) + amount
@@ -555,9 +588,9 @@ class _Pass:
     def _change(self, leaf: _Leaf, step: _Step, others: set[str]) -> None:
         term = _read_term(step.data)
         if step.effect == "grace":
-            self.add((self.keys.expires_at, leaf.tenant, term.lot), term.expires_at - term.was)
+            self.add_lot(leaf.tenant, term.lot, 0, 0, term.expires_at - term.was, None, 1)
         else:
-            self.add((self.keys.usable_from, leaf.tenant, term.lot), leaf.received - NEVER)
+            self.add_lot(leaf.tenant, term.lot, 0, leaf.received - NEVER, 0, None, 1)
             if term.member != leaf.member:
                 others.add(term.member)
 
@@ -602,11 +635,8 @@ def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: 
         conn, lots, tenant
     ):
         name = f"{entry_name(entry)}.{part}"
-        add((keys.left, of, name), -left)
-        add((keys.terms, of, name, member_name(member), unit, amount, sliding, issuer), -1)
-        add((keys.usable_from, of, name), -usable_from)
-        if not sliding:
-            add((keys.expires_at, of, name), -expires_at)
+        terms = (member_name(member), unit, amount, sliding, issuer)
+        adding.add_lot(of, name, left, usable_from, 0 if sliding else expires_at, terms, -1)
     for of, member, unit, posted, deficit in _stream(
         conn, "SELECT tenant, member, unit, posted, deficit FROM balance", tenant
     ):
@@ -625,19 +655,19 @@ def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: 
 def _stream(conn: sa.Connection, sql: str, tenant: str | None = None) -> Iterator[Any]:
     """Rows of a query as tuples, fetched as they are used, past SQLAlchemy's result objects (a third of the time)."""
     driver: Any = conn.connection.driver_connection
-    server = conn.dialect.name == "postgresql"
-    where = "" if tenant is None else f" WHERE tenant = {'%s' if server else '?'}"
-    given = () if tenant is None else (tenant,)
-    cursor = driver.cursor(name=f"proof_{secrets.token_hex(4)}") if server else driver.cursor()
-    try:
-        if server:
-            cursor.itersize = 5_000
-            cursor.execute(sql + where, given, binary=True)
-        else:
-            cursor.execute(sql + where, given)
+    if conn.dialect.name == "postgresql":
+        return _stream_from_server(driver, sql if tenant is None else f"{sql} WHERE tenant = %s", tenant)
+    rows: Iterator[Any] = (
+        driver.execute(sql) if tenant is None else driver.execute(f"{sql} WHERE tenant = ?", (tenant,))
+    )
+    return rows
+
+
+def _stream_from_server(driver: Any, sql: str, tenant: str | None) -> Iterator[Any]:
+    with driver.cursor(name=f"proof_{secrets.token_hex(4)}") as cursor:  # named: it stays at the server
+        cursor.itersize = 5_000
+        cursor.execute(sql, () if tenant is None else (tenant,), binary=True)
         yield from cursor
-    finally:
-        cursor.close()
 
 
 def _check_sliding(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:

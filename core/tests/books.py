@@ -55,7 +55,9 @@ class Shop:
 
     @hookimpl
     def needs(self) -> Needs:
-        return Needs(balances=frozenset({"points"}), counters=frozenset({("shop.visits", "month")}))
+        return Needs(
+            balances=frozenset({"points"}), counters=frozenset({("shop.visits", "month"), ("cap:shop.cap", "month")})
+        )
 
     @hookimpl
     def earn(self, event: Event) -> list[Effect]:
