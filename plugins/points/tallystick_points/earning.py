@@ -65,6 +65,7 @@ class Earning:
     """All earn rules about *kind*, as one merchant has set them up."""
 
     def __init__(self, kind: str, settings: Settings, programme: Programme, calendar: Calendar) -> None:
+        self.kind = kind
         self._settings, self._calendar = settings, calendar
         self._schedules: dict[Any, Schedule] = {}
         self._lines = earning_lines(settings.basis)
@@ -82,43 +83,57 @@ class Earning:
         # what a cap has let through is kept by the core under this name
         capped = {(f"cap:{rule.rule}", rule.window) for rule in rules if rule.kind == "cap" and rule.window != "event"}
         self.needs = needs_of(names, settings.counters) | Needs(counters=frozenset(spent | capped))
-        self._fire = self._fire_purchase if kind == PURCHASE else self._fire_other
+        self._has_facts = "facts" in scope.names
+        self._all_or_nothing = settings.basis.points == "none"
 
     def effects(self, event: Event, situation: Situation) -> list[Effect]:
         """What the rules propose for one event of a member.  Raises UnknownRate for a currency without a rate."""
         look = Look(event, self._calendar.day(event.at), situation.counters, self._settings.basis)
         out: list[Effect] = []
         propose = self._propose
-        for firing in self._fire(event, situation, look):
-            propose[firing.rule](firing, look, out)
+        first = self._first_counter if self._earns_nothing(event.facts) else 0
+        for firing in self.rules.fire(**self._facts(event, situation, look)):
+            if firing.rule >= first:
+                propose[firing.rule](firing, look, out)
         return out
 
-    def _fire_purchase(self, event: Event, situation: Situation, look: Look) -> Sequence[Firing]:
-        programme, purchase = situation.programme, event.facts
-        if purchase.currency != programme.currency:
-            purchase, look.data = _at_home(purchase, look.day, programme)
+    def facts(self, event: Event, situation: Situation) -> dict[str, Any]:
+        """What the rules see of one event, by name: to explain them, or to ask what it would take."""
+        look = Look(event, self._calendar.day(event.at), situation.counters, self._settings.basis)
+        return self._facts(event, situation, look)
+
+    def _earns_nothing(self, facts: Any) -> bool:
+        """Whether an order is counted, but gives nothing because points paid for it."""
+        return self._all_or_nothing and self.kind == PURCHASE and facts.paid_with_points > 0
+
+    def _facts(self, event: Event, situation: Situation, look: Look) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "event": event,
+            "member": situation.member,
+            "balance": situation.balances,
+            "counter": self._named(look.counters),
+            "programme": situation.programme,
+            "now": event.at,
+            "today": look.day,
+            "birthday_today": self._reads_birthday and is_birthday(situation, look.day),
+        }
+        if self.kind != PURCHASE:
+            if self._has_facts:
+                facts["facts"] = event.facts
+            return facts
+        purchase = event.facts
+        if purchase.currency != situation.programme.currency:
+            purchase, look.data = _at_home(purchase, look.day, situation.programme)
         look.purchase = purchase
         look.lines = lines = self._lines(purchase)
         earning = purchase.lines
         if len(lines) < len(earning):
             look.places = [place for place, _ in lines]
             earning = tuple([earning[place] for place in look.places])
-        fired = self.rules.fire(
-            purchase=purchase, earning=earning, eligible=look.basis if self._reads_eligible else 0, event=event,
-            member=situation.member, balance=situation.balances, counter=self._named(look.counters), programme=programme,
-            now=event.at, today=look.day, birthday_today=self._reads_birthday and is_birthday(situation, look.day),
-        )  # fmt: skip
-        if purchase.payments and self._settings.basis.points == "none" and purchase.paid_with_points:
-            return [firing for firing in fired if firing.rule >= self._first_counter]
-        return fired
-
-    def _fire_other(self, event: Event, situation: Situation, look: Look) -> Sequence[Firing]:
-        facts = {"facts": event.facts} if "facts" in self.rules.scope.names else {}
-        return self.rules.fire(
-            event=event, member=situation.member, balance=situation.balances, counter=self._named(look.counters),
-            programme=situation.programme, now=event.at, today=look.day,
-            birthday_today=self._reads_birthday and is_birthday(situation, look.day), **facts,
-        )  # fmt: skip
+        facts["purchase"] = purchase
+        facts["earning"] = earning
+        facts["eligible"] = look.basis if self._reads_eligible else 0
+        return facts
 
     def _named(self, counters: Mapping[tuple[str, str], int]) -> Mapping[str, int]:
         return {name: counters.get(key, 0) for name, key in self._counters} if self._counters else _NONE

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tallystick.effects import Effect, Extend
 from tallystick.errors import MemberInactive
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
+from tallystick.rules import RuleSet
 from tallystick.situation import Needs, Original, Programme, Situation
 
 from .earning import ENROLLED, Earning, kinds_of
@@ -28,6 +30,16 @@ class Points:
         # lots live on with the member's activity
         self._sliding = Schedule(self._calendar, settings.expiry, settings.pending)
         self._activity = frozenset(settings.activity if settings.expiry.policy == "activity" else ())
+
+    def rules_about(self, kind: str) -> RuleSet | None:
+        """The compiled earn rules about *kind*, to read them aloud, to check them, to explain them."""
+        earning = self._earning.get(kind)
+        return None if earning is None else earning.rules
+
+    def facts_about(self, event: Event, situation: Situation) -> Mapping[str, Any]:
+        """What those rules see of one event, by name."""
+        earning = self._earning.get(event.kind)
+        return {} if earning is None else earning.facts(event, situation)
 
     @hookimpl
     def needs(self, kind: str) -> Needs | None:

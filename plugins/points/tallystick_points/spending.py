@@ -47,7 +47,7 @@ class Spending:
                 if settings.redeem is not None:
                     needs |= _limit_needs("points.redeemed", settings.redeem.limits)
                 for reward in settings.rewards:
-                    needs |= _limit_needs(_shelf(reward.name), reward.limits)
+                    needs |= _limit_needs(_taken(reward.name), reward.limits)
                     if reward.name in self._conditions:
                         needs |= needs_of(self._conditions[reward.name].names, settings.counters)
                 if any(reward.stock for reward in settings.rewards):
@@ -140,7 +140,7 @@ class Spending:
         if not reward.valid.holds(event.at, day):
             raise NotOffered(f"reward {reward.name!r} is not on offer at this time", pointer="/data/reward")
         self._check_eligible(reward, event, situation, day)
-        counter, points = _shelf(reward.name), reward.cost * redeemed.quantity
+        counter, points = _taken(reward.name), reward.cost * redeemed.quantity
         left, times_left = _left(reward.limits, counter, situation)
         if (left is not None and left < points) or (times_left is not None and times_left < redeemed.quantity):
             raise LimitReached(f"the member's limit for reward {reward.name!r} is used up", reward=reward.name)
@@ -157,7 +157,7 @@ class Spending:
             *_count_limits(rule, counter, reward.limits, points, redeemed.quantity),
         ]
         if reward.stock:
-            effects.append(Take(rule=rule, key=counter, amount=redeemed.quantity))
+            effects.append(Take(rule=rule, key=_shelf(reward.name), amount=redeemed.quantity))
         return effects
 
     def _check_eligible(self, reward: Reward, event: Event, situation: Situation, day: date) -> None:
@@ -240,7 +240,12 @@ def reward_texts(settings: Settings) -> list[RuleText]:
 
 
 def _shelf(reward: str) -> str:
-    """The stock key and the counter of a reward."""
+    """The stock key of a reward."""
+    return f"points:reward.{reward}"
+
+
+def _taken(reward: str) -> str:
+    """The counter of a reward."""
     return f"points.reward.{reward}"
 
 

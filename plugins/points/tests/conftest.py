@@ -90,7 +90,9 @@ class Till:
         return [*self.plugin.earn(event, situation), *self.plugin.redeem(event, situation)]
 
     def settled(self, facts: Any, **more: Any) -> Settlement:
-        found = settle(self.effects(facts, **more), self.programme.units, self.counters, {})
+        needs = self.plugin.needs(more.get("kind", "purchase.completed"))
+        used = {**dict.fromkeys(needs.counters if needs is not None else (), 0), **self.counters}
+        found = settle(self.effects(facts, **more), self.programme.units, used, {})
         for cap, amount in found.caps:
             self.counters[cap_key(cap)] = self.counters.get(cap_key(cap), 0) + amount
         for count in found.counts:

@@ -12,6 +12,7 @@ import pytest
 
 from tallystick.effects import Grant
 from tallystick.events import Line, Payment, Purchase
+from tallystick.rules.explain import what_would_it_take
 from tallystick.situation import Member, Unit
 from tallystick_points.errors import UnknownRate
 
@@ -474,3 +475,13 @@ def test_stamps_beside_points(till: Till) -> None:
     )
     postings = shop.settled(Purchase(order="R-1", currency="USD", lines=(item(900, category="COFFEE"),))).postings
     assert {(posting.gain.unit, posting.amount) for posting in postings} == {("points", 9), ("stamps", 1)}
+
+
+def test_rules_can_be_asked_why_and_why_not(till: Till) -> None:
+    """The compiled rules and what they see of an event are open to whoever explains them."""
+    shop = till(BASE + "when = 'purchase.total >= 2000'")
+    event = shop.event("purchase.completed", Purchase(order="R-1", currency="USD", lines=(item(1999),)))
+    rules, facts = shop.plugin.rules_about("purchase.completed"), shop.plugin.facts_about(event, shop.situation())
+    (change,) = what_would_it_take(rules, "base", facts)
+    assert (change.text, change.found, change.needed) == ("purchase.total", 1999, 2000)
+    assert shop.plugin.rules_about("visit.checked_in") is None

@@ -107,7 +107,7 @@ def test_a_reward_takes_points_and_a_piece(till: Till) -> None:
     )
     assert (count.counter, count.window, count.amount) == ("points.reward.mug_times", "lifetime", 2)
     assert isinstance(take, Take)
-    assert (take.key, take.amount) == ("points.reward.mug", 2)
+    assert (take.key, take.amount) == ("points:reward.mug", 2)
 
 
 def test_f61_the_third_use_is_refused(till: Till) -> None:
@@ -138,7 +138,7 @@ def test_rewards_are_put_on_the_shelf(till: Till) -> None:
     (added,) = shop.effects(Restocked(reward="mug", pieces=40), kind="points.restocked")
     (counted,) = shop.effects(Restocked(reward="mug", pieces=38, counted=True), kind="points.restocked")
     assert isinstance(added, Restock)
-    assert (added.key, added.amount, added.absolute) == ("points.reward.mug", 40, False)
+    assert (added.key, added.amount, added.absolute) == ("points:reward.mug", 40, False)
     assert (counted.amount, counted.absolute) == (38, True)
     with pytest.raises(NotOffered):
         shop.effects(Restocked(reward="cup", pieces=1), kind="points.restocked")
