@@ -18,7 +18,21 @@ import click
 import msgspec
 from sphinx.pycode import ModuleAnalyzer
 
-from tallystick import cli, config, discovery, errors, events, hookspecs, problems
+from tallystick import (
+    access,
+    api,
+    cli,
+    config,
+    discovery,
+    errors,
+    events,
+    hookspecs,
+    intake,
+    manifest,
+    openapi,
+    problems,
+    web,
+)
 from tallystick.events import EventKind
 from tallystick.manifest import Manifest
 from tallystick.schema import expected
@@ -36,6 +50,7 @@ def pages() -> dict[str, str]:
         "commands.md": HEAD + "\n".join(commands_page()),
         "errors.md": HEAD + "\n".join(errors_page(f"tallystick_{plugin}" for plugin in plugins)),
         "events.md": HEAD + "\n".join(events_page(plugins)),
+        "http.md": HEAD + "\n".join(http_page()),
         "hooks.md": HEAD + "\n".join(hooks_page()),
         "settings.md": HEAD + "\n".join(settings_page(plugins)),
     }
@@ -134,6 +149,67 @@ def facts_line(kind: EventKind) -> str:
     guest = "may come without a member" if kind.guest else "names a member"
     brought = "the core" if kind.plugin == "core" else f"the plugin `{kind.plugin}`"
     return f"Brought by {brought}; {guest}; needs the permission `{kind.permission}`."
+
+
+HTTP = """\
+Every request but those to the open pages carries a key: `Authorization: Bearer tk_...`.
+`tally key create` makes one; its role and scopes say what it may do, and nothing is allowed that is not written here.
+What belongs to another tenant, or to another member where the key is a member's, looks as if it did not exist.
+
+Bodies are JSON in UTF-8, {megabytes} MiB at most for events and {kilobytes} KiB for all else, nested {depth} deep at most.
+A key that stands in an object twice, a number with a fraction, NaN, minus zero, a number beyond 64 bits, a NUL character and a field nobody knows are refused, each with its place.
+
+A refusal is a problem after RFC 9457, `application/problem+json`: `code` is for programs and never renamed (see [errors](errors.md)), `pointer` says where in the body, `title` and `detail` are for people, in English or Chinese as `Accept-Language` asks.
+429 and 503 come with `Retry-After`; the same request may then be sent again.
+Sending any request again is safe: what was done is not done twice, and the answer is that of the first time.
+"""
+
+
+def http_page() -> Iterator[str]:
+    """Every door of the HTTP interface under its method and path."""
+    yield "# HTTP\n"
+    limits = intake.LIMITS
+    yield HTTP.format(megabytes=limits.body >> 20, kilobytes=web.SMALL_BODY >> 10, depth=limits.depth)
+    document = openapi.openapi_document({})
+    schemas = document["components"]["schemas"]
+    docs = attribute_docs(api.__name__)
+    for door in (*api.DOORS, *web.GUARDED):
+        yield f"## {door.method} {door.path}\n"
+        yield markdown(door.about) + "\n"
+        yield permission_line(door.permission) + "\n"
+        operation = document["paths"][door.path][door.method.lower()]
+        asked = [part for part in operation.get("parameters", ()) if part["in"] == "query"]
+        for part in asked:
+            yield f"- `?{part['name']}=`: {type_of(part['schema'])}. {part['schema'].get('description', '')}"
+        if asked:
+            yield ""
+        if door.body is not None:
+            yield f"Takes [{door.body.__name__}](#{door.body.__name__.lower()}).\n"
+        if door.permission == api.BY_KIND:
+            yield "Takes one event or an array of up to 1,000, as CloudEvents 1.0 writes them, and `member`: [Envelope](#envelope).\n"
+        yield "| status | body |\n|---|---|"
+        for status, kind in door.answers.items():
+            yield f"| {status} | {type_of(openapi.schema_of(kind))} |"
+        yield "" if door.answers else "| 200 | text |\n"
+    yield "## Open pages\n"
+    for path, summary, _ in openapi.OPEN:
+        yield f"- `GET {path}`: {summary[0].lower()}{summary[1:]}."
+    yield "\n## Parts\n"
+    schemas["Envelope"] = msgspec.json.schema(intake.Envelope)["$defs"]["Envelope"]
+    docs |= attribute_docs(intake.__name__) | attribute_docs("tallystick.receipts")
+    for name, schema in sorted(schemas.items()):
+        if "properties" in schema and "title" in schema and schema["title"] == name and not name.endswith("Query"):
+            yield f"### {name}\n"
+            yield markdown(schema.get("description", "")) + "\n"
+            yield from fields(schema, docs)
+
+
+def permission_line(permission: str) -> str:
+    """What a key needs, and who has it from the start."""
+    if permission == api.BY_KIND:
+        return "Needs the permission of the event's kind, see [event kinds](events.md)."
+    roles = ", ".join(role for role in manifest.ROLES if role in access.PERMISSIONS[permission])
+    return f"Needs the permission `{permission}`: {roles}."
 
 
 def settings_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:

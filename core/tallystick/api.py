@@ -73,6 +73,7 @@ class Door:
     answer: Callable[[Call], Answer] | None
     summary: str
     answers: Mapping[int, Any]  #: status -> type of the body
+    text: str = ""  #: what it does, where no function says so
     query: type[Struct] | None = None
     body: type[Struct] | None = None
     #: the path names a member; a key of the role `member` gets no further than its own
@@ -86,7 +87,7 @@ class Door:
     @property
     def about(self) -> str:
         """What it does, in a few sentences."""
-        said = self.answer.__doc__ if self.answer is not None else admit_events.__doc__
+        said = self.answer.__doc__ if self.answer is not None else self.text
         return re.sub(r"\n +", "\n", said or "").strip()
 
 
@@ -120,11 +121,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def admit_events(call: Call, kinds: Mapping[str, EventKind]) -> tuple[list[Arrival | TallyError], bool]:
-    """Record what happened: one event, or up to 1,000 in an array.
-
-    Each kind of event says which permission it needs.  An event sent again is answered with the receipt of the first
-    time.  In an array each event has its own answer, and a bad one leaves its neighbours alone.
-    """
+    """Read the events of a body, and refuse those of kinds that the key may not send."""
     items, single = read_events(
         call.body, tenant=call.tenant, kinds=kinds, received=moment(call.house.clock()), actor=call.principal.actor
     )
@@ -591,6 +588,11 @@ DOORS: Final[tuple[Door, ...]] = (
         permission=BY_KIND,
         answer=None,
         summary="Record what happened",
+        text=(
+            "One event, or up to 1,000 in an array. Each kind of event says which permission it needs. "
+            "An event sent again is answered with the receipt of the first time. "
+            "In an array each event has its own answer, and a bad one leaves its neighbours alone."
+        ),
         query=EventsQuery,
         answers={200: Receipt | list[Item], 202: Receipt, 207: list[Item]},
     ),

@@ -30,7 +30,7 @@ def openapi_document(kinds: Mapping[str, EventKind]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for door in DOORS:
         paths.setdefault(door.path, {})[door.method.lower()] = _operation(door, kinds, components)
-    for path, summary, media in _OPEN:
+    for path, summary, media in OPEN:
         paths[path] = {"get": {"operationId": path.strip("/").replace(".", "_"), "summary": summary, "security": [], "responses": {
             "200": {"description": "as asked", "content": {media: {}}},
             **({"503": {"description": "not ready", "content": {media: {}}}} if path == "/readyz" else {}),
@@ -65,7 +65,8 @@ def openapi_document(kinds: Mapping[str, EventKind]) -> dict[str, Any]:
     }
 
 
-_OPEN: Final = (
+#: Pages anybody may see: path, what it is, media type.
+OPEN: Final = (
     ("/healthz", "Whether the process is alive", "application/json"),
     ("/readyz", "Whether events can be recorded now, and which plugins are broken", "application/json"),
     ("/openapi.json", "This document", "application/json"),
@@ -116,11 +117,12 @@ def _members(kind: Any) -> list[Any]:
     return [get_args(kind)[0]] if get_origin(kind) is list else [kind]
 
 
-def _schema(kind: Any) -> dict[str, Any]:
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The schema of a body, by reference to the components."""
     if get_origin(kind) in (Union, UnionType):
-        return {"anyOf": [_schema(member) for member in get_args(kind)]}
+        return {"anyOf": [schema_of(member) for member in get_args(kind)]}
     if get_origin(kind) is list:
-        return {"type": "array", "items": _schema(get_args(kind)[0])}
+        return {"type": "array", "items": schema_of(get_args(kind)[0])}
     (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REF)
     return schema
 
@@ -169,7 +171,7 @@ def _operation(door: Door, kinds: Mapping[str, EventKind], components: dict[str,
             },
         }
     elif door.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _schema(door.body)}}}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of(door.body)}}}
     return operation
 
 
@@ -194,7 +196,7 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(kind: Any) -> dict[str, Any]:
-    return {"description": "as asked", "content": {"application/json": {"schema": _schema(kind)}}}
+    return {"description": "as asked", "content": {"application/json": {"schema": schema_of(kind)}}}
 
 
 def _refusals(statuses: Iterable[int]) -> dict[str, Any]:

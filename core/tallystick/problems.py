@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
 from .errors import TallyError
@@ -132,6 +133,7 @@ def problem_document(error: TallyError, language: Language = "en") -> dict[str, 
     return document
 
 
+@lru_cache(maxsize=256)
 def choose_language(accept: str) -> Language:
     """The language of an Accept-Language header that is spoken here; English if there is none.
 
