@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -32,6 +33,7 @@ from .ledger import (
     Record,
     canonical,
     chain_hash,
+    entry_name,
     entry_number,
     instant,
     leaf_hash,
@@ -42,9 +44,9 @@ from .ledger import (
     parse_member,
     read_record,
 )
+from .outbox import Committed
 from .pipeline import Plan
 from .situation import Member
-from .outbox import Committed
 from .store import Cursor, Store
 from .windows import grain_of, start_of
 from .working import OrderEntry, Person, Working
@@ -67,6 +69,7 @@ class Receipt(NamedTuple):
 
 
 Outcome = Receipt | TallyError
+log = logging.getLogger("tallystick")
 
 
 #: arrival, entry, what came of it, and whether the house itself made the event (then its id is claimed now)
@@ -97,6 +100,7 @@ class Engine:
         self.db, self.generations, self.secret = db, generations, secret
         self.writer, self.epoch, self.clock = writer, epoch, clock
         self.store = Store(db.dialect.name)
+        self.looks = Store(db.dialect.name, locking=False)
 
     # -- record -----------------------------------------------------------------------------------------------------
 
@@ -112,24 +116,32 @@ class Engine:
             outcomes += self._once_each(arrivals[start : start + MAX_BATCH // 2], history, derived)
         while derived:
             following, derived = derived, []
-            self._once_each(following, history, derived)
+            for start in range(0, len(following), MAX_BATCH // 2):
+                self._once_each(following[start : start + MAX_BATCH // 2], history, derived)
         return outcomes
 
     def _once_each(self, arrivals: Sequence[Arrival], history: bool, derived: list[Arrival]) -> list[Outcome]:
-        """A batch names each event id once; repeats within it wait for the next."""
-        first: dict[tuple[str, str, str], int] = {}
-        later: list[int] = []
-        for place, arrival in enumerate(arrivals):
-            key = (arrival.tenant, arrival.source, arrival.id)
-            if first.setdefault(key, place) != place:
-                later.append(place)
-        if not later:
-            return self._patiently(arrivals, history, derived)
-        waiting = set(later)
-        now = [place for place in range(len(arrivals)) if place not in waiting]
-        outcomes = dict(zip(now, self._patiently([arrivals[p] for p in now], history, derived), strict=True))
-        outcomes |= dict(zip(later, self._once_each([arrivals[p] for p in later], history, derived), strict=True))
-        return [outcomes[place] for place in range(len(arrivals))]
+        """A batch names each event id once; repeats within it are answered by what came of the first."""
+        outcomes: list[Outcome | None] = [None] * len(arrivals)
+        waiting: Sequence[int] = range(len(arrivals))
+        while waiting:
+            first: dict[tuple[str, str, str], int] = {}
+            later = [p for p in waiting if first.setdefault((arrivals[p].tenant, arrivals[p].source, arrivals[p].id), p) != p]
+            now = list(first.values())
+            for place, outcome in zip(now, self._patiently([arrivals[p] for p in now], history, derived), strict=True):
+                outcomes[place] = outcome
+            waiting = []
+            for place in later:
+                arrival = arrivals[place]
+                original = first[arrival.tenant, arrival.source, arrival.id]
+                known, same = outcomes[original], arrivals[original].canonical == arrival.canonical
+                if isinstance(known, Receipt):
+                    outcomes[place] = known._replace(repeated=True) if same else _conflict(arrival, known.record)
+                elif same:
+                    outcomes[place] = known
+                else:
+                    waiting.append(place)
+        return outcomes  # type: ignore[return-value]
 
     def _patiently(self, arrivals: Sequence[Arrival], history: bool, derived: list[Arrival]) -> list[Outcome]:
         """Try again what may be tried again; split a batch that cannot be recorded whole, down to the culprit."""
@@ -155,14 +167,16 @@ class Engine:
                     ]
                 if isinstance(error, TallyError):
                     return [error]
-                raise
+                # a mistake of ours: its neighbours stand, and whoever sent it hears of it by name
+                log.exception("event %s of %s could not be recorded", arrivals[0].id, arrivals[0].source)
+                return [Unavailable(f"the event could not be recorded ({type(error).__name__})")]
             derived += more
             return outcomes
 
     def dry_run(self, arrival: Arrival) -> Receipt:
         """What would be: judged against a snapshot, with other chance; claims nothing, locks nothing, writes nothing."""
         with database.reading(self.db) as conn:
-            store = Store(self.db.dialect.name, locking=False)
+            store = self.looks
             cur = store.cursor(conn)
             found = store.share_generations(cur, [arrival.tenant])
             if arrival.tenant not in found:
@@ -171,7 +185,7 @@ class Engine:
             judge = self._load(store, cur, [(arrival, entry, received)], found)[arrival.tenant]
             self._in_time(judge.generation, arrival, received)
             judge.chance = vault.new_key()
-            return Receipt(judge.judge(arrival, entry, received).record)
+            return Receipt(self._judge_one(judge, arrival, entry, received).record)
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -245,19 +259,32 @@ class Engine:
             for parked in judged.again:
                 if used >= MAX_BATCH:
                     raise Unavailable("too many parked refunds for one batch")
-                done.append((parked, first + used, judge.judge(parked, first + used, received), True))
+                try:
+                    applied = judge.judge(parked, first + used, received)
+                except TallyError as refusal:
+                    applied = judge.not_applied(parked, first + used, received, refusal)
+                done.append((parked, first + used, applied, True))
                 used += 1
         return done
 
     def _judge_one(self, judge: Judge, arrival: Arrival, entry: int, received: int) -> Judged:
         """Judge by the generation in force when the event happened."""
-        generation = judge.generation
-        if not generation.since or instant(arrival.at) >= generation.since or arrival.kind == EXPIRED_KIND:
+        then = judge.older.get(entry)
+        if then is None:
             return judge.judge(arrival, entry, received)
-        then = self.generations.at(arrival.tenant, instant(arrival.at))
-        if then.number == generation.number:
-            return judge.judge(arrival, entry, received)
-        return Judge(judge.working, then, self.secret).judge(arrival, entry, received)
+        older = Judge(judge.working, then, self.secret)
+        older.chance = judge.chance
+        return older.judge(arrival, entry, received)
+
+    def _older(self, work: Sequence[tuple[Arrival, int, int]], generation: Generation) -> dict[int, Generation]:
+        """By entry, the generation of then, for events that happened before the one in force."""
+        found = {}
+        for arrival, entry, _ in work:
+            if generation.since and instant(arrival.at) < generation.since and arrival.kind != EXPIRED_KIND:
+                then = self.generations.at(arrival.tenant, instant(arrival.at))
+                if then.number != generation.number:
+                    found[entry] = then
+        return found
 
     @staticmethod
     def _in_time(generation: Generation, arrival: Arrival, received: int) -> None:
@@ -285,15 +312,13 @@ class Engine:
             record = read_record(found[0])
             key: bytes | None = self.secret
             if record.member:
-                rows = self.store.lock_members(cur, arrival.tenant, [parse_member(record.member) or 0])
+                rows = self.looks.lock_members(cur, arrival.tenant, [parse_member(record.member) or 0])
                 key = bytes(rows[0][3]) if rows and rows[0][3] is not None else None
             known = vault.open_facts(key, entry or 0, found[1] or b"")
             if known is None:
                 outcomes[place] = UnknownMember("the member was forgotten", pointer="/member")
             elif known != arrival.canonical:
-                outcomes[place] = EventConflict(
-                    f"event {arrival.id} was already recorded with other facts", event_id=arrival.id, entry=record.entry
-                )
+                outcomes[place] = _conflict(arrival, record)
             else:
                 outcomes[place] = Receipt(record, repeated=True)
 
@@ -309,9 +334,9 @@ class Engine:
         judges = {}
         for tenant in sorted(by_tenant):
             generation = self.generations.current(tenant, tenants[tenant][0])
-            working = Working(tenant)
-            _Loader(store, cur, working, generation, self.secret, by_tenant[tenant]).load()
-            judges[tenant] = Judge(working, generation, self.secret)
+            judge = judges[tenant] = Judge(Working(tenant), generation, self.secret)
+            judge.older = self._older(by_tenant[tenant], generation)
+            _Loader(store, cur, judge, by_tenant[tenant]).load()
         return judges
 
     # -- append ---------------------------------------------------------------------------------------------------------
@@ -342,7 +367,7 @@ class Engine:
                 beside += [(record.tenant, member, entry) for member in others]
             if one.page.intents or one.page.emits:
                 intents += self._intents(one, entry, number_of_member)
-                derived += self._derived(one, arrival, entry, judges[record.tenant])
+                derived += self._derived(one, arrival, judges[record.tenant])
             for skipped in one.skipped:
                 repairs.append((record.tenant, entry, skipped.plugin, skipped.hook, msgspec.json.encode(skipped), 0))
         store = self.store
@@ -419,20 +444,21 @@ class Engine:
         rows: list[tuple[Any, ...]] = []
         for effect in [*page.intents, *page.emits]:
             channel = {Notify: "notify", Command: "command", Emit: "event"}[type(effect)]
-            to = getattr(effect, "to", 0) or member
+            to = getattr(effect, "to", 0) or getattr(effect, "member", 0) or member
             key = getattr(effect, "key", "") or f"{one.record.entry}/{len(rows)}"
             rows.append((entry, len(rows), one.record.tenant, to, channel, key, msgspec.json.encode(effect)))
         return rows
 
     @staticmethod
-    def _derived(one: Judged, cause: Arrival, entry: int, judge: Judge) -> list[Arrival]:
+    def _derived(one: Judged, cause: Arrival, judge: Judge) -> list[Arrival]:
         """Events that plugins emitted: their ids follow from the cause, so that they can never happen twice."""
-        if cause.depth >= MAX_DEPTH:
-            return []
-        return [
-            derive(one.record, emit, n, judge.kinds, cause.depth + 1, emit.member or one.page.event.member)
-            for n, emit in enumerate(one.page.emits)
-        ]
+        found = []
+        for n, emit in enumerate(one.page.emits if cause.depth < MAX_DEPTH else ()):
+            try:
+                found.append(derive(one.record, emit, n, judge.kinds, cause.depth + 1, emit.member or one.page.event.member))
+            except TallyError as refusal:  # what a plugin made up wrongly does not sink what really happened
+                log.warning("%s emitted by %s of entry %s: %s", emit.kind, emit.rule, one.record.entry, refusal)
+        return found
 
     def cut_off(self, batches: Sequence[Committed]) -> list[Arrival]:
         """Emitted events of *batches* that a crash cut off from their cause: still to be recorded."""
@@ -447,10 +473,13 @@ class Engine:
                         continue
                     place = n[intent.entry] = n.get(intent.entry, -1) + 1
                     record, emit = records[intent.entry], msgspec.json.decode(intent.body, type=Emit)
-                    depth = record.id.count("/") + 1
+                    depth = record.depth + 1
                     if depth <= MAX_DEPTH and self.store.find_claim(cur, record.tenant, record.source, derived_id(record, emit, place)) is None:
                         kinds = self.generations.latest(record.tenant).kinds
-                        missing.append(derive(record, emit, place, kinds, depth, intent.member))
+                        try:
+                            missing.append(derive(record, emit, place, kinds, depth, intent.member))
+                        except TallyError as refusal:
+                            log.warning("%s emitted by %s of entry %s: %s", emit.kind, emit.rule, record.entry, refusal)
         return missing
 
     # -- expiry ---------------------------------------------------------------------------------------------------------
@@ -470,7 +499,7 @@ class Engine:
         with database.reading(self.db) as conn:
             cur = self.store.cursor(conn)
             cur.execute(
-                f"SELECT DISTINCT member FROM lot WHERE tenant = {mark} AND expires_at <= {mark} AND expires_at < {NEVER} AND remaining > 0 LIMIT {mark}",  # noqa: S608
+                f"SELECT DISTINCT member FROM lot WHERE tenant = {mark} AND expires_at <= {mark} AND expires_at < {NEVER} AND remaining > 0 AND substr(waits, 1, 4) <> 'held' LIMIT {mark}",  # noqa: S608
                 (tenant, at, limit),
             )
             members = sorted(row[0] for row in cur.fetchall())
@@ -483,9 +512,13 @@ class Engine:
         ]  # fmt: skip
 
 
+def _conflict(arrival: Arrival, record: Record) -> EventConflict:
+    return EventConflict(f"event {arrival.id} was already recorded with other facts", event_id=arrival.id, entry=record.entry)
+
+
 def derived_id(cause: Record, emit: Emit, n: int) -> str:
     """The id of the *n*-th event that *cause* led to."""
-    return f"{cause.id}/{emit.rule}/{n}"
+    return f"{cause.entry}/{n}/{emit.rule}"[:128]
 
 
 def derive(cause: Record, emit: Emit, n: int, kinds: Mapping[str, EventKind], depth: int, member: int) -> Arrival:
@@ -506,20 +539,13 @@ def derive(cause: Record, emit: Emit, n: int, kinds: Mapping[str, EventKind], de
 
 class _Loader:
     """Locks and reads what the events of one tenant in one batch need.  The order of locks is the same everywhere:
-    claims, orders, members, shared counters, shared rows, stock."""
+    claims, orders, members, shared counters, shared rows, stock.
+    """
 
-    def __init__(
-        self,
-        store: Store,
-        cur: Cursor,
-        working: Working,
-        generation: Generation,
-        secret: bytes,
-        work: Sequence[tuple[Arrival, int, int]],
-    ) -> None:
-        self.store, self.cur, self.working, self.generation = store, cur, working, generation
-        self.secret, self.work = secret, work
-        self.tenant = working.tenant
+    def __init__(self, store: Store, cur: Cursor, judge: Judge, work: Sequence[tuple[Arrival, int, int]]) -> None:
+        self.store, self.cur, self.judge, self.work = store, cur, judge, work
+        self.working, self.generation, self.secret = judge.working, judge.generation, judge.secret
+        self.tenant = judge.working.tenant
         self.whole: set[int] = set()  #: members whose lots are needed
         self.members: set[int] = set()
         self.entries: set[int] = set()
@@ -536,9 +562,10 @@ class _Loader:
         orders = set()
         for arrival, _, _ in self.work:
             if arrival.kind in _DECISIONS:
-                entry = arrival.facts.entry  # type: ignore[attr-defined]
-                orders.add(f"entry/{entry}")
-                self.entries.add(parse_entry(entry) or 0)
+                number = parse_entry(arrival.facts.entry)  # type: ignore[attr-defined]
+                if number is not None:
+                    orders.add(f"entry/{entry_name(number)}")
+                    self.entries.add(number)
             else:
                 order = getattr(arrival.facts, "order", "")
                 if order:
@@ -546,15 +573,26 @@ class _Loader:
         if not orders:
             return
         store, cur, working = self.store, self.cur, self.working
+        if self.entries:  # what is decided about an order's entry waits for whoever takes that order back
+            records = store.load_records(cur, self.tenant, sorted(self.entries)).values()
+            orders |= {order for body, _ in records if (order := read_record(body).order)}
         store.lock_orders(cur, self.tenant, orders)
         self.looking_back = {arrival.facts.order for arrival, _, _ in self.work if arrival.kind in _BACK}  # type: ignore[attr-defined]
-        for order, entry, role, member, value, returned, lines in store.load_order_entries(cur, self.tenant, orders):
-            working.orders.setdefault(order, []).append(OrderEntry(order, entry, role, member, value, returned, lines, fresh=False))
+        self._order_entries(orders)
+        if self.entries:
+            self._originals(self.entries)
+            held = [f"entry/{r.entry}" for r, _ in working.originals.values() if r.status in ("held", "step_up")]
+            if held:  # their orders are locked: nobody decides about them meanwhile
+                self._order_entries({name for name in held if name not in working.orders})
+
+    def _order_entries(self, orders: Collection[str]) -> None:
+        working = self.working
+        for order, entry, role, member, value, returned, lines in self.store.load_order_entries(self.cur, self.tenant, orders):
+            row = OrderEntry(order, entry, role, member, value, returned, lines, fresh=False)
+            working.orders.setdefault(order, []).append(row)
             if order in self.looking_back or role == "parked":
                 self.looking_back.add(order)
                 self.entries.add(entry)
-        if self.entries:
-            self._originals(self.entries)
 
     def _originals(self, entries: Iterable[int]) -> None:
         found = self.store.load_records(self.cur, self.tenant, sorted(entries))
@@ -567,12 +605,12 @@ class _Loader:
                 for name in (transfer.lot, transfer.into):
                     if name:
                         self.lot_entries.add(parse_entry(name.rpartition(".")[0]) or 0)
-                for holder in (transfer.debit, transfer.credit):
-                    number = parse_member(holder)
-                    if number is not None:
-                        self.members.add(number)
-                        self.whole.add(number)
-        self.working.taken.update(self.store.load_taken(self.cur, self.tenant, sorted(found)))
+            waiting: Sequence[str] = (record.more or {}).get("to", ())
+            for holder in {*waiting, *[t.debit for t in record.transfers], *[t.credit for t in record.transfers]}:
+                number = parse_member(holder)
+                if number is not None:
+                    self.members.add(number)
+                    self.whole.add(number)
 
     def _people(self) -> None:
         store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
@@ -607,7 +645,6 @@ class _Loader:
 
     def _keys(self) -> None:
         store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
-        pipeline = self.generation.pipeline
         profile = False
         counters: set[str] = set()
         shared_counters: set[str] = set()
@@ -615,13 +652,13 @@ class _Loader:
         own: set[str] = set()
         shared_own: set[tuple[str, str]] = set()
         since = 1 << 40
-        plans: dict[str, Plan | None] = {}
-        for arrival, _, _ in self.work:
-            kind = arrival.kind
-            if kind not in plans:
+        plans: dict[tuple[int, str], Plan | None] = {}
+        for generation, kind, arrival, event in [*self._first_hand(), *self._second_hand()]:
+            key = (generation.number, kind)
+            if key not in plans:
                 # the house's own kinds are nobody's business
-                plans[kind] = pipeline.plan(kind) if kind in self.generation.kinds else None
-            plan = plans[kind]
+                plans[key] = generation.pipeline.plan(kind) if kind in generation.kinds else None
+            plan = plans[key]
             if plan is None:
                 self._whole(arrival)
                 continue
@@ -634,25 +671,28 @@ class _Loader:
                 or (self.looking_back and getattr(arrival.facts, "order", "") in self.looking_back)
             ):
                 self._whole(arrival)
+                if event is not None:
+                    self.whole |= {event.member} & {*self.members}
             if wants.counters:
-                day = self.generation.programme.local_date(arrival.at)
+                day = generation.programme.local_date(arrival.at if event is None else event.at)
                 for name, window in wants.counters:
                     (shared_counters if window == "budget" else counters).add(name)
                     if grain_of(window) == "day":
                         since = min(since, start_of(window, day))
             if wants.stock or plan.own:
-                event = self._event(arrival)
-                plugins = [*plan.own]
+                event = event or self._event(arrival)
                 stock |= {fill(template, event) for template in wants.stock}
-                for plugin in plugins:
-                    for template in plan.own[plugin]:
-                        key = fill(template, event)
-                        own.add(key)
-                        if not key.startswith("m:"):
-                            shared_own.add((plugin, key))
+                for plugin, templates in plan.own.items():
+                    for template in templates:
+                        filled = fill(template, event)
+                        own.add(filled)
+                        if not filled.startswith("m:"):
+                            shared_own.add((plugin, filled))
         members = sorted(self.members)
         store.lock_shared_counters(cur, tenant, shared_counters)
         store.lock_own(cur, tenant, shared_own)
+        if working.originals:  # read behind the locks of all who hold something of them
+            working.taken.update(store.load_taken(cur, tenant, sorted(working.originals)))
         for member, unit, posted, deficit in store.load_balances(cur, tenant, members):
             account = working.accounts[member, unit] = Account(member, unit, posted, deficit, stored=True)
             account.complete = member in self.whole
@@ -675,6 +715,46 @@ class _Loader:
         if stock or self.entries:
             stock |= {key for record, _ in working.originals.values() for key, _, _ in record.takes}
             working.stock = store.lock_stock(cur, tenant, stock)
+
+    def _first_hand(self) -> Iterator[tuple[Generation, str, Arrival, Event | None]]:
+        """What each event of the batch asks for, with the generation that judges it."""
+        older = self.judge.older
+        for arrival, entry, _ in self.work:
+            yield older.get(entry, self.generation) if older else self.generation, arrival.kind, arrival, None
+
+    def _second_hand(self) -> Iterator[tuple[Generation, str, Arrival, Event | None]]:
+        """What events ask for that look back at others: refunds at the buyer, decisions and claims at what they bring about."""
+        if not self.looking_back and not self.entries:
+            return
+        working, older = self.working, self.judge.older
+        sold = {a.facts.order: a for a, _, _ in self.work if a.kind == "purchase.completed"}  # type: ignore[attr-defined]
+        for arrival, entry, _ in self.work:
+            generation = older.get(entry, self.generation)
+            if arrival.kind in _DECISIONS:
+                found = working.originals.get(parse_entry(arrival.facts.entry) or 0)  # type: ignore[attr-defined]
+                event = self.judge.looked_at(*found) if found is not None else None
+                if event is not None:
+                    yield generation, event.kind, arrival, event
+                continue
+            order = getattr(arrival.facts, "order", "")
+            if order not in self.looking_back:
+                continue
+            rows = working.order(order, "sale")
+            buyer = rows[-1].member if rows else working.references.get(sold[order].member, 0) if order in sold else 0
+            if arrival.kind == "order.claimed":
+                found = working.originals.get(rows[-1].entry) if rows else None
+                event = self.judge.looked_at(*found) if found is not None else self._event(sold[order]) if order in sold else None
+                buyer = working.references.get(arrival.member, 0)
+                if event is not None:
+                    yield generation, event.kind, arrival, msgspec.structs.replace(event, member=buyer)
+            elif arrival.kind == "purchase.completed":
+                for row in working.order(order, "parked"):
+                    event = self.judge.looked_at(*working.originals[row.entry])
+                    if event is not None:
+                        member = working.references.get(arrival.member, 0)
+                        yield self.generation, event.kind, arrival, msgspec.structs.replace(event, member=member)
+            elif buyer:
+                yield generation, arrival.kind, arrival, msgspec.structs.replace(self._event(arrival), member=buyer)
 
     def _whole(self, arrival: Arrival) -> None:
         number = self.working.references.get(arrival.member)

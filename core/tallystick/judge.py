@@ -25,6 +25,7 @@ from .errors import (
     UnknownOrder,
 )
 from .events import Arrival, Decision, Event, EventKind, Facts, OrderAdvanced, Purchase, Refund
+from .generation import Generation, fill
 from .ledger import (
     HELD,
     REDEEMED,
@@ -40,7 +41,6 @@ from .ledger import (
     taken_by_now,
 )
 from .page import GAINS, Page, effects_document, lots_of
-from .generation import Generation, fill
 from .pipeline import Plan, Skipped
 from .settle import settle
 from .situation import Birthday, Chance, Member, Original, Situation

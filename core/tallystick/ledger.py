@@ -120,6 +120,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
     lines: tuple[tuple[int, int], ...] | None = None  #: weights by line, for refunds of single lines
     fixed: bool = False  #: not taken back by refunds
     data: Mapping[str, Any] | None = None
+    member: str = ""  #: whose gain it is, where it is not the event's own member's
 
 
 class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -151,6 +152,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reasons: tuple[Mapping[str, Any], ...] = ()
     seed: str = ""  #: SHA-256 of the seed of the chance drawn, if any was
     cause: str = ""  #: the entry this one follows from
+    depth: int = 0  #: how many causes lie before it
     skipped: tuple[Mapping[str, str], ...] = ()
     actor: str = ""
     more: Mapping[str, Any] | None = None
@@ -267,6 +269,11 @@ class Lot:
         return self.entry, self.part
 
     @property
+    def held(self) -> bool:
+        """Whether it waits for a decision: until then it can neither be spent nor expire."""
+        return self.waits[:4] == "held"
+
+    @property
     def changed(self) -> bool:
         """Whether the store must learn of it."""
         return self.was != (self.left, self.usable_from, self.expires_at, self.waits)
@@ -330,7 +337,7 @@ class Account:
 
     def expire(self, now: int) -> list[Part]:
         """Take what is due; each lot once, and only what is left of it."""
-        parts = [(lot, lot.left) for lot in self.lots.values() if lot.expires_at <= now and lot.left]
+        parts = [(lot, lot.left) for lot in self.lots.values() if lot.expires_at <= now and lot.left and not lot.held]
         return self._take(sorted(parts, key=lambda part: _spend_order(part[0])))
 
     def spend(self, amount: int, now: int) -> list[Part]:
@@ -355,7 +362,7 @@ class Account:
         lots and the deficit opened; what is missing from *amount* could not be taken.
         """
         mine = set(own)
-        lots = [lot for lot in self.lots.values() if lot.left and lot.expires_at > now]
+        lots = [lot for lot in self.lots.values() if lot.left and (lot.expires_at > now or lot.held)]
         if unit.shortfall == "pending_only":
             lots = [lot for lot in lots if lot.usable_from > now]
         lots.sort(key=lambda lot: (lot.key not in mine, lot.usable_from <= now, *_spend_order(lot)))

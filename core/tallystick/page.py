@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from .effects import Command, Count, Effect, Emit, Extend, Move, Notify, Put, Restock, Revoke, SetTier, Spend, Take
+from .effects import Cap, Command, Count, Effect, Emit, Extend, Move, Notify, Put, Restock, Revoke, SetTier, Spend, Take
 from .errors import EffectRefused, Refused
 from .events import Event
 from .ledger import (
@@ -30,11 +30,10 @@ from .ledger import (
     member_name,
     parse_entry,
 )
-from .settle import Posting, Settlement, cap_key
+from .settle import Posting, Settlement, cap_key, plugin_of
 from .situation import Programme
 from .windows import grain_of, start_of
 from .working import Working
-
 
 #: member, unit, usable from, expires at, sliding, waits for, issuer: gains with equal terms share a lot
 Terms = tuple[int, str, int, int, bool, str, str]
@@ -53,6 +52,9 @@ class Page:
     intents: Sequence[Notify | Command] = ()
     emits: Sequence[Emit] = ()
     deferred: Sequence[Effect] = ()
+    #: of a held page: where each transfer into the hold goes when it is released, and from when each lot can be used
+    targets: Sequence[str] = ()
+    later: Mapping[str, tuple[int, str]] = {}
     seed = ""
     _day: date | None = None
 
@@ -89,24 +91,23 @@ class Page:
             self.move(move)
         if settled.postings:
             self.grant(settled.postings)
-        for cap, amount in settled.caps:
-            member = 0 if cap.per == "budget" else self.event.member
-            self._count(member, cap_key(cap)[0], cap.per, amount, "share")
+        if settled.caps:
+            self._use_caps(settled.caps)
         for take in settled.takes:
             self._stock(take)
-        for revoke in settled.revokes:
-            self.revoke(revoke)
-        seen: set[tuple[str, str, str, str]] = set()
+        windows: dict[tuple[str, str, str, int], str] = {}
         for count in settled.counts:
-            key = (count.rule, count.counter, grain_of(count.window), count.window if count.window in ("budget",) else "")
-            if key not in seen:  # windows that share daily buckets are counted once
-                seen.add(key)
-                self._count(self.event.member, count.counter, count.window, count.amount, _mode(count))
+            member = 0 if count.window == "budget" else self.event.member
+            key = (count.rule, count.counter, grain_of(count.window), member)
+            if windows.setdefault(key, count.window) == count.window:  # windows that share daily buckets count once
+                self._count(member, count.counter, count.window, count.amount, _mode(count))
         if self.held:
             self.deferred = (
-                *self.deferred, *settled.puts, *settled.tiers, *settled.extends, *settled.intents, *settled.emits,
+                *self.deferred, *settled.revokes, *settled.puts, *settled.tiers, *settled.extends, *settled.intents, *settled.emits,
             )  # fmt: skip
         else:
+            for revoke in settled.revokes:
+                self.revoke(revoke)
             self.follow(settled.puts, settled.tiers, settled.extends, settled.intents, settled.emits)
 
     def follow(
@@ -155,23 +156,27 @@ class Page:
         if not member:
             raise EffectRefused(f"{posting.rule}: a guest order cannot earn", rule=posting.rule)
         waits = ""
-        if self.held:
-            waits = "held"
-        elif gain.usable_state and getattr(self.event.facts, "state", "") != gain.usable_state:
+        if gain.usable_state and getattr(self.event.facts, "state", "") != gain.usable_state:
             waits = f"{getattr(self.event.facts, 'order', '')}/{gain.usable_state}"
         usable_from = self.now if gain.usable_from is None else instant(gain.usable_from)
         expires_at = NEVER if gain.expires_at is None else instant(gain.expires_at)
-        return member, gain.unit, NEVER if waits else usable_from, expires_at, gain.sliding, waits, gain.issuer
+        return member, gain.unit, usable_from, expires_at, gain.sliding, waits, gain.issuer
 
     def _open_lot(self, terms: Terms, parts: Sequence[Posting]) -> None:
         member, unit, usable_from, expires_at, sliding, waits, issuer = terms
+        name = f"{self.name}.{len(self.lots)}"
+        if self.held:
+            if waits or usable_from > self.now:
+                self.later = {**self.later, name: (usable_from, waits)}
+            usable_from, waits = NEVER, "held"
+        elif waits:
+            usable_from = NEVER
         total = 0
         for posting in parts:
             total += posting.amount
         lot = Lot(self.entry, len(self.lots), total, total, usable_from, expires_at, sliding, waits, issuer, fresh=True)
         self.working.credit(self.working.account(member, unit), lot)
         self.touched.add((member, unit))
-        name = f"{self.name}.{lot.part}"
         holder = member_name(member)
         self.lots.append(
             LotGiven(name, holder, unit, total, lot.left, usable_from, expires_at, sliding, waits, issuer)
@@ -191,6 +196,8 @@ class Page:
         if spend.amount:  # 0 only says why nothing could be applied
             parts = account.spend(spend.amount, self.now)
             self._debit(account, parts, HELD if self.held else spend.account, spend.rule)
+            if self.held:
+                self.targets = (*self.targets, *[spend.account] * len(parts))
         self.steps.append(
             Step(rule=spend.rule, effect="spend", unit=spend.unit, amount=-spend.amount, wanted=spend.wanted, data=spend.data)
         )
@@ -200,12 +207,15 @@ class Page:
 
     def move(self, move: Move) -> None:
         """Hand lots over to another member: expiry, start and provenance stay with them."""
+        if move.to == self.event.member:
+            raise Refused("a gift needs somebody else")
         account = self._open(self.event.member, move.unit)
         parts = account.spend(move.amount, self.now)
         self.outcome[move.unit] = self.outcome.get(move.unit, 0) - move.amount
         self.steps.append(Step(rule=move.rule, effect="move", unit=move.unit, amount=-move.amount, data=move.data))
         if self.held:
             self._debit(account, parts, HELD, move.rule)
+            self.targets = (*self.targets, *[member_name(move.to)] * len(parts))
             return
         self.hand_over(account, parts, move.to, move.rule)
 
@@ -312,18 +322,29 @@ class Page:
         found = self.working.originals.get(number) if number is not None else None
         if found is None or number is None:
             raise EffectRefused(f"{revoke.rule}: entry {revoke.entry} was not declared in needs", rule=revoke.rule)
-        record = found[0]
+        record, wanted = found[0], revoke.amount
+        mine = member_name(self.event.member)
         for place, step in enumerate(record.explanation):
-            if step.rule != revoke.of_rule or step.amount <= 0 or step.effect not in ("grant", "bonus", "multiply"):
+            if step.rule != revoke.of_rule or step.effect not in GAINS or (step.member or record.member) != mine:
                 continue
             left = step.amount - self.working.taken.get((number, place), 0)
-            amount = left if revoke.amount is None else min(left, revoke.amount)
+            amount = left if wanted is None else min(left, wanted)
             if amount > 0:
                 self.working.take(number, place, amount)
-                own = [t.into for t in record.transfers if t.rule == step.rule and t.unit == step.unit and t.into]
-                self.take_back(self.event.member, step.unit, amount, revoke.rule, own)
+                wanted = None if wanted is None else wanted - amount
+                self.take_back(self.event.member, step.unit, amount, revoke.rule, lots_of(record, step))
 
     # -- small things -----------------------------------------------------------------------------------------------
+
+    def _use_caps(self, caps: Sequence[tuple[Cap, int]]) -> None:
+        """What caps let through uses them up; windows that share daily buckets are used up once."""
+        used: dict[tuple[int, str, str], dict[str, int]] = {}
+        for cap, amount in caps:
+            member = 0 if cap.per == "budget" else self.event.member
+            windows = used.setdefault((member, cap_key(cap)[0], grain_of(cap.per)), {})
+            windows[cap.per] = windows.get(cap.per, 0) + amount
+        for (member, counter, _), windows in used.items():
+            self._count(member, counter, next(iter(windows)), max(windows.values()), "share")
 
     def _count(self, member: int, counter: str, window: str, amount: int, mode: str) -> None:
         if amount:
@@ -339,7 +360,8 @@ class Page:
                 self.counts = (*self.counts, (member, counter, grain, start, -amount, ""))
 
     def _stock(self, take: Take | Restock) -> None:
-        key = take.key if take.key.startswith(take.rule.partition(".")[0]) else f"{take.rule.partition('.')[0]}:{take.key}"
+        prefix = f"{plugin_of(take.rule)}:"
+        key = take.key if take.key.startswith(prefix) else prefix + take.key
         if isinstance(take, Restock) and take.absolute:
             self.working.set_stock(key, take.amount)
         elif isinstance(take, Restock):
@@ -350,10 +372,7 @@ class Page:
 
     def restock(self, key: str, amount: int) -> None:
         """Put something back on its shelf."""
-        if key in self.working.stock:
-            self.working.take_stock(key, -amount)
-        else:
-            self.working.set_stock(key, amount)
+        self.working.add_stock(key, amount)
 
     def _extend(self, extend: Extend) -> None:
         expires_at = instant(extend.expires_at)
@@ -398,6 +417,16 @@ class Page:
             seed=self.seed,
             **more,
         )
+
+
+#: Effects of steps that gave somebody something.
+GAINS = ("grant", "bonus", "multiply")
+
+
+def lots_of(record: Record, step: Step) -> list[str]:
+    """The lots into which a step's gain went."""
+    holder = step.member or record.member
+    return [t.into for t in record.transfers if t.into and t.rule == step.rule and t.unit == step.unit and t.credit == holder]
 
 
 def effects_document(effects: Sequence[Effect]) -> list[Any]:

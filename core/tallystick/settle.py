@@ -30,7 +30,7 @@ from .effects import (
     Take,
 )
 from .errors import EffectRefused
-from .ledger import Step
+from .ledger import Step, member_name
 from .situation import Rounding, Unit
 
 Gain = Grant | Bonus
@@ -197,7 +197,7 @@ def _settle_unit(
         out.caps = (*out.caps, *((cap, _covered(cap, postings)) for cap in caps if cap.per != "event"))
     for index, posting in enumerate(postings):
         gain, amount = posting.gain, posting.amount
-        if not cut and posting.rule == gain.rule and gain.reversible:
+        if not cut and posting.rule == gain.rule and gain.reversible and not gain.to:
             effect = "grant" if type(gain) is Grant else "bonus"
             version = _version(gain.rule, versions)
             steps.append(Step(gain.rule, effect, version, unit.name, amount, None, "", "", posting.weights, False, gain.data))
@@ -219,6 +219,7 @@ def _settle_unit(
                 lines=posting.weights,
                 fixed=not gain.reversible,
                 data=gain.data if posting.rule == gain.rule else _factor_data(posting.rule, gains.factors),
+                member=member_name(gain.to) if gain.to else "",
             )
         )
         if amount:
@@ -416,7 +417,10 @@ def _cap(cap: Cap, postings: list[Posting], used: Mapping[CapKey, int], cut: dic
     covered = [i for i, posting in enumerate(postings) if cap.rules is None or posting.rule in cap.rules]
     total = sum([postings[i].amount for i in covered])
     windowed = cap.per != "event"
-    room = cap.limit - used.get(cap_key(cap), 0) if windowed else cap.limit
+    key = cap_key(cap)
+    if windowed and key not in used:  # unread it would be 0 for ever, and the cap would never bite
+        raise EffectRefused(f"{cap.rule}: counter {key[0]!r} per {key[1]} was not declared in needs", rule=cap.rule)
+    room = cap.limit - used[key] if windowed else cap.limit
     over = total - max(0, room)
     if over > 0 and cap.whole:
         over = total

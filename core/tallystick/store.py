@@ -207,7 +207,8 @@ class Store:
 
     def load_lots(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
         """Lots with something left: ``(member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding,
-        waits, issuer)``."""
+        waits, issuer)``.
+        """
         return self._select(
             cur,
             "SELECT member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, waits, issuer FROM lot"
@@ -367,6 +368,10 @@ class Store:
         """Take (negative) or add per ``(tenant, key)``; set absolutely for *added*."""
         mark = "%s" if self.postgres else "?"
         for (tenant, key), amount in sorted(changed.items()):
+            if amount > 0:
+                given = (tenant, key, amount)
+                cur.execute(f"INSERT INTO stock (tenant, key, remaining) VALUES ({mark}, {mark}, {mark}) ON CONFLICT (tenant, key) DO UPDATE SET remaining = stock.remaining + excluded.remaining", given)  # noqa: S608
+                continue
             cur.execute(
                 f"UPDATE stock SET remaining = remaining + {mark} WHERE tenant = {mark} AND key = {mark} AND remaining + {mark} >= 0",  # noqa: S608
                 (amount, tenant, key, amount),

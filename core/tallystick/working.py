@@ -192,7 +192,7 @@ class Working:
     def count(self, member: int, name: str, window: str, day: date) -> int:
         """The counter's value in the window around *day*."""
         start, grain = start_of(window, day), grain_of(window)
-        if grain == window or window == "budget":
+        if window in (grain, "budget"):
             return self.counters.get((member, name, grain, start), 0)
         end = start_of("day", day)
         return sum(self.counters.get((member, name, "day", bucket), 0) for bucket in range(start, end + 1))
@@ -210,6 +210,12 @@ class Working:
             raise OutOfStock(f"nothing left of {key.partition('.')[2] or key}", stock=key, left=left or 0)
         self.set(self.stock, key, left - amount)
         self.set(self.stocked, key, self.stocked.get(key, 0) - amount)
+
+    def add_stock(self, key: str, amount: int) -> None:
+        """Put something back on its shelf, which need not have been read."""
+        if key in self.stock:
+            self.set(self.stock, key, self.stock[key] + amount)
+        self.set(self.stocked, key, self.stocked.get(key, 0) + amount)
 
     def set_stock(self, key: str, amount: int) -> None:
         """Set a stock to an absolute amount."""
@@ -257,6 +263,8 @@ class Working:
     def fill_lots(self, rows: Iterable[tuple[Any, ...]], *, whole: bool) -> None:
         """Take over lots as loaded; *whole*: these are all lots with something left."""
         for member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, waits, issuer in rows:
+            if member not in self.people:
+                continue  # somebody else's lot of the same entry: not ours to touch, and not locked
             account = self.accounts.get((member, unit))
             if account is None:
                 account = self.accounts[member, unit] = Account(member, unit)
