@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tallystick import config as configuration
-from tallystick import database, discovery, people, queries, tables
+from tallystick import database, discovery, people, proofs, queries, tables
 from tallystick.document import Document
 from tallystick.effects import Effect
 from tallystick.errors import TallyError
@@ -246,9 +246,10 @@ class Shop:
         return found[unit].usable if unit in found else 0
 
     def assert_in_order(self) -> None:
-        """What the house keeps of every member is what the journal, read from its beginning, comes to."""
+        """The books prove, and what the house keeps of every member is what the journal, read from its beginning, comes to."""
         now = instant(self.now)
         with database.reading(self.house.db) as conn:
+            assert proofs.verify(conn).findings == ()
             for number in conn.scalars(sa.select(tables.member.c.number)):
                 assert queries.balances(conn, "shop", number, now) == queries.balances_at(conn, "shop", number, now)
 
