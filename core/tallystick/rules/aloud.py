@@ -95,6 +95,9 @@ class Wording:
         return f"{length / timedelta(seconds=1):f}".rstrip("0").rstrip(".") + self.pick(" seconds", " 秒")
 
 
+#: Plain English, times in UTC.
+ENGLISH = Wording()
+
 _ENGLISH = {"at": "time", "enrolled_at": "enrolment", "sku": "SKU"}
 _CHINESE = {
     "amount": "金额", "at": "时间", "balance": "余额", "basis": "计分基数", "birthday": "生日", "brand": "品牌",
@@ -181,11 +184,17 @@ _WEEKDAYS = ("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(),
 _MONTHS = "January February March April May June July August September October November December".split()
 
 
-def sentence(rule: Rule, wording: Wording = Wording()) -> str:
+def sentence(rule: Rule, wording: Wording = ENGLISH) -> str:
     """What the rule says, as one sentence."""
     always = isinstance(rule.when.root, Constant) and rule.when.root.value is True
-    condition = "" if always else (phrase if isinstance(rule.when.root, Both | Either) else _clause)(rule.when.root, wording)
-    lines = None if rule.lines is None else (phrase if isinstance(rule.lines.root, Both | Either) else _clause)(rule.lines.root, wording)
+    condition = (
+        "" if always else (phrase if isinstance(rule.when.root, Both | Either) else _clause)(rule.when.root, wording)
+    )
+    lines = (
+        None
+        if rule.lines is None
+        else (phrase if isinstance(rule.lines.root, Both | Either) else _clause)(rule.lines.root, wording)
+    )
     parts: list[str] = []
     if rule.counts:
         which = wording.pick("all lines count", "计入所有商品行") if lines is None else wording.pick(
@@ -225,9 +234,14 @@ def phrase(node: Checked, wording: Wording) -> str:
             where, which = phrase(target, wording), phrase(index, wording)
             return wording.pick(f"item {which} (from 0) of {where}", f"{where}的第{which}项（从0起）")
         case Entry(target=target, key=key):
-            return wording.pick(f"{phrase(target, wording)} of {phrase(key, wording)}", f"{phrase(target, wording)}的{phrase(key, wording)}")
+            return wording.pick(
+                f"{phrase(target, wording)} of {phrase(key, wording)}",
+                f"{phrase(target, wording)}的{phrase(key, wording)}",
+            )
         case Field(target=target, name=name):
-            return wording.pick(f"{name} of {phrase(target, wording)}", f"{phrase(target, wording)}的{wording.label(name)}")
+            return wording.pick(
+                f"{name} of {phrase(target, wording)}", f"{phrase(target, wording)}的{wording.label(name)}"
+            )
         case Each(macro=macro, items=items_, body=body):
             return wording.pick(*_MACROS[macro]).format(phrase(items_, wording), _clause(body, wording))
         case Apply():
@@ -243,7 +257,9 @@ def _fact(node: Checked, path: str, wording: Wording) -> str:
         rest = path.removeprefix(root.name).removeprefix(".")
         return wording.pick("its ", "其") + wording.label(rest) if rest else wording.pick("it", "它")
     label = wording.label(path)
-    return wording.pick(f"the {label}" if path not in wording.labels and isinstance(node, Field | Entry) else label, label)
+    return wording.pick(
+        f"the {label}" if path not in wording.labels and isinstance(node, Field | Entry) else label, label
+    )
 
 
 def _clause(node: Checked, wording: Wording) -> str:
@@ -258,7 +274,13 @@ def _state(node: Checked, text: str, wording: Wording, truth: bool) -> str:
     path = path_of(node)
     if isinstance(node, Field) and path not in wording.labels:
         whose = phrase(node.target, wording)
-        whose = whose if whose.startswith("the ") or wording.language == "zh" else f"the {whose}" if whose != "it" else whose
+        whose = (
+            whose
+            if whose.startswith("the ") or wording.language == "zh"
+            else f"the {whose}"
+            if whose != "it"
+            else whose
+        )
         what = wording.label(node.name)
         return wording.pick(f"{whose} is {'' if truth else 'not '}{what}", f"{whose}{'' if truth else '未'}{what}")
     return wording.pick(f"{text} is {'so' if truth else 'not so'}", f"{text}为{'是' if truth else '否'}")
@@ -319,12 +341,11 @@ class Example:
 def boundaries(rules: RuleSet, name: str, values: Mapping[str, Any]) -> list[Example]:
     """Just below, at and just above each threshold of the rule, executed on the example *values*."""
     number = rules.named(name)
-    found: list[Example] = []
-    for path, edge in dict.fromkeys(_thresholds(rules[number])):
-        step = _unit(edge)
-        for value in (edge - step, edge, edge + step):
-            found.append(Example(path, value, rules.judge(number, values, {path: value})))
-    return found
+    return [
+        Example(path, value, rules.judge(number, values, {path: value}))
+        for path, edge in dict.fromkeys(_thresholds(rules[number]))
+        for value in (edge - _unit(edge), edge, edge + _unit(edge))
+    ]
 
 
 def _thresholds(rule: Rule) -> Iterator[tuple[str, Any]]:
@@ -356,5 +377,3 @@ def _unit(edge: Any) -> Any:
             exponent = edge.as_tuple().exponent
             return Decimal(1).scaleb(exponent) if isinstance(exponent, int) else Decimal(1)
     return 1
-
-

@@ -314,7 +314,7 @@ class _Checker:
             if part is None:
                 raise self.unknown(node, "field in date", name, operations.DATE_FIELDS)
             return Apply(part[1], node, part[0], (target,))
-        self.fail(node, f"{_a(target.type)} has no fields", found=str(target.type))
+        raise self.source.error(node.at, f"{_a(target.type)} has no fields", found=str(target.type))
 
     def index(self, node: Node, target: Checked, index: Checked) -> Checked:
         for each in (target, index):
@@ -329,7 +329,7 @@ class _Checker:
                 return Entry(Optional(strip(value)), node, target, index)
             case Object(), String() if isinstance(index, Constant):
                 return self.member(node, target, str(index.value))
-        self.fail(node, f"{_a(target.type)} is not read with [{index.type}]", found=str(target.type))
+        raise self.source.error(node.at, f"{_a(target.type)} is not read with [{index.type}]", found=str(target.type))
 
     def items(self, node: Node, items: tuple[Node, ...]) -> Checked:
         if not items:

@@ -14,7 +14,7 @@ from functools import singledispatch
 from typing import Any
 
 from tallystick.rules import clock
-from tallystick.rules.aloud import Wording, phrase
+from tallystick.rules.aloud import ENGLISH, Wording, phrase
 from tallystick.rules.check import Typed
 from tallystick.rules.interpret import value_of
 from tallystick.rules.ruleset import RuleSet
@@ -133,7 +133,7 @@ def what_would_it_take(rules: RuleSet, name: str, values: Mapping[str, Any]) -> 
     return sorted(found, key=_size)
 
 
-def sentence(answer: Why | WhyNot | Change, wording: Wording = Wording()) -> str:
+def sentence(answer: Why | WhyNot | Change, wording: Wording = ENGLISH) -> str:
     """The answer in words."""
     return _sentence(answer, wording)
 
@@ -143,7 +143,7 @@ def sentence(answer: Why | WhyNot | Change, wording: Wording = Wording()) -> str
 
 @singledispatch
 def _sentence(answer: object, wording: Wording) -> str:
-    raise TypeError(answer)
+    raise TypeError(answer, wording)
 
 
 @_sentence.register
@@ -151,7 +151,9 @@ def _(answer: Why, wording: Wording) -> str:
     parts = []
     if answer.lines:
         each = wording.pick(", ", "，").join(
-            wording.pick(f"line {n + 1}: {wording.value(amount, 'basis')}", f"第{n + 1}行：{wording.value(amount, 'basis')}")
+            wording.pick(
+                f"line {n + 1}: {wording.value(amount, 'basis')}", f"第{n + 1}行：{wording.value(amount, 'basis')}"
+            )
             for n, amount in answer.lines
         )
         basis = wording.value(answer.basis, "basis")
@@ -162,7 +164,10 @@ def _(answer: Why, wording: Wording) -> str:
         value = wording.value(answer.value, "value")
         parts.append(wording.pick(f"it gave {value}", f"得{value}"))
     tail = wording.pick("; ", "；").join(parts)
-    return wording.pick(f"{answer.rule} fired: {tail}." if tail else f"{answer.rule} fired.", f"{answer.rule} 已触发：{tail}。" if tail else f"{answer.rule} 已触发。")
+    return wording.pick(
+        f"{answer.rule} fired: {tail}." if tail else f"{answer.rule} fired.",
+        f"{answer.rule} 已触发：{tail}。" if tail else f"{answer.rule} 已触发。",
+    )
 
 
 @_sentence.register
@@ -172,9 +177,13 @@ def _(answer: WhyNot, wording: Wording) -> str:
         return wording.pick(f"{answer.rule} did not fire: there is no {fact}.", f"{answer.rule} 未触发：没有{fact}。")
     if answer.part == "lines":
         if answer.node is None:
-            return wording.pick(f"{answer.rule} did not fire: there are no lines.", f"{answer.rule} 未触发：没有商品行。")
+            return wording.pick(
+                f"{answer.rule} did not fire: there are no lines.", f"{answer.rule} 未触发：没有商品行。"
+            )
         wanted = phrase(answer.node, wording)
-        return wording.pick(f"{answer.rule} did not fire: for no line, {wanted}.", f"{answer.rule} 未触发：没有一行满足“{wanted}”。")
+        return wording.pick(
+            f"{answer.rule} did not fire: for no line, {wanted}.", f"{answer.rule} 未触发：没有一行满足“{wanted}”。"
+        )
     assert answer.node is not None
     wanted, facts = phrase(answer.node, wording), _facts(answer.facts, wording)
     return wording.pick(
@@ -191,7 +200,8 @@ def _(answer: Change, wording: Wording) -> str:
     needed = wording.value(answer.needed, answer.text)
     more = "" if answer.by is None else _difference(answer, wording)
     return wording.pick(
-        f"{answer.rule} would fire if {label} were {needed}{more}.", f"如果{label}是{needed}{more}，{answer.rule} 就会触发。"
+        f"{answer.rule} would fire if {label} were {needed}{more}.",
+        f"如果{label}是{needed}{more}，{answer.rule} 就会触发。",
     )
 
 
@@ -209,7 +219,10 @@ def _called(fact: Reading | Change, wording: Wording) -> str:
 
 
 def _facts(facts: tuple[Reading, ...], wording: Wording) -> str:
-    shown = (f"{_called(each, wording)}{wording.pick(' is ', '现为')}{wording.value(each.value, each.text)}" for each in facts)
+    shown = (
+        f"{_called(each, wording)}{wording.pick(' is ', '现为')}{wording.value(each.value, each.text)}"
+        for each in facts
+    )
     return wording.pick(", ", "，").join(shown)
 
 
@@ -251,20 +264,24 @@ def _reachable(node: Checked, typed: Typed, values: Mapping[str, Any]) -> bool:
 
 
 def _line_readings(rules: RuleSet, number: int, values: Mapping[str, Any]) -> Iterator[Reading]:
-    assert rules.lines is not None and (lines := rules[number].lines) is not None
+    lines = rules[number].lines
+    assert rules.lines is not None
+    assert lines is not None
     for index, line in enumerate(_value(rules.lines.root, rules.lines, values)):
         around = {**values, rules.places.line: line}
         failing = _first_failing(lines.root, lines, around)
         for reading in _readings(failing, lines, around):
             if reading.text.startswith(rules.places.line):
-                yield Reading(f"{rules.places.lines}[{index}]{reading.text.removeprefix(rules.places.line)}", reading.value)
+                yield Reading(
+                    f"{rules.places.lines}[{index}]{reading.text.removeprefix(rules.places.line)}", reading.value
+                )
 
 
 def _changeable(node: Checked) -> Iterator[Checked]:
     """The facts of a condition that somebody could imagine otherwise: scalars, lists asked for an item, sums over lines."""
     if isinstance(node, Variable | Constant):
         return
-    if isinstance(node, Each) and node.macro == "sum" or path_of(node) is not None:
+    if (isinstance(node, Each) and node.macro == "sum") or path_of(node) is not None:
         inner = strip(node.type)
         held = inner.element if isinstance(inner, ListOf) else inner
         if not isinstance(strip(held), Object | MapOf) and not _mentions_item(node):
@@ -359,7 +376,9 @@ class _Trials:
                 needed = next((value for value in wanted if isinstance(value, str) and fires(value)), None)
                 return None if needed is None else Change(self.rule.name, text, found, needed, None, line)
             case ListOf() if found is not None:
-                grown = next((value for value in wanted if not isinstance(value, tuple | list) and fires((*found, value))), None)
+                grown = next(
+                    (value for value in wanted if not isinstance(value, tuple | list) and fires((*found, value))), None
+                )
                 return None if grown is None else Change(self.rule.name, text, found, (*found, grown), None, line)
         if inner == BOOL:
             return Change(self.rule.name, text, found, not found, None, line) if fires(not found) else None
@@ -368,7 +387,9 @@ class _Trials:
             return None
         if found is None:
             # Nothing to measure from: what the rule asks for, or one unit beside it.
-            near = sorted({axis.to(value) + step for value in wanted if axis.fits(value) for step in (0, 1, -1)} | {0, 1})
+            near = sorted(
+                {axis.to(value) + step for value in wanted if axis.fits(value) for step in (0, 1, -1)} | {0, 1}
+            )
             first = next((value for value in near if axis.holds(value) and fires(axis.back(value))), None)
             return None if first is None else Change(self.rule.name, text, None, axis.back(first), None, line)
         here = axis.to(found)
@@ -498,5 +519,3 @@ def _size(change: Change) -> tuple[int, float]:
         case timedelta():
             return 1, abs(change.by).total_seconds()
     return 2, 0.0
-
-

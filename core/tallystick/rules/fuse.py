@@ -216,7 +216,9 @@ class _Fused:
             for each in selections:
                 found = self.line_constant(_line_tests(each.rule))
                 assert found is not None
-                block += self.counting(each, [test for test in _line_tests(each.rule) if test is not found[2]], fresh=True)
+                block += self.counting(
+                    each, [test for test in _line_tests(each.rule) if test is not found[2]], fresh=True
+                )
             blocks.append(block)
         fact = f"{self.places.line}.{field}"
         if len(blocks) >= _LINE_INDEX_FROM:
@@ -251,7 +253,9 @@ class _Fused:
         indexed = list(self.indexed())
         taken = {plan.number for _, _, buckets in indexed for bucket in buckets.values() for plan, _ in bucket}
         for fact, given, buckets in indexed:
-            blocks = [[line for plan, tests in bucket for line in self.rule(plan, tests)] for bucket in buckets.values()]
+            blocks = [
+                [line for plan, tests in bucket for line in self.rule(plan, tests)] for bucket in buckets.values()
+            ]
             yield from self.guarded(given, self.index(fact, list(buckets), blocks))
         rest = [plan for plan in self.plans if plan.number not in taken]
         while rest:

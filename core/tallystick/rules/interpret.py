@@ -41,7 +41,7 @@ def interpret(typed: Typed, values: Mapping[str, Any], changed: Changed | None =
     return value_of(typed.root, values, typed.scope.functions, changed)
 
 
-def value_of(
+def value_of(  # noqa: C901 - one case per kind of node
     node: Checked, values: Mapping[str, Any], functions: Mapping[str, Function], changed: Changed | None = None
 ) -> Any:
     """The value of one node; *values* also holds the macro variables around it."""
@@ -79,9 +79,11 @@ def value_of(
             meaning = functions[operation[5:]].call if operation.startswith("call:") else MEANING[operation]
             return _as(node.type, meaning(*(value(argument) for argument in arguments)))
         case Each():
-            return _each(node, value(node.items), lambda body, item: value_of(
-                body, {**values, node.variable: item}, functions, changed
-            ))
+            return _each(
+                node,
+                value(node.items),
+                lambda body, item: value_of(body, {**values, node.variable: item}, functions, changed),
+            )
     raise AssertionError(node)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tallystick.errors import InvalidRule
 from tallystick.rules import flow
 from tallystick.rules.check import Typed, names, under
-from tallystick.rules.operations import as_fixed
+from tallystick.rules.operations import MEANING, as_fixed
 from tallystick.rules.rule import Rule
 from tallystick.rules.ruleset import RuleSet
 from tallystick.rules.tree import unparse
@@ -58,17 +58,17 @@ def lint(
     standings = standings or {}
     found: list[Finding] = []
     for rule in rules:
-        found += _alone(rule, rules, spending)
+        found += _alone(rule, spending)
     for rule in rules:
         found += _among(rule, rules, standings)
     return found
 
 
-def _alone(rule: Rule, rules: RuleSet, spending: Sequence[str]) -> Iterator[Finding]:
+def _alone(rule: Rule, spending: Sequence[str]) -> Iterator[Finding]:
     certain = truth(rule.when.root)
     if certain is False:
         yield _finding("never_fires", rule, "its condition is never true", "条件永远不成立")
-    elif certain is True and not rule.when.text == "true":
+    elif certain is True and rule.when.text != "true":
         yield _finding("always_fires", rule, "its condition is always true; leave it out", "条件永远成立，可以省去")
     if rule.lines is not None and truth(rule.lines.root) is False:
         yield _finding("no_line_counts", rule, "no line can ever count", "没有商品行能被计入", rule.lines)
@@ -120,7 +120,9 @@ def _among(rule: Rule, rules: RuleSet, standings: Mapping[str, Standing]) -> Ite
 
 def _finding(code: str, rule: Rule, english: str, chinese: str, part: Typed | None = None) -> Finding:
     source = (part or rule.when).source
-    return Finding(code, rule.name, f"{rule.name}: {english}", f"{rule.name}：{chinese}", source.file, source.line, source.column)
+    return Finding(
+        code, rule.name, f"{rule.name}: {english}", f"{rule.name}：{chinese}", source.file, source.line, source.column
+    )
 
 
 # --- proofs --------------------------------------------------------------------------------------------------------
@@ -128,15 +130,15 @@ def _finding(code: str, rule: Rule, english: str, chinese: str, part: Typed | No
 
 def implies(rule: Rule, other: Rule) -> bool:
     """Whether *other* certainly fires where *rule* does."""
-    if other.counts and (rule.lines is None) != (other.lines is None):
-        return False
-    if other.lines is not None and (rule.lines is None or rule.lines.text != other.lines.text):
+    same_lines = (None if rule.lines is None else rule.lines.text) == (
+        None if other.lines is None else other.lines.text
+    )
+    if other.counts and not (rule.counts and (same_lines or other.lines is None)):
         return False
     if not other.given <= rule.given:
         return False
     said = {unparse(each.source) for each in _conjuncts(rule.when.root)}
-    there = {name: kind for name, kind in _given(rule).items()}
-    known = flow.together(there, flow.learn(rule.when.root, True))
+    known = flow.together(_given(rule), flow.learn(rule.when.root, True))
     return all(
         unparse(each.source) in said or _certain(each, other, known) is True for each in _conjuncts(other.when.root)
     )
@@ -183,8 +185,8 @@ def truth(node: Checked) -> bool | None:
             one, two = truth(yes), truth(no)
             return one if one == two else None
         case Apply(operation="not", arguments=(inner,)):
-            value = truth(inner)
-            return None if value is None else not value
+            opposite = truth(inner)
+            return None if opposite is None else not opposite
         case Apply(operation="present", arguments=(target,)):
             return None if nullable(target.type) else True
         case Apply(operation="absent", arguments=(target,)):
@@ -226,10 +228,7 @@ def _compare(operation: str, left: Checked, right: Checked) -> bool | None:
 def _ordered(operation: str, left: Any, right: Any) -> bool | None:
     if left is None or right is None:
         return None
-    results = {"eq": left == right, "ne": left != right}
-    if operation in results:
-        return results[operation]
-    return {"lt": left < right, "le": left <= right, "gt": left > right, "ge": left >= right}[operation]
+    return bool(MEANING[operation](left, right))
 
 
 def _range(kind: Type) -> tuple[int, int] | None:
@@ -266,5 +265,3 @@ def _contradict(items: Sequence[Checked]) -> bool:
 
 def _conjuncts(node: Checked) -> tuple[Checked, ...]:
     return node.items if isinstance(node, Both) else (node,)
-
-

@@ -66,6 +66,7 @@ def whole(*bounds: int) -> Int:
 
 
 def fixed(scale: int, *bounds: int) -> Fixed:
+    """The range of decimals that holds all *bounds*, refused beyond 38 digits."""
     low, high = min(bounds), max(bounds)
     if max(-low, high) > DECIMAL_LIMIT or scale > 30:
         raise Mismatch(
@@ -75,6 +76,7 @@ def fixed(scale: int, *bounds: int) -> Fixed:
 
 
 def span(*bounds: int) -> Duration:
+    """The range of durations that holds all *bounds*, in microseconds."""
     low, high = min(bounds), max(bounds)
     if low < INT_MIN or high > INT_MAX:
         raise Mismatch("this duration can be longer than 64 bits hold")
@@ -82,6 +84,7 @@ def span(*bounds: int) -> Duration:
 
 
 def as_fixed(kind: Type) -> Fixed:
+    """A number's range as decimals."""
     assert isinstance(kind, Int | Fixed)
     return kind if isinstance(kind, Fixed) else Fixed(kind.low, kind.high, 0)
 
@@ -145,7 +148,7 @@ def binary(sign: str, left: Type, right: Type) -> Typing:
     return _arithmetic(sign, left, right)
 
 
-def _arithmetic(sign: str, left: Type, right: Type) -> Typing:
+def _arithmetic(sign: str, left: Type, right: Type) -> Typing:  # noqa: C901 - a table of overloads
     match sign, left, right:
         case "+", Int(), Int():
             return "int.add", whole(left.low + right.low, left.high + right.high)
@@ -209,9 +212,10 @@ def _equality(sign: str, left: Type, right: Type) -> Typing:
     one, two = strip(left), strip(right)
     if not (_comparable(one, two)):
         raise Mismatch(f"`{sign}` does not compare {one} with {two}", found=f"{one} and {two}")
-    if isinstance(one, String) and isinstance(two, String) and one.choices and two.choices:
-        if not set(one.choices) & set(two.choices):
-            known = one.choices if len(one.choices) > len(two.choices) else two.choices
+    if isinstance(one, String) and isinstance(two, String):
+        known = max(one.choices, two.choices, key=len)
+        # Two constants may differ as they like; a fact that has a list of values is compared with one of them.
+        if len(known) > 1 and one.choices and two.choices and not set(one.choices) & set(two.choices):
             raise Mismatch(f"these are never equal; possible here: {', '.join(sorted(known)[:12])}", known=known)
     return ("eq" if sign == "==" else "ne"), BOOL
 
@@ -232,6 +236,7 @@ def _membership(left: Type, right: Type) -> Typing:
 
 
 def negation(kind: Type) -> Typing:
+    """The operation that ``-`` before a value is."""
     match kind:
         case Int(low=low, high=high):
             return "int.neg", whole(-low, -high)
@@ -269,6 +274,7 @@ FUNCTIONS = frozenset("size sum min max abs floor ceil round decimal date timest
 
 
 def date_part(name: str) -> Typing | None:
+    """The operation that reads a field of a date, if it has that field."""
     return (f"date.{name}", Int(*_DATE_PARTS[name])) if name in _DATE_PARTS else None
 
 
@@ -298,7 +304,7 @@ def method(name: str, target: Type, arguments: Sequence[Type]) -> Typing:
             return f"span.{name}", Int(quotient(low, unit), quotient(high, unit))
         case _, _, [] if name in _TIME_PARTS and target == TIMESTAMP:
             return name, Int(*_TIME_PARTS[name])
-    taken = f" and ({', '.join(map(str, arguments))})" if arguments else ""
+    taken = f" and ({', '.join(map(str, arguments[:6]))})" if arguments else ""
     raise Mismatch(f".{name}() does not take {target}{taken}", found=str(target))
 
 
@@ -328,7 +334,8 @@ def function(name: str, arguments: Sequence[Type]) -> Typing:
             return "decimal", Fixed(low, high, 0)
         case (("min" | "max"), [_, _, *_]):
             return _extreme(name, arguments)
-    raise Mismatch(f"{name}() does not take ({', '.join(map(str, arguments))})", found=", ".join(map(str, arguments)))
+    shown = ", ".join(map(str, arguments[:6])) + (", ..." if len(arguments) > 6 else "")
+    raise Mismatch(f"{name}() does not take ({shown})", found=shown)
 
 
 def total(element: Type, most: int) -> Typing:
@@ -453,11 +460,11 @@ MEANING: Mapping[str, Callable[..., Any]] = {
     "int.mod": remainder,
     "int.neg": operator.neg,
     "int.abs": abs,
-    "dec.add": lambda a, b: EXACT.add(a, b),
-    "dec.sub": lambda a, b: EXACT.subtract(a, b),
-    "dec.mul": lambda a, b: EXACT.multiply(a, b),
-    "dec.neg": lambda a: EXACT.minus(a),
-    "dec.abs": lambda a: EXACT.abs(a),
+    "dec.add": EXACT.add,
+    "dec.sub": EXACT.subtract,
+    "dec.mul": EXACT.multiply,
+    "dec.neg": EXACT.minus,
+    "dec.abs": EXACT.abs,
     "dec.min": lambda *values: min(map(Decimal, values)),
     "dec.max": lambda *values: max(map(Decimal, values)),
     "decimal": Decimal,

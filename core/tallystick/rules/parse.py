@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tallystick.errors import InvalidRule
 from tallystick.rules.tree import (
@@ -63,7 +63,7 @@ class Source:
     line: int = 1
     column: int = 1
 
-    def error(self, at: int, message: str, **details: object) -> InvalidRule:
+    def error(self, at: int, message: str, **details: Any) -> InvalidRule:
         """The error for the character at offset *at*: place, message and an excerpt with a caret under it."""
         before = self.text[:at]
         row = before.count("\n")
@@ -118,7 +118,7 @@ class _Parser:
             self.fail("an expression is expected here")
         node = self.expression()
         if self.token.kind != "end":
-            self.unexpected("an operator or the end")
+            raise self.unexpected("an operator or the end")
         _check_depth(node, self.source)
         return node
 
@@ -139,15 +139,16 @@ class _Parser:
 
     def expect(self, text: str) -> _Token:
         if not self.sees(text):
-            self.unexpected(f"`{text}`")
+            raise self.unexpected(f"`{text}`")
         return self.take()
 
     def fail(self, message: str, at: int | None = None, **details: object) -> NoReturn:
         raise self.source.error(self.token.at if at is None else at, message, **details)
 
-    def unexpected(self, wanted: str) -> NoReturn:
-        found = "the end of the rule" if self.token.kind == "end" else f"`{self.token.text}`"
-        self.fail(f"{wanted} is expected here, found {found}", expected=wanted, found=found)
+    def unexpected(self, wanted: str) -> InvalidRule:
+        found = "the end of the rule" if self.token.kind == "end" else f"`{self.token.text[:60]}`"
+        message = f"{wanted} is expected here, found {found}"
+        return self.source.error(self.token.at, message, expected=wanted, found=found)
 
     # --- levels
 
@@ -258,7 +259,7 @@ class _Parser:
             return node
         if self.sees("["):
             return ListNode(self.arguments("]"), at=token.at)
-        self.unexpected("a value")
+        raise self.unexpected("a value")
 
     def arguments(self, end: str) -> tuple[Node, ...]:
         self.take()
@@ -268,14 +269,14 @@ class _Parser:
             if not self.sees(end):
                 self.expect(",")
                 if self.sees(end) and end == ")":
-                    self.unexpected("another argument")
+                    raise self.unexpected("another argument")
         self.take()
         return tuple(items)
 
     def identifier(self, wanted: str) -> _Token:
         token = self.token
         if token.kind != "name" or token.text == "in" or token.text in _CONSTANTS:
-            self.unexpected(wanted)
+            raise self.unexpected(wanted)
         if token.text in _RESERVED:
             self.fail(f"`{token.text}` is a reserved word and cannot be a name")
         if token.text.startswith("_"):
@@ -335,7 +336,7 @@ def _tokens(source: Source) -> list[_Token]:
                     hint=f'decimal("{piece}")',
                 )
             case "int":
-                if at < len(text) and (text[at].isascii() and text[at].isalnum() or text[at] == "_"):
+                if at < len(text) and ((text[at].isascii() and text[at].isalnum()) or text[at] == "_"):
                     raise source.error(
                         start, "a number is followed by letters; put a space or an operator between them"
                     )

@@ -245,7 +245,7 @@ class Renderer:
 
     # --- rendering
 
-    def render(self, node: Checked) -> str:
+    def render(self, node: Checked) -> str:  # noqa: C901 - one case per kind of node
         """A Python expression with the node's value; decimals as whole numbers of their last digit."""
         match node:
             case Constant(value=value):
@@ -318,7 +318,7 @@ class Renderer:
         wanted = Fixed(0, 0, scale)
         return self.at_scale(left, wanted), self.at_scale(right, wanted)
 
-    def apply(self, node: Apply) -> str:
+    def apply(self, node: Apply) -> str:  # noqa: C901 - one case per kind of operation
         operation, arguments = node.operation, node.arguments
         if operation in _CLOCK:
             moment, zone = arguments
@@ -412,7 +412,11 @@ class Renderer:
         given = [self.names.get(each, each) for each in free]
         variable = f"_i{self.inside}"
         before = self.names, self.inside, self.counting
-        self.names = {**self.names, **{each: f"_p{self.inside}_{n}" for n, each in enumerate(free)}, node.variable: variable}
+        self.names = {
+            **self.names,
+            **{each: f"_p{self.inside}_{n}" for n, each in enumerate(free)},
+            node.variable: variable,
+        }
         parameters = [self.names[each] for each in free]
         self.inside, self.counting = self.inside + 1, False
         body = self.at_scale(node.body, node.type) if node.macro == "sum" else self.render(node.body)

@@ -80,6 +80,10 @@ class Places:
     line: str = "line"
 
 
+#: Where the core's purchases have their lines.
+USUAL = Places()
+
+
 def lines_of(scope: Scope, places: Places) -> Typed | None:
     """The expression of the list of lines, if the scope has one."""
     root = places.lines.split(".")[0]

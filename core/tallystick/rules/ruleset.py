@@ -9,7 +9,7 @@ from tallystick.errors import InvalidRule
 from tallystick.rules.check import Typed, names
 from tallystick.rules.fuse import fuse
 from tallystick.rules.interpret import Changed, interpret, total
-from tallystick.rules.rule import Firing, Places, Rule, RuleText, checked_rule, lines_of
+from tallystick.rules.rule import USUAL, Firing, Places, Rule, RuleText, checked_rule, lines_of
 from tallystick.rules.scope import Scope
 from tallystick.rules.types import INT
 
@@ -100,7 +100,7 @@ class RuleSet:
         return tuple(found)
 
 
-def compile_rules(rules: Sequence[RuleText], scope: Scope, *, places: Places = Places()) -> RuleSet:
+def compile_rules(rules: Sequence[RuleText], scope: Scope, *, places: Places = USUAL) -> RuleSet:
     """Check all *rules* and compile them into one `RuleSet`.
 
     Raises `InvalidRule` for the first mistake; `check_rules` lists all of them.
@@ -112,7 +112,7 @@ def compile_rules(rules: Sequence[RuleText], scope: Scope, *, places: Places = P
     return RuleSet(checked, scope, places, lines_of(scope, places))
 
 
-def check_rules(rules: Sequence[RuleText], scope: Scope, *, places: Places = Places()) -> list[InvalidRule]:
+def check_rules(rules: Sequence[RuleText], scope: Scope, *, places: Places = USUAL) -> list[InvalidRule]:
     """Every mistake in *rules*, at most one per text."""
     problems: list[InvalidRule] = []
     _checked(rules, scope, places, problems)

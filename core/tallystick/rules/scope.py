@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,5 +60,7 @@ class Scope:
 
 
 def _check_name(name: str, what: str) -> None:
-    if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
-        raise ValueError(f"{name!r} cannot be the name of a {what}: plain ASCII letters, not an underscore first")
+    if not (name.isascii() and name.isidentifier()) or name.startswith("_") or keyword.iskeyword(name):
+        raise ValueError(
+            f"{name!r} cannot be the name of a {what}: plain ASCII letters, no underscore first, no keyword"
+        )

@@ -142,13 +142,13 @@ class SqlWriter:
             return "(1 = 1)" if value else "(1 = 0)"
         return self.typed(self.parameter(plain(value, kind)), kind)
 
-    def typed(self, text: str, kind: Type) -> str:
+    def typed(self, text: str, kind: Type) -> str:  # noqa: ARG002 - the dialects below look at it
         """A parameter with its type, where a dialect wants to be told."""
         return text
 
     # --- nodes
 
-    def write(self, node: Checked) -> str:
+    def write(self, node: Checked) -> str:  # noqa: C901 - one case per kind of node
         inner = strip(node.type)
         if isinstance(inner, Int | Fixed | Duration) and max(-inner.low, inner.high) > self.limit:
             raise self.refuse(node, "it may need more digits than this database has")
@@ -246,6 +246,7 @@ class SqlWriter:
         return form.format(*map(self.write, arguments))
 
     def wall_clock(self, node: Checked, operation: str, moment: Checked, zone: Checked) -> str:
+        del operation, moment, zone
         raise self.refuse(node, "it has no time zones")
 
     def membership(self, node: Checked, item: Checked, items: Checked) -> str:
@@ -374,6 +375,7 @@ class PostgresqlWriter(SqlWriter):
         return text
 
     def wall_clock(self, node: Checked, operation: str, moment: Checked, zone: Checked) -> str:
+        del node
         assert isinstance(zone, Constant)
         instant = f"(TIMESTAMP WITH TIME ZONE 'epoch' + ({self.write(moment)}) * INTERVAL '1 microsecond')"
         wall = f"({instant} AT TIME ZONE {self.typed(self.parameter(zone.value.key), String())})"
@@ -397,7 +399,7 @@ _PARTS = {
 
 
 class DuckdbWriter(SqlWriter):
-    """DuckDB: files of events. Objects are structs, lists are lists, so macros can be asked too."""
+    """DuckDB: files of events. Objects are structs, lists are lists, dates are dates, so macros can be asked too."""
 
     forms = {
         "eq": "({0} IS NOT DISTINCT FROM {1})",
@@ -420,8 +422,11 @@ class DuckdbWriter(SqlWriter):
         "time.add": _clamped("least", "greatest", "{0} + {1}"),
         "time.radd": _clamped("least", "greatest", "{0} + {1}"),
         "time.sub": _clamped("least", "greatest", "{0} - {1}"),
-        "date.diff": "(CAST({0} AS DATE) - CAST({1} AS DATE))",
-        "date.weekday": "isodow(CAST({0} AS DATE))",
+        "date.diff": "({0} - {1})",
+        "date.year": "year({0})",
+        "date.month": "month({0})",
+        "date.day": "day({0})",
+        "date.weekday": "isodow({0})",
         "in.map": "(element_at({1}, {0})[1] IS NOT NULL)",
         "size": "len({0})",
         **{name: f"({{0}} // {unit})" for name, unit in _SPAN_UNITS.items()},
@@ -435,7 +440,7 @@ class DuckdbWriter(SqlWriter):
         if isinstance(inner, Int | Fixed | Duration):
             wide = max(-inner.low, inner.high) > INT_MAX
             return f"CAST({text} AS {'HUGEINT' if wide else 'BIGINT'})"
-        return f"CAST({text} AS {'BIGINT' if inner == TIMESTAMP else 'VARCHAR'})"
+        return f"CAST({text} AS {'BIGINT' if inner == TIMESTAMP else 'DATE' if inner == DATE else 'VARCHAR'})"
 
     def fact(self, node: Checked) -> str:
         match node:
@@ -462,8 +467,6 @@ class DuckdbWriter(SqlWriter):
         inner = strip(kind)
         if inner == TIMESTAMP:
             return f"epoch_us({text})"
-        if inner == DATE:
-            return f"CAST({text} AS VARCHAR)"
         if isinstance(inner, Fixed):
             return f"CAST(trunc(CAST({text} AS DECIMAL(38, 12)) * {10**inner.scale}) AS HUGEINT)"
         if isinstance(inner, Duration):
@@ -503,7 +506,10 @@ class DuckdbWriter(SqlWriter):
         if node.operation == "sum":
             return self.total(self.write(node.arguments[0]), node.type)
         if node.operation in ("int.mul", "dec.mul", "dec.add", "dec.sub") and self.is_wide(node):
-            sides = [self.at_scale(each, node.type) if node.operation != "dec.mul" else self.write(each) for each in node.arguments]
+            sides = [
+                self.at_scale(each, node.type) if node.operation != "dec.mul" else self.write(each)
+                for each in node.arguments
+            ]
             sign = {"mul": "*", "add": "+", "sub": "-"}[node.operation[4:]]
             return f"(CAST({sides[0]} AS HUGEINT) {sign} {sides[1]})"
         return super().apply(node)
@@ -512,7 +518,9 @@ class DuckdbWriter(SqlWriter):
         """Whether the result, or what a shut guard lets through, may need more than 64 bits; DuckDB refuses to overflow."""
         kind = node.type
         assert isinstance(kind, Int | Fixed)
-        small = any(isinstance(each, Constant) and abs(plain(each.value, each.type)) <= 10**6 for each in node.arguments)
+        small = any(
+            isinstance(each, Constant) and abs(plain(each.value, each.type)) <= 10**6 for each in node.arguments
+        )
         return not small or kind.low < INT_MIN or kind.high > INT_MAX
 
     def total(self, items: str, kind: Type) -> str:
@@ -520,10 +528,13 @@ class DuckdbWriter(SqlWriter):
         return f"CAST(COALESCE(list_sum({items}), 0) AS {'BIGINT' if narrow else 'HUGEINT'})"
 
     def wall_clock(self, node: Checked, operation: str, moment: Checked, zone: Checked) -> str:
+        del node
         assert isinstance(zone, Constant)
-        wall = f"timezone({self.typed(self.parameter(zone.value.key), String())}, make_timestamptz({self.write(moment)}))"
+        wall = (
+            f"timezone({self.typed(self.parameter(zone.value.key), String())}, make_timestamptz({self.write(moment)}))"
+        )
         if operation == "date.of":
-            return f"CAST(CAST({wall} AS DATE) AS VARCHAR)"
+            return f"CAST({wall} AS DATE)"
         part = _PARTS[operation]
         if operation == "getSeconds":
             return f"EXTRACT(SECOND FROM {wall})"

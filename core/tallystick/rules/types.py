@@ -182,7 +182,7 @@ def join(left: Type, right: Type) -> Type | None:
     """The smallest type that holds the values of both, or None if no type does."""
     if left == right:
         return left
-    if left == NULL or right == NULL:
+    if NULL in (left, right):
         other = right if left == NULL else left
         return other if isinstance(other, Optional) else Optional(other)
     if isinstance(left, Optional) or isinstance(right, Optional):
@@ -231,8 +231,9 @@ def _object(struct: type[msgspec.Struct], name: str, inside: tuple[type, ...]) -
 def _annotated(annotation: object, metas: tuple[object, ...], inside: tuple[type, ...]) -> Type | None:
     if annotation in (int, Decimal):
         return _ranged(annotation is Decimal, metas)
-    if isinstance(annotation, typing.Hashable) and annotation in _PLAIN:
-        return _PLAIN[annotation]
+    plain = _PLAIN.get(annotation)
+    if plain is not None:
+        return plain
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return String(tuple(each.value for each in annotation))
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):

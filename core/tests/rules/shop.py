@@ -126,7 +126,9 @@ instants = st.one_of(
     st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2040, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
 )
 days = st.dates(min_value=date(1920, 2, 29), max_value=date(2032, 2, 29))
-decimals = st.one_of(st.decimals(min_value=-1000, max_value=1000, places=7), st.sampled_from([Decimal("1.25"), Decimal(0)]))
+decimals = st.one_of(
+    st.decimals(min_value=-1000, max_value=1000, places=7), st.sampled_from([Decimal("1.25"), Decimal(0)])
+)
 
 lines = st.builds(
     Line,
@@ -223,8 +225,16 @@ class Writer:
             lambda: f"({self.instant(depth - 1)} - {self.instant(depth - 1)}).{self.pick('getHours', 'getSeconds')}()",
             lambda: f"size({self.list(depth - 1)})",
             *([lambda: f"purchase.lines.sum(x, x.amount / {self.pick('2', '-3')})"] if self.purchase else []),
-            *([lambda: f"sum(purchase.lines.map(x, x.quantity > 1, min(x.amount, {self.integer(depth - 1)})))"] if self.purchase else []),
-            *([lambda: f"floor(purchase.lines.sum(x, x.amount * {self.pick('purchase.rate', DECIMAL)}))"] if self.purchase else []),
+            *(
+                [lambda: f"sum(purchase.lines.map(x, x.quantity > 1, min(x.amount, {self.integer(depth - 1)})))"]
+                if self.purchase
+                else []
+            ),
+            *(
+                [lambda: f"floor(purchase.lines.sum(x, x.amount * {self.pick('purchase.rate', DECIMAL)}))"]
+                if self.purchase
+                else []
+            ),
         )
 
     def decimal(self, depth: int) -> str:
@@ -235,7 +245,9 @@ class Writer:
             lambda: f"({self.decimal(depth - 1)} {self.pick('+', '-', '*')} {self.decimal(depth - 1)})",
             lambda: f"(min({self.integer(depth - 1)}, 99) * {self.decimal(depth - 1)})",
             lambda: f"{self.pick('min', 'max')}({self.decimal(depth - 1)}, {self.integer(depth - 1)})",
-            lambda: f"({self.boolean(depth - 1)} ? {self.decimal(depth - 1)} : {self.integer(depth - 1)} + {self.decimal(0)})",
+            lambda: (
+                f"({self.boolean(depth - 1)} ? {self.decimal(depth - 1)} : {self.integer(depth - 1)} + {self.decimal(0)})"
+            ),
             lambda: f"abs(-{self.decimal(depth - 1)})",
         )
 
@@ -257,7 +269,7 @@ class Writer:
 
     def list(self, depth: int) -> str:
         ways = ["member.tags", '["a", "tea", "gold"]', lambda: f'[{self.text(depth - 1)}, "a"]']
-        ways += [lambda: f'member.tags.filter(t, t != {self.text(0)} || {self.boolean(depth - 1)})']
+        ways += [lambda: f"member.tags.filter(t, t != {self.text(0)} || {self.boolean(depth - 1)})"]
         ways += ["purchase.lines.map(x, x.sku)"] if self.purchase else []
         ways += ["line.labels"] if self.line else []
         return self.pick(*ways)
@@ -269,11 +281,13 @@ class Writer:
         return self.pick(
             lambda: f"{self.integer(depth - 1)} {compare()} {self.integer(depth - 1)}",
             lambda: f"{self.text(depth - 1)} {compare()} {self.text(depth - 1)}",
-            lambda: f"{self.decimal(depth - 1)} {compare()} {self.pick(lambda: self.decimal(depth - 1), lambda: self.integer(0))}",
+            lambda: (
+                f"{self.decimal(depth - 1)} {compare()} {self.pick(lambda: self.decimal(depth - 1), lambda: self.integer(0))}"
+            ),
             lambda: f"{self.instant(depth - 1)} {compare()} {self.instant(depth - 1)}",
             lambda: f"{self.day(depth - 1)} {compare()} {self.day(depth - 1)}",
             lambda: f"{self.maybe_text()} {self.pick('==', '!=')} {self.pick(self.maybe_text(), self.text(0), 'null')}",
-            lambda: self.guarded(),
+            self.guarded,
             lambda: f"({self.boolean(depth - 1)} && {self.boolean(depth - 1)} && {self.boolean(depth - 1)})",
             lambda: f"({self.boolean(depth - 1)} || {self.boolean(depth - 1)})",
             lambda: f"!({self.boolean(depth - 1)})",
@@ -283,7 +297,9 @@ class Writer:
             lambda: f"{self.integer(depth - 1)} in [1, 2, 100]",
             lambda: '"club" in member.tier',
             lambda: f"{self.text(depth - 1)}.{self.pick('startsWith', 'endsWith', 'contains')}({self.text(depth - 1)})",
-            lambda: f"{self.list(depth - 1)}.{self.pick('all', 'exists', 'exists_one')}(t, t {compare()} {self.text(depth - 1)})",
+            lambda: (
+                f"{self.list(depth - 1)}.{self.pick('all', 'exists', 'exists_one')}(t, t {compare()} {self.text(depth - 1)})"
+            ),
             *([lambda: self.over_lines(depth)] if self.purchase else []),
         )
 
@@ -310,7 +326,16 @@ class Writer:
         return f"purchase.lines.{macro}(x, {inner})"
 
 
-PARTS = ("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes")
+PARTS = (
+    "getFullYear",
+    "getMonth",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getHours",
+    "getMinutes",
+)
 ZONES = ("", '"Asia/Shanghai"', '"UTC"', '"Australia/Lord_Howe"')
 SPANS = ('duration("1h")', 'duration("-36h30m")', 'duration("3650000d")', "(now - event.at)")
 NONE, SHANGHAI, TEA, TAGS = "", ', "Asia/Shanghai"', '["a", "tea"]', "member.tags"
@@ -327,7 +352,9 @@ def rules(draw: st.DrawFn, name: str = "rule") -> RuleText:
         parts["when"] = writer.boolean(draw(st.integers(1, 3)))
     if about_lines:
         inside = Writer(draw, purchase=True, line=True)
-        parts["lines"] = draw(st.sampled_from((None, 'line.category == "tea"', 'line.sku == "a" && line.amount > 9', "")))
+        parts["lines"] = draw(
+            st.sampled_from((None, 'line.category == "tea"', 'line.sku == "a" && line.amount > 9', ""))
+        )
         if parts["lines"] == "":
             parts["lines"] = inside.boolean(draw(st.integers(1, 2)))
         parts["basis"] = draw(st.sampled_from(("line.amount", "")))

@@ -17,9 +17,7 @@ from tallystick.rules.columns import columns
 
 duckdb = pytest.importorskip("duckdb")
 
-LINE = (
-    "STRUCT(sku VARCHAR, category VARCHAR, brand VARCHAR, quantity BIGINT, amount BIGINT, discounted BOOLEAN, labels VARCHAR[])"
-)
+LINE = "STRUCT(sku VARCHAR, category VARCHAR, brand VARCHAR, quantity BIGINT, amount BIGINT, discounted BOOLEAN, labels VARCHAR[])"
 TYPES = {
     "event": 'STRUCT(kind VARCHAR, "at" TIMESTAMPTZ, store VARCHAR, channel VARCHAR)',
     "purchase": f"STRUCT(amount BIGINT, lines {LINE}[], coupon VARCHAR, rate DECIMAL(20, 12))",
@@ -31,7 +29,9 @@ TYPES = {
     "now": "TIMESTAMPTZ",
     "today": "DATE",
 }
-INSERT = f"INSERT INTO events VALUES ({', '.join(['?', *(f'CAST(CAST(? AS JSON) AS {kind})' for kind in TYPES.values())])})"
+INSERT = (
+    f"INSERT INTO events VALUES ({', '.join(['?', *(f'CAST(CAST(? AS JSON) AS {kind})' for kind in TYPES.values())])})"
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +49,22 @@ def lay_down(connection: Any, situations: list[dict[str, Any]]) -> None:
 
 
 @settings(PATIENT, max_examples=80)
-@given(texts=st.lists(shop.rules(), min_size=3, max_size=3), situations=st.lists(shop.situations, min_size=6, max_size=6))
-def test_a_file_answers_as_its_events_do(connection: Any, texts: list[RuleText], situations: list[dict[str, Any]]) -> None:
+@given(
+    texts=st.lists(shop.rules(), min_size=3, max_size=3), situations=st.lists(shop.situations, min_size=6, max_size=6)
+)
+def test_a_file_answers_as_its_events_do(
+    connection: Any, texts: list[RuleText], situations: list[dict[str, Any]]
+) -> None:
     situations = [each for each in situations if all(1900 < moment.year < 2100 for moment in _moments(each))]
     rules = compile_rules(accepted(texts), shop.SCOPE)
     if not situations or not len(rules):
         return
     try:
         query = columns(rules, "(SELECT * FROM events ORDER BY number)")
-    except InvalidRule as refusal:
-        assert "net()" in str(refusal) or "more digits" in str(refusal), refusal
-        return
+    except InvalidRule as problem:
+        if "net()" in str(problem) or "more digits" in str(problem):
+            return
+        raise
     lay_down(connection, situations)
     rows = query.run(connection).fetchall()
     for values, row in zip(situations, rows, strict=True):

@@ -58,7 +58,7 @@ def test_whynot_says_that_there_is_no_purchase() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "fact", "needed", "by"),
+    "rule, fact, needed, by",
     [
         (BIG, "purchase.amount", 50_000, 37_655),
         (MORE_COFFEE, 'purchase.lines.sum(l, l.category == "coffee" ? l.amount : 0)', 5_740, 1_240),
@@ -132,7 +132,10 @@ def one_unit_less(needed: Any, by: Any, node: Any) -> Any:
 
 def test_the_sentence_of_a_rule_says_what_is_computed() -> None:
     [rule] = rules(RuleText("t", when='date(event.at).weekday == 2 && event.channel == "app"', value='decimal("2")'))
-    assert sentence(rule, EN) == "If the day of the event time is a Tuesday and the event channel is “app”: the value is 2."
+    assert (
+        sentence(rule, EN)
+        == "If the day of the event time is a Tuesday and the event channel is “app”: the value is 2."
+    )
     assert sentence(rule, ZH) == "如果事件的时间当天是星期二，且事件的渠道为「app」：数值为2。"
     [rule] = rules(RuleText("b", lines="!line.discounted", basis="line.amount", value="basis / 100"))
     assert sentence(rule, EN) == (

@@ -34,7 +34,9 @@ SCOPE = Scope(
     },
     zone="America/New_York",
 )
-COLUMNS = {name: Column(name) for name in ("number", "balance", "visits", "status", "city", "staff", "birthday", "enrolled_at")}
+COLUMNS = {
+    name: Column(name) for name in ("number", "balance", "visits", "status", "city", "staff", "birthday", "enrolled_at")
+}
 COLUMNS |= {
     "tier.club": Column("tier_club"),
     "tags": Relation("EXISTS (SELECT 1 FROM tag WHERE tag.number = member.number AND tag.tag = {item})"),
@@ -61,10 +63,34 @@ def conditions(draw: st.DrawFn, depth: int = 3) -> str:
     pick = lambda *ways: draw(st.sampled_from(ways))  # noqa: E731
     word = f'"{draw(shop.words)}"'
     sign = pick("==", "!=", "<", "<=", ">", ">=")
-    number = pick("balance", "visits.orValue(-1)", "balance / 7 - 3", "balance % -5", "(visits != null && visits > 0 ? balance / visits : 0)")
-    number = pick(number, f"abs({number})", f"min({number}, 100)", f"floor({number} * decimal('-0.15'))", f"round({number} * decimal('0.5'))")
-    number = pick(number, f"ceil({number} * decimal('0.01'))", "size(status)", "birthday.orValue(today).month", "today - birthday.orValue(today)")
-    number = pick(number, "birthday.orValue(today).weekday", "(now - enrolled_at).getHours()", "-number", f"({number} + number * 3)")
+    number = pick(
+        "balance",
+        "visits.orValue(-1)",
+        "balance / 7 - 3",
+        "balance % -5",
+        "(visits != null && visits > 0 ? balance / visits : 0)",
+    )
+    number = pick(
+        number,
+        f"abs({number})",
+        f"min({number}, 100)",
+        f"floor({number} * decimal('-0.15'))",
+        f"round({number} * decimal('0.5'))",
+    )
+    number = pick(
+        number,
+        f"ceil({number} * decimal('0.01'))",
+        "size(status)",
+        "birthday.orValue(today).month",
+        "today - birthday.orValue(today)",
+    )
+    number = pick(
+        number,
+        "birthday.orValue(today).weekday",
+        "(now - enrolled_at).getHours()",
+        "-number",
+        f"({number} + number * 3)",
+    )
     test = pick(
         f"{number} {sign} {draw(shop.cents)}",
         f"{number} in [1, 5, 100]",
@@ -77,7 +103,7 @@ def conditions(draw: st.DrawFn, depth: int = 3) -> str:
         f"{word} in tags",
         "staff",
         f"birthday != null && birthday {sign} date('1990-05-17')",
-        f"birthday.orValue(today).month == today.month",
+        "birthday.orValue(today).month == today.month",
         f"now - enrolled_at {sign} duration('{pick('1h', '8760h', '-5m')}')",
         f"enrolled_at + duration('24h') {sign} now",
         f"status.lowerAscii() + 'x' {sign} {word}",
@@ -110,14 +136,18 @@ def lay_down(connection: sa.Connection, rows: list[dict[str, Any]], boolean: str
         flat = {name: plain(value, INT) for name, value in row.items() if name not in ("tier", "tags")}
         flat |= {"number": number, "tier_club": row["tier"].get("club")}
         names = ", ".join(flat)
-        connection.execute(sa.text(f"INSERT INTO member ({names}) VALUES ({', '.join(f':{name}' for name in flat)})"), flat)
+        connection.execute(
+            sa.text(f"INSERT INTO member ({names}) VALUES ({', '.join(f':{name}' for name in flat)})"), flat
+        )
         for tag in row["tags"]:
             connection.execute(sa.text("INSERT INTO tag VALUES (:number, :tag)"), {"number": number, "tag": tag})
 
 
 def matching(connection: sa.Connection, typed: Typed, dialect: Dialect) -> list[int]:
     where = to_sql(typed, dialect, COLUMNS, KNOWN)
-    found = connection.execute(sa.text(f"SELECT number FROM member WHERE {where.sql} ORDER BY number"), dict(where.parameters))
+    found = connection.execute(
+        sa.text(f"SELECT number FROM member WHERE {where.sql} ORDER BY number"), dict(where.parameters)
+    )
     return [int(row[0]) for row in found]
 
 
@@ -155,7 +185,16 @@ def test_the_wall_clock_of_a_zone_is_postgresqls_and_ours_alike(connect: Callabl
             to_sql(typed, "sqlite", COLUMNS, KNOWN)
         return
     start = datetime.fromisoformat("2026-10-31T00:00:00+00:00")
-    usual = {"balance": 1, "visits": 1, "status": "", "city": None, "staff": True, "birthday": None, "tier": {}, "tags": ()}
+    usual = {
+        "balance": 1,
+        "visits": 1,
+        "status": "",
+        "city": None,
+        "staff": True,
+        "birthday": None,
+        "tier": {},
+        "tags": (),
+    }
     rows = [usual | {"enrolled_at": start + timedelta(minutes=30 * n)} for n in range(120)]
     lay_down(connection, rows, "BOOLEAN", "BIGINT")
     assert matching(connection, typed, "postgresql") == [n for n, row in enumerate(rows) if interpret(typed, row)]
@@ -167,6 +206,6 @@ def test_what_no_column_knows_is_refused_with_its_place() -> None:
 
 
 def test_no_text_of_a_rule_reaches_the_statement() -> None:
-    statement = to_sql(check("status == \"'; DROP TABLE member; --\"", SCOPE, BOOL), "sqlite", COLUMNS)
+    statement = to_sql(check('status == "\'; DROP TABLE member; --"', SCOPE, BOOL), "sqlite", COLUMNS)
     assert statement.sql == "(status IS :r0)"
     assert statement.parameters == {"r0": "'; DROP TABLE member; --"}
