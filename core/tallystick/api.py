@@ -508,16 +508,6 @@ def get_entries(call: Call) -> Answer:
     return Answer(Entries(member=row.name, entries=tuple(lines), next=page.next or ""))
 
 
-class Explained(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why an entry is as it is, and what became of it."""
-
-    explanation: Explanation
-    taken_back: Annotated[
-        tuple[int, ...], Meta(description="per step of the explanation, what later entries took back")
-    ]
-    related: Annotated[tuple[str, ...], Meta(description="other entries that named the same order")] = ()
-
-
 def get_explanation(call: Call) -> Answer:
     """Why an entry is as it is: rules, versions and numbers as they were stored then."""
     number = parse_entry(call.path["entry"])
@@ -529,10 +519,8 @@ def get_explanation(call: Call) -> Answer:
     if member and found.record.member != member_name(call.principal.member):
         raise UnknownEntry(f"there is no entry {entry_name(number)}")  # word for word as if it were missing
     return Answer(
-        Explained(
-            explanation=receipts.explanation(found.record, call.language, full=not member),
-            taken_back=found.taken_back,
-            related=found.related,
+        receipts.explanation(
+            found.record, call.language, full=not member, taken_back=found.taken_back, related=found.related
         )
     )
 
@@ -671,7 +659,7 @@ DOORS: Final[tuple[Door, ...]] = (
         permission="entries.read",
         answer=get_explanation,
         summary="Why an entry is as it is",
-        answers={200: Explained},
+        answers={200: Explanation},
     ),
     Door(
         method="GET",

@@ -51,6 +51,8 @@ class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
     wanted: int | None = None
     note: str = ""
     by: str = ""
+    member: str = ""  #: whose gain it is, where it is another member's
+    taken_back: int = 0  #: by later entries
     numbers: Mapping[str, Any] | None = None
 
 
@@ -75,16 +77,19 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Explanation(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything the house can say about why an entry is as it is."""
+    """Everything the house can say about why an entry is as it is, and what became of it."""
 
     receipt: Receipt
+    #: every step, those that concern other members too, and what later entries took back of each
+    steps: tuple[Reason, ...] = ()
+    related: Annotated[tuple[str, ...], Meta(description="other entries that named the same order")] = ()
     order: str = ""
-    value: int = 0
-    verdict: str = "allow"
+    value: Annotated[int, Meta(description="value of the order, minor units")] = 0
+    verdict: Annotated[str, Meta(description="what risk review said")] = "allow"
     reasons: tuple[Mapping[str, Any], ...] = ()
     transfers: tuple[Mapping[str, Any], ...] = ()
     skipped: tuple[Mapping[str, str], ...] = ()
-    seed: str = ""
+    seed: Annotated[str, Meta(description="SHA-256 of the seed of the chance drawn, if any was")] = ""
     actor: str = ""
 
 
@@ -108,7 +113,7 @@ def receipt(record: Record, language: Language = "en", *, dry: bool = False) -> 
         member=record.member,
         units=_units(record),
         lots=tuple([_lot(lot, dry) for lot in record.lots if lot.member == record.member]),
-        explanation=tuple([_reason(step, language) for step in record.explanation]),
+        explanation=tuple([_reason(step, language) for step in record.explanation if _own(step, record)]),
         gives=record.gives,
         cause=record.cause,
         programme=record.programme,
@@ -127,9 +132,31 @@ def receipt_bytes(record: Record, language: Language = "en", *, dry: bool = Fals
     return _encode(receipt(record, language, dry=dry))
 
 
-def explanation(record: Record, language: Language = "en", *, full: bool = True) -> Explanation:
-    """Why an entry is as it is.  *full* adds what is not a member's business: risk reasons, other accounts, who sent it."""
-    public = Explanation(receipt=receipt(record, language), order=record.order, value=record.value)
+def explanation(
+    record: Record,
+    language: Language = "en",
+    *,
+    full: bool = True,
+    taken_back: Sequence[int] = (),
+    related: Sequence[str] = (),
+) -> Explanation:
+    """Why an entry is as it is, with what later entries took back of each step.
+
+    *full* adds what is not the member's own business: others' gains, risk reasons, accounts, who sent it.
+    """
+    back = [*taken_back, *[0] * (len(record.explanation) - len(taken_back))]
+    steps = [
+        _reason(step, language, taken)
+        for step, taken in zip(record.explanation, back, strict=True)
+        if full or _own(step, record)
+    ]
+    public = Explanation(
+        receipt=receipt(record, language),
+        steps=tuple(steps),
+        related=tuple(related),
+        order=record.order,
+        value=record.value,
+    )
     if not full:
         return public
     return msgspec.structs.replace(
@@ -141,6 +168,10 @@ def explanation(record: Record, language: Language = "en", *, full: bool = True)
         seed=record.seed,
         actor=record.actor,
     )
+
+
+def _own(step: Step, record: Record) -> bool:
+    return not step.member or step.member == record.member
 
 
 def _units(record: Record) -> dict[str, UnitChange]:
@@ -177,7 +208,7 @@ def _lot(lot: LotGiven, dry: bool) -> LotOpened:
     )
 
 
-def _reason(step: Step, language: Language) -> Reason:
+def _reason(step: Step, language: Language, taken_back: int = 0) -> Reason:
     return Reason(
         rule=step.rule,
         plugin=step.rule.partition(".")[0],
@@ -189,6 +220,8 @@ def _reason(step: Step, language: Language) -> Reason:
         wanted=step.wanted,
         note=step.note,
         by=step.by,
+        member=step.member,
+        taken_back=taken_back,
         numbers=step.data,
     )
 
@@ -197,14 +230,12 @@ def sentence(step: Step, language: Language = "en") -> str:
     """One line of an explanation as a sentence."""
     effects, notes = _EFFECTS[language], _NOTES[language]
     amount = f"{abs(step.amount):,} {step.unit}".strip() if step.unit else ""
-    said = effects.get(step.effect, effects[""]).format(rule=step.rule, amount=amount, effect=step.effect)
-    if step.note:
-        said += (
-            notes["("]
-            + notes.get(step.note, step.note).format(by=step.by or step.rule, wanted=step.wanted)
-            + notes[")"]
-        )
-    return said
+    said = effects.get(step.effect, effects[""]).format(rule=step.rule, amount=amount, effect=step.effect).rstrip()
+    if not step.note:
+        return said
+    note = notes.get(step.note)
+    why = step.note if note is None else note.format(by=step.by or step.rule, wanted=step.wanted)
+    return notes["("].join((said, why)) + notes[")"]
 
 
 _EFFECTS: Mapping[Language, Mapping[str, str]] = {
@@ -222,6 +253,7 @@ _EFFECTS: Mapping[Language, Mapping[str, str]] = {
         "released": "{rule} was released",
         "tier": "{rule} set the tier",
         "extend": "{rule} moved an expiry",
+        "grace": "{rule} kept a lot usable for a while",
         "": "{rule}: {effect} {amount}",
     },
     "zh": {
@@ -238,6 +270,7 @@ _EFFECTS: Mapping[Language, Mapping[str, str]] = {
         "released": "{rule} 已放行",
         "tier": "{rule} 设定等级",
         "extend": "{rule} 调整了有效期",
+        "grace": "{rule} 使一个积分批次延期可用",
         "": "{rule}：{effect} {amount}",
     },
 }
