@@ -95,7 +95,9 @@ def errors_page(plugins: Iterable[str]) -> Iterator[str]:
             status, chinese = next(problems.TABLE[each.code] for each in error.__mro__ if each.code in problems.TABLE)
             base = error.__mro__[1]
             kind = "" if base is errors.TallyError else f", a kind of [{base.code}](#{base.code})"
-            yield prose(error) + (f" {chinese}" if error.code in problems.TABLE else "") + "\n"
+            if error.code not in problems.TABLE:
+                chinese = vars(error).get("chinese", "")
+            yield f"{prose(error)} {chinese}".rstrip() + "\n"
             yield f"HTTP {status}. `{error.__module__}.{error.__name__}`{kind}\n"
 
 

@@ -15,6 +15,8 @@ class TallyError(Exception):
     """
 
     code: ClassVar[str] = "error"
+    #: what a plugin's own refusal says in Chinese; those of the core stand in :mod:`tallystick.problems`
+    chinese: ClassVar[str] = ""
 
     def __init__(self, message: str = "", *, pointer: str | None = None, **details: Any) -> None:
         if not message:

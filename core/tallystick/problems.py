@@ -117,7 +117,7 @@ def problem_document(error: TallyError, language: Language = "en") -> dict[str, 
     """
     title, detail = _title(error), error.message
     if language == "zh":
-        title = _row(error)[1]
+        title = _own_chinese(error) or _row(error)[1]
         detail = _in_chinese(error) or title
     document = {
         "type": f"urn:tallystick:problem:{error.code}",
@@ -158,6 +158,11 @@ def _row(error: TallyError) -> tuple[int, str]:
         if (row := TABLE.get(getattr(kind, "code", ""))) is not None:
             return row
     raise AssertionError("every refusal is a TallyError")
+
+
+def _own_chinese(error: TallyError) -> str:
+    """What the class itself says in Chinese; a class that inherits it says something else."""
+    return str(vars(type(error)).get("chinese", ""))
 
 
 def _title(error: TallyError) -> str:

@@ -12,6 +12,7 @@ import pytest
 from tallystick.effects import Bonus, Count, Extend, Move, Restock, Spend, Take
 from tallystick.errors import ApprovalNeeded, LimitReached, MemberInactive, Refused
 from tallystick.events import Line, Purchase
+from tallystick.problems import problem_document
 from tallystick.situation import Balance, Member, Original
 from tallystick_points.errors import BadGift, NotEligible, NotOffered, UnknownRate
 from tallystick_points.events import Adjusted, Gifted, Redeemed, Restocked
@@ -211,10 +212,13 @@ def test_paying_with_points_is_activity(till: Till) -> None:
     assert [type(effect) for effect in effects] == [Spend, Extend]
 
 
-def test_every_refusal_is_a_refusal_with_a_code_of_ours() -> None:
-    for error in (NotOffered, NotEligible, BadGift, UnknownRate):
-        assert issubclass(error, Refused)
-        assert error.code.startswith("points_")
+@pytest.mark.parametrize("error", [NotOffered, NotEligible, BadGift, UnknownRate])
+def test_every_refusal_has_a_code_of_ours_and_speaks_two_languages(error: type[Refused]) -> None:
+    assert error.code.startswith("points_")
+    english, chinese = (problem_document(error(), language) for language in ("en", "zh"))
+    assert english["title"] == error.__doc__
+    assert chinese["title"] == chinese["detail"] == error.chinese
+    assert english["status"] == 422
 
 
 @pytest.mark.parametrize("days, kept", [(30, 0), (31, 1)])
