@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +17,14 @@ import click
 import msgspec
 
 from . import config as configuration
-from . import database, discovery, doctor, house, keys, migrate, people, vault
+from . import database, demo, discovery, doctor, exporting, house, keys, migrate, people, proofs, report, vault
 from .discovery import Installed
-from .errors import InvalidConfig, InvalidRequest, UnknownEntry
+from .errors import InvalidConfig, InvalidRequest, ProofFailed, UnknownEntry
 from .house import House
+from .importing import Bookmark, Importer, Refusal, Tally, open_events
 from .ledger import Account, Lot, member_name, moment, parse_entry, read_record
 from .manifest import ROLES
+from .mapping import load_mapping
 from .receipts import explanation
 from .store import Store
 from .terminal import Desk, Group, Root, command, language, option, say, tenant_of, tenant_option
@@ -573,3 +577,235 @@ def plan_upgrade(desk: Desk) -> None:
     finally:
         engine.dispose()
     desk.answer({"sql": sql}, sql.rstrip())
+
+
+# --- events in, books out --------------------------------------------------------------------------------------------
+
+
+@command(cli, "import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@tenant_option
+@option(
+    "--mapping",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A TOML file that says how rows become events.",
+)
+@option(
+    "--history", is_flag=True, help="Play the past: each event is received when it happened, and days end as they did."
+)
+@option("--enrol", is_flag=True, help="Let members nobody knows join at their first event.")
+@option(
+    "--refused",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where refused rows are listed; by default beside the file.",
+)
+def import_events(
+    desk: Desk, file: Path, tenant: str | None, mapping: Path | None, history: bool, enrol: bool, refused: Path | None
+) -> None:
+    """Import events from a JSONL, CSV or Parquet file.
+
+    An import that was interrupted goes on where it stopped, and what was recorded before is never counted twice.
+    """
+    refused = refused or file.with_name(f"{file.name}.refused.jsonl")
+    with desk.house() as built, Refusals(refused) as refusals:
+        chosen = tenant_of(built.config, tenant)
+        rules = load_mapping(mapping, built.kinds(chosen)) if mapping is not None else None
+        workspace = built.config.house.data_dir
+        bookmark = Bookmark(
+            workspace, file, chosen, history, enrol, mapping.read_bytes() if mapping is not None else b""
+        )
+        with Progress(file.name) as progress:
+            importer = Importer(
+                built,
+                chosen,
+                history=history,
+                enrol=enrol,
+                actor="import",
+                on_refusal=refusals.add,
+                on_progress=progress.show,
+            )
+            events = open_events(file, rules, history=history, workspace=workspace)
+            tally = importer.run(events, done=bookmark.read(), checkpoint=bookmark.write)
+        bookmark.remove()
+    for line in refusals.first:
+        click.echo(f"tally: {line}", err=True)
+    document = {**attrs.asdict(tally), "report": str(refused) if tally.refused else None}
+    said = say("{recorded} events recorded, {repeated} known before, {refused} refused", **attrs.asdict(tally))
+    desk.answer(document, said, *([say("Refused rows are listed in {file}.", file=refused)] if tally.refused else []))
+    if tally.refused:
+        click.get_current_context().exit(1)
+
+
+class Refusals:
+    """The report of refused rows: a line each, in a file that exists only if there is one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.first: list[str] = []  #: some of them, for the terminal
+        self._file: IO[bytes] | None = None
+
+    def add(self, refusal: Refusal) -> None:
+        """Write one down."""
+        if self._file is None:
+            self._file = self.path.open("wb")
+        self._file.write(msgspec.json.encode(refusal.document()) + b"\n")
+        if len(self.first) < 10:
+            place = f" ({refusal.error.pointer})" if refusal.error.pointer else ""
+            self.first.append(f"{refusal.error.code}: {say('row')} {refusal.row}: {refusal.error.message}{place}")
+
+    def __enter__(self) -> Refusals:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class Progress:
+    """How far an import is, on standard error if that is a terminal."""
+
+    def __init__(self, title: str, total: int | None = None) -> None:
+        self.title, self.total = title, total
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Bar(*columns, console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total)
+        return self
+
+    def show(self, tally: Tally) -> None:
+        """Move to where *tally* says."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=tally.read)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+@command(cli, "export")
+@click.argument("book", type=click.Choice([*exporting.BOOKS]))
+@tenant_option
+@option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    default="jsonl",
+    show_default=True,
+    help="How the rows are written.",
+)
+@option(
+    "--output", type=click.File("w", encoding="utf-8"), default="-", help="The file to write; - is standard output."
+)
+def export_books(desk: Desk, book: str, tenant: str | None, form: str, output: IO[str]) -> None:
+    """Write the books as JSONL or CSV."""
+    with desk.house() as built, database.reading(built.db) as conn:
+        found = exporting.rows(conn, tenant_of(built.config, tenant), book)
+        if desk.as_json:
+            desk.answer(list(found))
+            return
+        output.writelines(exporting.lines(found, form))
+
+
+@command(cli, "report")
+@tenant_option
+def show_report(desk: Desk, tenant: str | None) -> None:
+    """Show a programme in numbers: points, rules, months, members."""
+    with desk.house() as built, database.reading(built.db) as conn:
+        chosen = built.config.tenants[tenant_of(built.config, tenant)]
+        found = report.read_report(conn, chosen.id, chosen.zone, list(chosen.units))
+    desk.answer(msgspec.to_builtins(found), *report.lines(found, language()))
+
+
+@command(cli, "verify")
+def verify(desk: Desk) -> None:
+    """Check all books: sums, lots, hashes and chains."""
+    with desk.house() as built, database.reading(built.db) as conn:
+        found = proofs.verify(conn)
+    desk.answer(msgspec.to_builtins(found), *verdict(found))
+    if not found.ok:
+        raise ProofFailed(found.findings[0].message, entry=found.first_bad)
+
+
+def verdict(found: proofs.Report) -> list[str]:
+    """What a verification says, in words."""
+    words = {"entries": f"{found.entries:,}", "transfers": f"{found.transfers:,}", "batches": f"{found.batches:,}"}
+    if found.ok:
+        return [say("The books add up: {entries} entries, {transfers} transfers, {batches} batches.", **words)]
+    return [f"{finding.code}  {finding.entry}  {finding.message}" for finding in found.findings]
+
+
+@command(cli, "demo")
+@option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="tally-demo",
+    show_default=True,
+    help="Where the demo lives.",
+)
+@option("--database", "url", help="A database URL instead of a SQLite file in the folder.")
+@option("--limit", type=click.IntRange(1), help="Only the first so many baskets.")
+@option("--serve/--no-serve", default=True, help="Go on with serving HTTP, or end.")
+@option("--port", type=click.IntRange(0, 65_535), default=8_080, show_default=True, help="The port to listen on.")
+def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serve: bool, port: int) -> None:
+    """Play a year of a grocery chain through the house and report what a merchant would want to know."""
+    demo.data_folder()
+    path = folder / "tally.toml"
+    installed = desk.installed()
+    key = "" if path.exists() else establish(path, demo.render_config(url), installed)
+    with Desk(path, desk.as_json).house() as built:
+        with Progress(say("a year of purchases"), limit or demo.BASKETS) as progress:
+            gc.freeze()  # what is here by now stays; looking through it again and again would cost a tenth of the time
+            played = demo.play(built, limit=limit, workspace=folder, on_progress=progress.show)
+        tenant = built.config.tenants[demo.TENANT]
+        with database.reading(built.db) as conn:
+            found = report.read_report(conn, demo.TENANT, tenant.zone, list(tenant.units))
+            proof = proofs.verify(conn)
+        speed = round(played.baskets / played.seconds)
+        document = {
+            "baskets": played.baskets,
+            "cents": played.cents,
+            "eligible_cents": played.eligible_cents,
+            "members": found.members,
+            "points": msgspec.to_builtins(found.units["points"]),
+            **({"tiers": found.tiers} if found.tiers else {}),
+            "rules": msgspec.to_builtins(found.rules),
+            "best": msgspec.to_builtins(found.best),
+            "refused": played.tally.refused,
+            "repeated": played.tally.repeated,
+            "seconds": round(played.seconds, 3),
+            "events_per_second": speed,
+            "cpu_microseconds_per_event": round(played.cpu_seconds / played.baskets * 1e6, 1),
+            "verify": {
+                "ok": proof.ok,
+                "entries": proof.entries,
+                "transfers": proof.transfers,
+                "batches": proof.batches,
+            },
+        }
+        desk.answer(
+            document,
+            say("{baskets} baskets worth {dollars} USD, {eligible} of it earning", baskets=f"{played.baskets:,}",
+                dollars=f"{played.cents / 100:,.2f}", eligible=f"{played.eligible_cents / 100:,.2f}"),
+            *report.lines(found, language()),
+            "",
+            *verdict(proof),
+            say("{speed} events a second, {micro} CPU microseconds each", speed=f"{speed:,}", micro=document["cpu_microseconds_per_event"]),
+        )  # fmt: skip
+        if not proof.ok:
+            raise ProofFailed(proof.findings[0].message, entry=proof.first_bad)
+        if not serve or desk.as_json:
+            return
+        if key:
+            click.echo(say("The first admin key, shown this once:"))
+            click.echo(f"  {key}")
+        with listen(built.config.house.host, port) as listening:
+            run_server(built, listening)

@@ -214,8 +214,10 @@ class House:
         """Sweep everything that is due; how many members had something."""
         at, swept = self.clock() if now is None else now, 0
         while arrivals := self.engine.due(tenant, at):
-            self.record(arrivals, history=history)
-            swept += len(arrivals)
+            done = [one for one in self.record(arrivals, history=history) if isinstance(one, Receipt) and not one.repeated]
+            swept += len(done)
+            if not done:
+                break  # another sweeper was faster, or the database cannot write now: the next turn sees
         return swept
 
     def _errand(self, plugin: str, turn: Turn) -> Errand:
@@ -384,11 +386,17 @@ def write_generation(
             hash=tenant.hash,
             document=msgspec.json.encode(tenant.document, order="deterministic").decode(),
             plugins=msgspec.json.encode({name: str(installed[name].manifest.version) for name in tenant.plugins}).decode(),
-            since=at if number > 1 else 0,  # the first one also judges what happened before it
+            # as long as nothing was ever recorded, the settings also judge what happened before them: an import of the past
+            since=at if _has_records(conn, tenant.id) else 0,
             actor=actor,
         )
     )
     conn.execute(tables.tenant.update().where(tables.tenant.c.id == tenant.id).values(generation=number, programme=tenant.hash))
+
+
+def _has_records(conn: sa.Connection, tenant: str) -> bool:
+    rows = tables.record
+    return conn.scalar(sa.select(rows.c.entry).where(rows.c.tenant == tenant).limit(1)) is not None
 
 
 # --- the writer's row ------------------------------------------------------------------------------------------------

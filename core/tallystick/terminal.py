@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,7 +81,7 @@ class Command(click.Command):
     context_class = _Context
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        plain, self.help = self.help, say(self.help or "")
+        plain, self.help = self.help, say(inspect.cleandoc(self.help or ""))
         try:
             super().format_help_text(ctx, formatter)
         finally:

@@ -61,12 +61,27 @@ CHINESE: Final[Mapping[str, str]] = {
     "Show how far the database has come.": "显示数据库迁移的进度。",
     "Bring the database to this version.": "将数据库升级到当前版本。",
     "Show the SQL that `db upgrade` would run.": "显示 `db upgrade` 将执行的 SQL。",
-    "Import events from a JSONL, CSV or Parquet file.": "从 JSONL、CSV 或 Parquet 文件导入事件。",
     "Write the books as JSONL or CSV.": "将账目导出为 JSONL 或 CSV。",
     "Play a year of a grocery chain through the house and report what a merchant would want to know.": (
         "用一家连锁超市一整年的公开数据跑完整个系统，并打印商户关心的报告。"
     ),
+    "Import events from a JSONL, CSV or Parquet file.\n\nAn import that was interrupted goes on where it stopped, and what was recorded before is never counted twice.": (
+        "从 JSONL、CSV 或 Parquet 文件导入事件。\n\n中断的导入会从停止处继续，已记录的事件绝不会重复计算。"
+    ),
+    "Show a programme in numbers: points, rules, months, members.": "用数字展示积分计划：积分、规则、月份、会员。",
     # options of commands
+    "A TOML file that says how rows become events.": "说明各行如何变成事件的 TOML 文件。",
+    "Play the past: each event is received when it happened, and days end as they did.": (
+        "重演过去：每个事件在其发生时被接收，日期依次推进。"
+    ),
+    "Let members nobody knows join at their first event.": "未知会员在其首个事件时自动登记。",
+    "Where refused rows are listed; by default beside the file.": "被拒绝的行写到哪里；默认与文件同目录。",
+    "How the rows are written.": "行的写出格式。",
+    "Where the demo lives.": "演示所用的文件夹。",
+    "A database URL instead of a SQLite file in the folder.": "数据库 URL，代替文件夹中的 SQLite 文件。",
+    "Only the first so many baskets.": "只用前若干笔购物。",
+    "Go on with serving HTTP, or end.": "完成后继续提供 HTTP 服务，或结束。",
+    "The port to listen on.": "监听端口。",
     "The first tenant's id.": "第一个商户的标识。",
     "The merchant's name; by default the id.": "商户名称；默认与标识相同。",
     "The programme's time zone.": "积分计划所在时区。",
@@ -79,7 +94,6 @@ CHINESE: Final[Mapping[str, str]] = {
     "A permission the key is narrowed to; repeatable.": "将密钥限制到某项权限；可重复。",
     "Whose key it is: a member's, for the role member.": "角色为 member 时，密钥属于哪位会员。",
     "How many hours the old key goes on working.": "旧密钥继续有效的小时数。",
-    "An id by which the member is known elsewhere; repeatable.": "会员在其他系统中的编号；可重复。",
     "The member's name.": "会员姓名。",
     "The member's phone number.": "会员电话。",
     "The member's e-mail address.": "会员电子邮箱。",
@@ -100,5 +114,29 @@ CHINESE: Final[Mapping[str, str]] = {
     "nothing was done": "未作任何改动",
     "{count} members had points that expired": "{count} 位会员的积分已过期",
     "tenant {tenant}": "商户 {tenant}",
+    "{recorded} events recorded, {repeated} known before, {refused} refused": (
+        "已记录 {recorded} 个事件，{repeated} 个此前已知，{refused} 个被拒绝"
+    ),
+    "Refused rows are listed in {file}.": "被拒绝的行列在 {file} 中。",
+    "row": "第几行",
+    "a year of purchases": "一年的购物",
+    "{baskets} baskets worth {dollars} USD, {eligible} of it earning": "{baskets} 笔购物，金额 {dollars} 美元，其中 {eligible} 可积分",
+    "{speed} events a second, {micro} CPU microseconds each": "每秒 {speed} 个事件，每个耗用 {micro} 微秒 CPU",
+    "The books add up: {entries} entries, {transfers} transfers, {batches} batches.": (
+        "账目相符：{entries} 条流水，{transfers} 笔转账，{batches} 个批次。"
+    ),
+    # the report
+    "Members": "会员",
+    "Entries": "流水",
+    "issued": "已发放",
+    "spent": "已使用",
+    "expired": "已过期",
+    "taken back by refunds": "退款收回",
+    "outstanding": "未使用余额",
+    "due to expire": "即将过期",
+    "issued per month": "每月发放",
+    "Tiers": "等级",
+    "Busiest rules": "最活跃的规则",
+    "Best members": "最佳会员",
     "nothing runs": "没有插件运行",
 }

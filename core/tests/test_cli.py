@@ -1,6 +1,8 @@
 """The command line, on real files."""
 
+import inspect
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from tallystick import words
 from tallystick.cli import cli
 from tallystick.words import CHINESE
 
@@ -161,5 +164,16 @@ def test_language_is_chosen_by_option_or_environment(run):
 )
 def test_every_command_has_json_and_speaks_chinese(path, command):
     assert "--json" in [name for parameter in command.params for name in parameter.opts]
-    texts = [command.help, *(parameter.help for parameter in command.params if isinstance(parameter, click.Option))]
+    texts = [
+        inspect.cleandoc(command.help),
+        *(parameter.help for parameter in command.params if isinstance(parameter, click.Option)),
+    ]
     assert [text for text in texts if text not in CHINESE] == []
+
+
+def test_no_translation_is_left_without_its_sentence():
+    """Sentences broken over lines in the code are compared without their spaces and quotes."""
+    files = [file for file in Path(words.__file__).parent.glob("*.py") if file.name != "words.py"]
+    code = re.sub(r'["\\\s]', "", "".join(file.read_text() for file in files))
+    clicks_own = {"Usage:", "Options", "Commands", "Show this message and exit."}
+    assert [text for text in CHINESE if text not in clicks_own and re.sub(r'["\\\s]', "", text) not in code] == []

