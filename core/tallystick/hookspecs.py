@@ -66,9 +66,13 @@ class Hooks:
         """
 
     @hookspec
-    def evaluate_tier(self, member: Member, totals: Mapping[str, int], now: datetime, situation: Situation) -> Sequence[Effect]:
-        """Propose a tier, seeing the event's outcome in *totals* (gains per unit of this event, and balances after it).
+    def evaluate_tier(
+        self, event: Event, member: Member, totals: Mapping[str, int], now: datetime, situation: Situation
+    ) -> Sequence[Effect]:
+        """Propose a tier, seeing the event's outcome in *totals*: gains per unit of this event (``points``), balances after
+        it (``balance:points``), and the declared counters after it (``counter:NAME/WINDOW``).
 
+        Called once per event after settling, beside :meth:`react`; *situation* is as it stood before the event.
         Pure.  On failure: the tier is kept.
         """
 

@@ -286,7 +286,9 @@ class Judge:
             more += self._ask(plan.react, skipped, event, situation, dict(page.outcome), own)
         if plan.evaluate_tier is not None and situation.member is not None:
             totals = {**page.outcome, **{f"balance:{unit}": amount for unit, amount in page.balances().items()}}
-            more += self._ask(plan.evaluate_tier, skipped, situation.member, totals, situation.now, situation, own)
+            if plan.needs.counters:
+                totals |= {f"counter:{name}/{window}": n for (name, window), n in self._counters(plan, event).items()}
+            more += self._ask(plan.evaluate_tier, skipped, event, situation.member, totals, situation.now, situation, own)
         if not more:
             return
         if reasons is not None:

@@ -82,7 +82,7 @@ class EvaluateTier(Protocol):
     """`evaluate_tier`."""
 
     def __call__(
-        self, member: Member, totals: Mapping[str, int], now: datetime, situation: Situation, own: Own = ..., /
+        self, event: Event, member: Member, totals: Mapping[str, int], now: datetime, situation: Situation, own: Own = ..., /
     ) -> Answers: ...
 
 

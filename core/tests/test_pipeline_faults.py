@@ -72,7 +72,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "redeem": {"event": EVENT, "situation": SITUATION},
     "reverse": {"event": EVENT, "original": ORIGINAL, "situation": SITUATION},
     "review": {"event": EVENT, "situation": SITUATION, "proposals": (PROPOSED,)},
-    "evaluate_tier": {"member": MEMBER, "totals": {"points": 5}, "now": NOW, "situation": SITUATION},
+    "evaluate_tier": {"event": EVENT, "member": MEMBER, "totals": {"points": 5}, "now": NOW, "situation": SITUATION},
     "react": {"event": EVENT, "situation": SITUATION, "outcome": {"points": 5}},
 }
 ANY = Bounds(units=("*",), kinds=("member.enrolled",))

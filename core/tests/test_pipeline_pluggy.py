@@ -45,7 +45,7 @@ HOOKS = {
     "redeem": ("event", "situation"),
     "reverse": ("event", "original", "situation"),
     "review": ("event", "situation", "proposals"),
-    "evaluate_tier": ("member", "totals", "now", "situation"),
+    "evaluate_tier": ("event", "member", "totals", "now", "situation"),
     "react": ("event", "situation", "outcome"),
 }
 #: hook -> (plugin, the arguments it got by name)
