@@ -49,7 +49,7 @@ from .pipeline import Plan
 from .situation import Member
 from .store import Cursor, Store
 from .windows import grain_of, start_of
-from .working import OrderEntry, Person, Working
+from .working import NotRead, OrderEntry, Person, Working
 
 #: Derived events stop here: a plugin that answers its own events would never end.
 MAX_DEPTH = 8
@@ -185,7 +185,7 @@ class Engine:
             judge = self._load(store, cur, [(arrival, entry, received)], found)[arrival.tenant]
             self._in_time(judge.generation, arrival, received)
             judge.chance = vault.new_key()
-            return Receipt(self._judge_one(judge, arrival, entry, received).record)
+            return Receipt(self._judge_again(cur, judge, arrival, entry, received).record)
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Engine:
                 if place in fresh
             ]
             judges = self._load(self.store, cur, work, tenants)
-            judged = self._judge(judges, work, first, len(arrivals), outcomes)
+            judged = self._judge(cur, judges, work, first, len(arrivals), outcomes)
             self._repeats(cur, arrivals, fresh, outcomes)
             refused = [
                 (a.tenant, a.source, a.id) for place, a in enumerate(arrivals) if place in fresh and isinstance(outcomes[place], TallyError)
@@ -233,6 +233,7 @@ class Engine:
 
     def _judge(
         self,
+        cur: Cursor,
         judges: Mapping[str, Judge],
         work: Sequence[tuple[Arrival, int, int]],
         first: int,
@@ -248,7 +249,7 @@ class Engine:
             judge = judges[arrival.tenant]
             try:
                 self._in_time(judge.generation, arrival, received)
-                judged = self._judge_one(judge, arrival, entry, received)
+                judged = self._judge_again(cur, judge, arrival, entry, received)
             except TallyError as refusal:
                 outcomes[place] = refusal
                 continue
@@ -266,6 +267,28 @@ class Engine:
                 done.append((parked, first + used, applied, True))
                 used += 1
         return done
+
+    def _judge_again(self, cur: Cursor, judge: Judge, arrival: Arrival, entry: int, received: int) -> Judged:
+        """Judge; what a rule revokes is read when it says so, and the event judged once more.  Its member is locked."""
+        while True:
+            try:
+                return self._judge_one(judge, arrival, entry, received)
+            except NotRead as missing:
+                self._look_back(cur, judge.working, missing.entry)
+
+    def _look_back(self, cur: Cursor, working: Working, entry: int) -> None:
+        working.sought.add(entry)
+        found = self.store.load_records(cur, working.tenant, [entry]).get(entry)
+        record = read_record(found[0]) if found is not None else None
+        member = parse_member(record.member) if record is not None else None
+        if found is None or record is None or member not in working.people:
+            return  # nobody of this batch has part in it
+        working.originals[entry] = (record, found[1])
+        working.taken.update(self.store.load_taken(cur, working.tenant, [entry]))
+        working.fill_lots(self.store.load_lots(cur, working.tenant, [member]), whole=True)
+        working.fill_lots(self.store.load_lots_of(cur, working.tenant, [entry]), whole=True)
+        for account in working.accounts_of(member):
+            account.complete = True
 
     def _judge_one(self, judge: Judge, arrival: Arrival, entry: int, received: int) -> Judged:
         """Judge by the generation in force when the event happened."""
@@ -499,16 +522,16 @@ class Engine:
         with database.reading(self.db) as conn:
             cur = self.store.cursor(conn)
             cur.execute(
-                f"SELECT DISTINCT member FROM lot WHERE tenant = {mark} AND expires_at <= {mark} AND expires_at < {NEVER} AND remaining > 0 AND substr(waits, 1, 4) <> 'held' LIMIT {mark}",  # noqa: S608
+                f"SELECT member, max(entry) FROM lot WHERE tenant = {mark} AND expires_at <= {mark} AND expires_at < {NEVER} AND remaining > 0 AND substr(waits, 1, 4) <> 'held' GROUP BY member ORDER BY member LIMIT {mark}",  # noqa: S608
                 (tenant, at, limit),
             )
-            members = sorted(row[0] for row in cur.fetchall())
+            members = list(cur.fetchall())
         return [
             Arrival(
-                tenant=tenant, id=f"expire/{member}/{at}", source="tally", kind=EXPIRED_KIND, at=moment(at),
+                tenant=tenant, id=f"expire/{member}/{at}/{entry_name(newest)}", source="tally", kind=EXPIRED_KIND, at=moment(at),
                 member=member_name(member), facts=NoFacts(), canonical=b"{}", actor="tally",
             )
-            for member in members
+            for member, newest in members
         ]  # fmt: skip
 
 
@@ -618,6 +641,9 @@ class _Loader:
         for arrival, _, _ in self.work:
             if arrival.member:
                 references.add(arrival.member)
+                if arrival.kind == EXPIRED_KIND:  # of this very member, whatever became of it
+                    self.members.add(parse_member(arrival.member) or 0)
+                    self.whole.add(parse_member(arrival.member) or 0)
             kind = self.generation.kinds.get(arrival.kind)
             if kind is not None and kind.members:
                 references |= {value for field in kind.members if (value := getattr(arrival.facts, field, None))}

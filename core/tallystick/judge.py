@@ -88,7 +88,7 @@ class Judge:
             raise
 
     def _judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
-        person = self.person(arrival)
+        person = self.person(arrival) if arrival.kind != EXPIRED_KIND else None
         kind = self.kinds.get(arrival.kind)
         event = Event(
             tenant=arrival.tenant,
@@ -159,6 +159,7 @@ class Judge:
             member = self._full_view(member, needs.profile)
         counters = self._counters(plan, event) if needs.counters else {}
         balances = {unit: working.balance(event.member, unit, now) for unit in needs.balances} if needs.balances else _NONE
+        name = entry_name(entry)
         return Situation(
             now=event.received,
             programme=self.programme,
@@ -167,9 +168,10 @@ class Judge:
             counters=MappingProxyType(counters),
             own=_NONE,
             stock=MappingProxyType(working.stock) if needs.stock else _NONE,
-            chance=Chance(self.chance, entry_name(entry)),
+            chance=Chance(self.chance, name),
             original=original,
             others={number: working.people[number].view for number in event.others.values()} if event.others else _NONE,
+            entry=name,
         )
 
     def _counters(self, plan: Plan, event: Event) -> dict[tuple[str, str], int]:
@@ -425,10 +427,11 @@ class Judge:
             row = OrderEntry(refund.order, entry, "parked", event.member)
             return self._judged(arrival, event, page, entry, "parked", "allow", (), (), [row], order=refund.order)
         sale = sales[-1]
-        if event.member and sale.member and event.member != sale.member:
+        buyer = self.working.who(sale.member)
+        if event.member and sale.member and event.member != buyer:
             raise InvalidEvent("the order belongs to another member", pointer="/member")
-        event = msgspec.structs.replace(event, member=sale.member)
-        person = self.working.people.get(sale.member)
+        event = msgspec.structs.replace(event, member=buyer)
+        person = self.working.people.get(buyer)
         record, sealed = self.working.originals[sale.entry]
         purchase = self._purchase(record, sealed)
         before = sale.returned
@@ -605,7 +608,7 @@ class Judge:
         if person is None:
             raise UnknownMember("say to which member the order belongs", pointer="/member")
         sale = sales[-1]
-        if sale.member == person.number:
+        if self.working.who(sale.member) == person.number:
             page = Page(entry, event, self.working, self.programme, received)
             return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), order=order)
         if sale.member:
@@ -715,6 +718,7 @@ class Judge:
 
     def _expire(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """Sweep a member's due lots."""
+        event = msgspec.structs.replace(event, member=parse_member(arrival.member) or 0)
         page = Page(entry, event, self.working, self.programme, received)
         for account in self.working.accounts_of(event.member):
             page.expire(self.working.touch(account))

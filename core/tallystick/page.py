@@ -319,9 +319,9 @@ class Page:
     def revoke(self, revoke: Revoke) -> None:
         """Take back what a rule gave in an earlier entry, less what was taken back of it already."""
         number = parse_entry(revoke.entry)
-        found = self.working.originals.get(number) if number is not None else None
+        found = self.working.original(number) if number is not None else None
         if found is None or number is None:
-            raise EffectRefused(f"{revoke.rule}: entry {revoke.entry} was not declared in needs", rule=revoke.rule)
+            raise EffectRefused(f"{revoke.rule}: there is no entry {revoke.entry}", rule=revoke.rule)
         record, wanted = found[0], revoke.amount
         mine = member_name(self.event.member)
         for place, step in enumerate(record.explanation):
@@ -354,7 +354,8 @@ class Page:
 
     def uncount(self, counts: Sequence[tuple[int, str, str, int, int]]) -> None:
         """Give counters back what a reversed event had added."""
-        for member, counter, grain, start, amount in counts:
+        for owner, counter, grain, start, amount in counts:
+            member = self.working.who(owner)
             if amount:
                 self.working.add((member, counter, grain, start), -amount)
                 self.counts = (*self.counts, (member, counter, grain, start, -amount, ""))

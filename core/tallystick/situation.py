@@ -171,6 +171,7 @@ class Situation(Struct, frozen=True):
     chance: Chance
     original: Original | None = None
     others: Mapping[int, Member] = {}
+    entry: str = ""  #: the entry being written, for rules that may have to revoke it later
 
 
 class Needs(Struct, frozen=True, kw_only=True):

@@ -57,6 +57,14 @@ class OrderEntry:
         return self.role, self.returned, msgspec.json.encode(state).decode()
 
 
+class NotRead(Exception):
+    """An entry is asked for that nobody could know of before the event was judged: read it and judge again."""
+
+    def __init__(self, entry: int) -> None:
+        super().__init__(entry)
+        self.entry = entry
+
+
 class Working:
     """One tenant's state within a batch.  Every change is logged, so that a failing event leaves no trace."""
 
@@ -78,6 +86,7 @@ class Working:
         self.stock_set: dict[str, int] = {}
         self.orders: dict[str, list[OrderEntry]] = {}
         self.originals: dict[int, tuple[Record, bytes | None]] = {}
+        self.sought: set[int] = set()  #: entries that were looked for besides
         self.taken: dict[tuple[int, int], int] = {}
         self.took: dict[tuple[int, int], int] = {}
         self.extended: list[tuple[int, int, int, str]] = []  # expires at, now, member, unit
@@ -135,7 +144,19 @@ class Working:
         self.set(self.lots, lot.key, (account.member, account.unit, lot))
         return account.credit(lot)
 
+    def original(self, entry: int) -> tuple[Record, bytes | None] | None:
+        """An earlier entry; None if there is none.  Raises :class:`NotRead` until it was looked for."""
+        if entry not in self.originals and entry not in self.sought:
+            raise NotRead(entry)
+        return self.originals.get(entry)
+
     # -- accounts ---------------------------------------------------------------------------------------------------
+
+    def who(self, member: int) -> int:
+        """The member that *member* answers as: itself, or whom it was merged into."""
+        while member in self.merged:
+            member = self.merged[member]
+        return member
 
     def account(self, member: int, unit: str) -> Account:
         """The member's account of *unit*; an empty one if nothing was ever posted."""
