@@ -92,7 +92,13 @@ RULES = [
     R("big", when="purchase.amount >= 10000", value="200"),
     R("bigger", when="purchase.amount >= 50000", value="1500"),
     R("app", when='event.channel == "app"', value="50"),
-    R("store-12", when='event.store == "s12"', lines="line.quantity >= 3", basis="line.amount", value="basis * 2 / 100"),
+    R(
+        "store-12",
+        when='event.store == "s12"',
+        lines="line.quantity >= 3",
+        basis="line.amount",
+        value="basis * 2 / 100",
+    ),
     R("vip", when='"vip" in member.tags', value="100"),
     R("welcome", when='purchase.coupon == "WELCOME"', value="250"),
     R("acme", lines='line.brand == "acme" && line.amount >= 1000', value="20 * matched"),
@@ -119,7 +125,10 @@ VALUES = (
 
 def yardstick() -> float:
     """Nanoseconds per turn of ``for i in range(n): x = i + 1``."""
-    return min(timeit.repeat("for i in r: x = i + 1", "r = range(100000)", repeat=5, number=1, timer=time.process_time)) * 1e4
+    return (
+        min(timeit.repeat("for i in r: x = i + 1", "r = range(100000)", repeat=5, number=1, timer=time.process_time))
+        * 1e4
+    )
 
 
 def per_call(function: Callable[..., Any], *arguments: Any, least: float = 0.05) -> float:
@@ -145,7 +154,9 @@ def ours() -> None:
     show("  the interpreter", per_call(lambda: rules.interpret(**dict(zip(SCOPE.names, VALUES, strict=True)))))
     show("building the set", per_call(compile_rules, RULES, SCOPE) / 1_000, "ms")
     more: dict[str, Callable[[int], RuleText]] = {
-        "another shop's (indexed)": lambda n: R(f"x{n}", when=f'event.store == "t{n}" && purchase.amount > 5', value="5"),
+        "another shop's (indexed)": lambda n: R(
+            f"x{n}", when=f'event.store == "t{n}" && purchase.amount > 5', value="5"
+        ),
         "a higher amount (tested one by one)": lambda n: R(f"x{n}", when=f"purchase.amount > {20_000 + n}", value="5"),
         "another category (lines indexed)": lambda n: R(
             f"x{n}", lines=f'line.category == "q{n}"', basis="line.amount", value="basis / 20"
@@ -210,7 +221,11 @@ def google_cel() -> Callable[[], object]:
         warnings.simplefilter("ignore")
         from cel_expr_python import cel
     kinds = {
-        name: cel.Type.INT if isinstance(value, int) else cel.Type.STRING if isinstance(value, str) else cel.Type.List(cel.Type.STRING)
+        name: cel.Type.INT
+        if isinstance(value, int)
+        else cel.Type.STRING
+        if isinstance(value, str)
+        else cel.Type.List(cel.Type.STRING)
         for name, value in FACTS.items()
     }
     programs = [cel.NewEnv(variables=kinds).compile(text) for text in CEL]
@@ -256,7 +271,9 @@ OTHERS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--columns", type=int, default=1_000_000, metavar="EVENTS", help="size of the file; 0 leaves it out")
+    parser.add_argument(
+        "--columns", type=int, default=1_000_000, metavar="EVENTS", help="size of the file; 0 leaves it out"
+    )
     events = parser.parse_args().columns
     gc.freeze()
     gc.set_threshold(100_000)

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from tallystick.rules import clock
+from tallystick.rules import clock, operations
 from tallystick.rules.rule import Firing, Rule
 from tallystick.rules.ruleset import RuleSet
 from tallystick.rules.tree import unparse
@@ -75,7 +75,7 @@ class Wording:
             case str():
                 return self.pick(f"“{value}”", f"「{value}」")
             case datetime():
-                local = value.astimezone(clock.zone(self.zone)).replace(tzinfo=None)
+                local = operations.local(value, clock.zone(self.zone)).replace(tzinfo=None)
                 return local.isoformat(sep=" ", timespec="auto" if local.second or local.microsecond else "minutes")
             case date():
                 return value.isoformat()

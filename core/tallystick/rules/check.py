@@ -116,9 +116,17 @@ def check(
     return check_source(source, scope, expected, given=given)
 
 
-def check_source(source: Source, scope: Scope, expected: Type | None = None, *, given: Iterable[str] = ()) -> Typed:
-    """As `check`, for a text whose place is known."""
-    node = parse_source(source)
+def check_source(
+    source: Source,
+    scope: Scope,
+    expected: Type | None = None,
+    *,
+    given: Iterable[str] = (),
+    node: Node | None = None,
+) -> Typed:
+    """As `check`, for a text whose place is known and which may have been parsed already."""
+    if node is None:
+        node = parse_source(source)
     checker = _Checker(source, scope, {name: strip(scope.names[name]) for name in given})
     root = checker.visit(node)
     if expected is not None:

@@ -48,7 +48,7 @@ def fuse(rules: Sequence[Rule], scope: Scope, places: Places, lines: Typed | Non
     return build(fused.renderer, fused.text(), "fire")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
     """One rule on its way into the function: its tests, the cheap ones first."""
 
@@ -57,7 +57,7 @@ class _Plan:
     tests: tuple[Checked, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Selection:
     """Which lines a rule counts and what each brings; rules that say the same share one."""
 

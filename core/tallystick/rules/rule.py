@@ -189,10 +189,11 @@ class _Draft:
         return {**names_, "basis": Int(max(low, INT_MIN), min(high, INT_MAX))}
 
     def part(self, name: str, scope: Scope, given: frozenset[str], expected: Type | None) -> Typed | None:
-        if self.nodes[name] is None:
+        node = self.nodes[name]
+        if node is None:
             return None
         try:
-            return check_source(self.source(name), scope, expected, given=given)
+            return check_source(self.source(name), scope, expected, given=given, node=node)
         except InvalidRule as problem:
             self.refuse(name, problem)
             return None

@@ -15,6 +15,7 @@ from tallystick.rules import RuleText, compile_rules
 from tallystick.rules.aloud import Wording, boundaries, sentence
 from tallystick.rules.explain import sentence as answer
 from tallystick.rules.explain import what_would_it_take, why, whynot
+from tallystick.rules.types import strip
 
 EN, ZH = Wording("en", "America/New_York"), Wording("zh", "America/New_York")
 BIG = RuleText("big", when="purchase.amount >= 50000", value="1500")
@@ -123,7 +124,7 @@ def one_unit_less(needed: Any, by: Any, node: Any) -> Any:
         case date(), timedelta():
             return needed - timedelta(days=1 if by > timedelta(0) else -1)
         case Decimal(), Decimal():
-            unit = Decimal(1).scaleb(-node.type.scale)
+            unit = Decimal(1).scaleb(-strip(node.type).scale)
             return needed - unit if by > 0 else needed + unit
         case int(), int() if by:
             return needed - (1 if by > 0 else -1)
