@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
+from difflib import get_close_matches
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from tallystick import values
 from tallystick.errors import InvalidRule
+from tallystick.events import CORE_KINDS
 from tallystick.rules import check_rules
 
 from .earning import kinds_of, texts_of
@@ -20,16 +22,28 @@ Path = tuple[str | int, ...]
 Said = tuple[Path, str | InvalidRule]
 
 
-class Context(Protocol):
-    """What the settings are checked against: the tenant's zone and the units it has."""
+#: Rules and counters of the plugin itself; a merchant's would be taken for them.
+OWN_RULES = frozenset(("activity", "adjust", "gift", "redeem", "refund", "remind", "restock", "reward"))
+OWN_COUNTERS = frozenset(("gifted", "gifted_times", "redeemed", "redeemed_times"))
+OWN_KINDS = frozenset(("points.redeemed", "points.gifted", "points.adjusted", "points.restocked", "points.expiring"))
+CORE = frozenset(kind.name for kind in CORE_KINDS)
 
-    zone: ZoneInfo
-    units: Mapping[str, Any]
+
+class Context(Protocol):
+    """What the settings are checked against: the tenant's zone, its units, and the plugins that run for it."""
+
+    @property
+    def zone(self) -> ZoneInfo: ...
+    @property
+    def units(self) -> Mapping[str, Any]: ...
+    @property
+    def plugins(self) -> tuple[str, ...]: ...
 
 
 def check(document: Mapping[str, Any], context: Context) -> list[Said]:
     """What is wrong with a document that fits the schema: where, and what was expected.  Rules come last, if all else is right."""
-    return list(_check(document)) or list(_check_rules(document, context))
+    found = [*_check(document), *_check_kinds(document, context)]
+    return found or list(_check_rules(document, context))
 
 
 def _check(document: Mapping[str, Any]) -> Iterator[Said]:
@@ -42,6 +56,11 @@ def _check(document: Mapping[str, Any]) -> Iterator[Said]:
         if rule["name"] in names:
             yield (*path, "name"), f'found "{rule["name"]}" twice; expected a name of its own'
         names.add(rule["name"])
+        if rule["name"] in OWN_RULES:
+            yield (
+                (*path, "name"),
+                f'found "{rule["name"]}"; expected another name: the plugin has a rule of its own under this one',
+            )
         yield from _check_earn(path, rule, known)
     if "redeem" in document:
         redeem = document["redeem"]
@@ -50,6 +69,12 @@ def _check(document: Mapping[str, Any]) -> Iterator[Said]:
         if redeem.get("step", redeem["points"]) * redeem["gives"] % redeem["points"]:
             yield ("redeem", "step"), f"found {redeem['step']}; expected a step that is worth whole minor units"
         yield from _check_limits(("redeem",), redeem)
+    for name in document.get("counters", {}):
+        if name in OWN_COUNTERS:
+            yield (
+                ("counters", name),
+                f'found "{name}"; expected another name: the plugin has a counter of its own under this one',
+            )
     rewards: set[str] = set()
     for place, reward in enumerate(document.get("rewards", ())):
         if reward["name"] in rewards:
@@ -58,6 +83,20 @@ def _check(document: Mapping[str, Any]) -> Iterator[Said]:
         yield from _check_limits(("rewards", place), reward)
         yield from _check_window(("rewards", place), reward)
     yield from _check_limits(("gift",), document.get("gift", {}))
+
+
+def _check_kinds(document: Mapping[str, Any], context: Context) -> Iterator[Said]:
+    """A rule about a kind of event that nobody can send would never fire."""
+    rules = [(("earn", place), rule) for place, rule in enumerate(document.get("earn", ()))]
+    counters = [(("counters", name), counter) for name, counter in document.get("counters", {}).items()]
+    for path, fields in [*rules, *counters]:
+        kind = fields.get("on", PURCHASE)
+        plugin = kind.partition(".")[0]
+        if kind in CORE or kind in OWN_KINDS or (plugin in context.plugins and plugin != "points"):
+            continue
+        close = get_close_matches(kind, CORE | OWN_KINDS, 1)
+        hint = f'; did you mean "{close[0]}"?' if close else ""
+        yield (*path, "on"), f'found "{kind}"; expected a kind of event that this tenant knows{hint}'
 
 
 def _check_rules(document: Mapping[str, Any], context: Context) -> Iterator[Said]:

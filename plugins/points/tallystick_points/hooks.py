@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tallystick.effects import Effect, Extend
+from tallystick.effects import Effect, Extend, Move, Spend
 from tallystick.errors import MemberInactive
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
@@ -15,7 +15,7 @@ from tallystick.situation import Needs, Original, Programme, Situation
 from .earning import ENROLLED, Earning, kinds_of
 from .rules import kept
 from .settings import Settings
-from .spending import REDEEMED, Spending
+from .spending import OWN, Spending
 from .terms import Calendar, Schedule
 
 
@@ -57,19 +57,21 @@ class Points:
             return ()
         earning = self._earning.get(event.kind)
         effects = earning.effects(event, situation) if earning is not None else []
-        if event.kind in self._activity and event.kind != REDEEMED:
+        if event.kind in self._activity and not event.kind.startswith(OWN):
             effects.extend(self._extended(event))
         return effects
 
     @hookimpl
     def redeem(self, event: Event, situation: Situation) -> Sequence[Effect]:
-        if not event.kind.startswith("points."):
+        if not event.kind.startswith(OWN):
             return ()
         member = situation.member
         if member is not None and member.status != "active":
             raise MemberInactive
         effects = self._spending.effects(event, situation)
-        if effects and event.kind in self._activity:
+        if event.kind in self._activity and any(
+            isinstance(effect, Spend | Move) and effect.amount for effect in effects
+        ):
             effects.extend(self._extended(event))
         return effects
 

@@ -22,6 +22,7 @@ from .scope import needs_of, scope_for
 from .settings import Gift, Limit, Reward, Settings
 from .terms import Calendar, Schedule
 
+OWN: Final = "points."  #: what the names of the plugin's own kinds begin with
 REDEEMED: Final = "points.redeemed"
 _MOMENT: Final = timedelta(microseconds=1)
 _USES: Final = "_times"  #: ends the name of a counter that counts how often instead of how much

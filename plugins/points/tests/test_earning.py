@@ -38,7 +38,7 @@ def item(amount: int, sku: str = "S", **more: Any) -> Line:
         pytest.param(BASE + '[[earn]]\nname = "half"\npoints = 1\nper = 200', 1999, 28, id="A2 19 + 9"),
         pytest.param(BASE + '[[earn]]\nname = "double"\nkind = "multiply"\nfactor = "2"', 1999, 38, id="A3 x2"),
         pytest.param(BASE + '[[earn]]\nname = "more"\nkind = "multiply"\nfactor = "1.5"', 1999, 28, id="A3 x1.5, floor"),
-        pytest.param(BASE + '[[earn]]\nname = "gift"\npoints = 100\nexclusive = true', 1999, 100, id="A4 a fixed 100 displaces 19"),
+        pytest.param(BASE + '[[earn]]\nname = "fixed"\npoints = 100\nexclusive = true', 1999, 100, id="A4 a fixed 100 displaces 19"),
         pytest.param(
             BASE
             + '[[earn]]\nname = "fifty"\npoints = 50\nexclusive = true\npriority = 5\n'

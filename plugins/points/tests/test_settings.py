@@ -45,6 +45,11 @@ RULE = '\n[[earn]]\nname = "base"\n'
     "toml, expected",
     [
         pytest.param(RULE + 'points = 1\nper = 100\nwhen = "purchase.total > 5"', None, id="a good rule"),
+        pytest.param(RULE + "points = 1\non = 'purchase.complete'", 'did you mean "purchase.completed"?', id="a kind nobody sends"),
+        pytest.param(RULE + "points = 1\non = 'visit.checked_in'", "a kind of event that this tenant knows", id="a plugin that is not on"),
+        pytest.param(RULE + "points = 1\non = 'order.advanced'", None, id="a kind of the core"),
+        pytest.param(RULE.replace("base", "redeem") + "points = 1", "a rule of its own", id="a name of the plugin's own"),
+        pytest.param('\n[counters.redeemed]\nwindow = "day"', "a counter of its own", id="a counter of the plugin's own"),
         pytest.param(RULE, '"grant" says how much: found none of them', id="no amount"),
         pytest.param(RULE + 'points = 1\nvalue = "2"', "found points and value", id="two amounts"),
         pytest.param(RULE + "per = 100\nvalue = '1'", '"per" needs "points"', id="per without points"),

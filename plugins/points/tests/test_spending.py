@@ -210,6 +210,10 @@ def test_paying_with_points_is_activity(till: Till) -> None:
     shop.balance = Balance(usable=500)
     effects = shop.effects(Redeemed(points=100), kind="points.redeemed")
     assert [type(effect) for effect in effects] == [Spend, Extend]
+    shop.balance = Balance(usable=50)
+    assert [type(effect) for effect in shop.effects(Redeemed(points=100), kind="points.redeemed")] == [Spend], (
+        "nothing was spent"
+    )
 
 
 @pytest.mark.parametrize("error", [NotOffered, NotEligible, BadGift, UnknownRate])
