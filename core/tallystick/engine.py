@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 import sqlalchemy as sa
 
-from . import database, vault
+from . import database, people, vault
 from .effects import Command, Emit, Notify
 from .errors import (
     EventConflict,
@@ -40,6 +40,7 @@ from .ledger import (
     member_name,
     merkle_root,
     moment,
+    others_moved,
     parse_entry,
     parse_member,
     read_record,
@@ -54,7 +55,7 @@ from .working import NotRead, OrderEntry, Person, Working
 #: Derived events stop here: a plugin that answers its own events would never end.
 MAX_DEPTH = 8
 #: How long one batch is tried again after deadlocks and lost connections, in seconds.
-PATIENCE = 8.0
+PATIENCE = 4.0
 
 #: Kinds that look back at what an order did.
 _BACK = frozenset({"purchase.refunded", "purchase.cancelled", "order.advanced", "order.claimed"})
@@ -98,9 +99,15 @@ class Engine:
         clock: Callable[[], int],
     ) -> None:
         self.db, self.generations, self.secret = db, generations, secret
-        self.writer, self.epoch, self.clock = writer, epoch, clock
+        self.lease, self.clock = (writer, epoch), clock  #: taken over whole, between two batches
+        self.replaced = False  #: somebody else holds the writer's row: the house takes another
         self.store = Store(db.dialect.name)
         self.looks = Store(db.dialect.name, locking=False)
+
+    @property
+    def writer(self) -> int:
+        """The writer's number."""
+        return self.lease[0]
 
     # -- record -----------------------------------------------------------------------------------------------------
 
@@ -146,7 +153,7 @@ class Engine:
     def _patiently(self, arrivals: Sequence[Arrival], history: bool, derived: list[Arrival]) -> list[Outcome]:
         """Try again what may be tried again; split a batch that cannot be recorded whole, down to the culprit."""
         deadline = time.monotonic() + PATIENCE
-        pause = 0.005
+        pause, tries = 0.005, 0
         while True:
             more: list[Arrival] = []
             try:
@@ -159,6 +166,11 @@ class Engine:
                 refusal = database.refusal(error)
                 if refusal is not None:
                     return [refusal for _ in arrivals]
+                if isinstance(error, sa.exc.IntegrityError) and tries < 2:
+                    tries += 1  # two wrote the same row for the first time: the second time it is there
+                    continue
+                if self.replaced:
+                    return [Unavailable("another process took over; this one is about to start anew") for _ in arrivals]
                 if len(arrivals) > 1:
                     half = len(arrivals) // 2
                     return [
@@ -195,9 +207,13 @@ class Engine:
             cur = self.store.cursor(conn)
             now = self.clock()
             tenants = self.store.share_generations(cur, {arrival.tenant for arrival in arrivals})
-            head = self.store.find_head(cur, self.writer)
+            lease = writer, epoch = self.lease
+            head = self.store.find_head(cur, writer)
+            if self.store.find_epoch(cur, writer) not in (None, epoch):
+                self.replaced = True
+                raise Unavailable("another process took over; this one is about to start anew")
             number, previous = (head[0] + 1, head[1]) if head else (1, b"\x00" * 32)
-            first = entry_number(self.writer, number, 0)
+            first = entry_number(writer, number, 0)
             fresh = self._claim(cur, arrivals, first, tenants, outcomes)
             work = [
                 (arrivals[place], first + place, instant(arrivals[place].at) if history else now)
@@ -212,8 +228,19 @@ class Engine:
             ]
             self.store.unclaim(cur, refused)
             if judged:
-                self._append(cur, judges, judged, number, previous, now, derived)
+                self._append(cur, judges, judged, lease, number, previous, now, derived)
+                self._merge_people(conn, judged, now)
         return outcomes  # type: ignore[return-value]
+
+    @staticmethod
+    def _merge_people(conn: sa.Connection, judged: Sequence[tuple[Any, ...]], now: int) -> None:
+        """Merged members answer as the other from this commit on."""
+        for _, entry, one, *_ in judged:
+            if one.page.joined is not None:
+                source, into = one.page.joined
+                people.merge(conn, one.record.tenant, source, into, entry, now)
+            elif one.page.parted:
+                people.unmerge(conn, one.record.tenant, one.page.parted, entry, now)
 
     def _claim(
         self,
@@ -369,6 +396,7 @@ class Engine:
         cur: Cursor,
         judges: Mapping[str, Judge],
         judged: Sequence[Done],
+        lease: tuple[int, int],
         number: int,
         previous: bytes,
         now: int,
@@ -386,8 +414,7 @@ class Engine:
             if extra:
                 claims.append((record.tenant, record.source, record.id, entry))
             if len(one.page.touched) > len(record.balances):  # somebody else's, too
-                others = {member for member, _ in one.page.touched if member != number_of_member}
-                beside += [(record.tenant, member, entry) for member in others]
+                beside += [(record.tenant, parse_member(name) or 0, entry) for name in others_moved(record)]
             if one.page.intents or one.page.emits:
                 intents += self._intents(one, entry, number_of_member)
                 derived += self._derived(one, arrival, judges[record.tenant])
@@ -403,9 +430,9 @@ class Engine:
         store.append_intents(cur, intents)
         store.append_repairs(cur, repairs)
         root = merkle_root(leaves)
-        count = len(leaves)
+        count, (writer, epoch) = len(leaves), lease
         store.append_batch(
-            cur, (self.writer, number, self.epoch, now, count, root, previous, chain_hash(previous, root, self.writer, number, count))
+            cur, (writer, number, epoch, now, count, root, previous, chain_hash(previous, root, writer, number, count))
         )
 
     def _append_state(self, cur: Cursor, tenant: str, working: Working) -> None:
@@ -584,7 +611,7 @@ class _Loader:
     def _orders(self) -> None:
         orders = set()
         for arrival, _, _ in self.work:
-            if arrival.kind in _DECISIONS:
+            if arrival.kind in _DECISIONS or arrival.kind == "member.unmerged":
                 number = parse_entry(arrival.facts.entry)  # type: ignore[attr-defined]
                 if number is not None:
                     orders.add(f"entry/{entry_name(number)}")
@@ -667,7 +694,11 @@ class _Loader:
             while number in merged:
                 number = merged[number]
             working.references[reference] = number
+        working.merged = merged
         self.members |= set(working.references.values())
+        joined = {*merged, *merged.values()}  # what comes to one goes on to the other
+        self.members |= joined
+        self.whole |= joined
 
     def _keys(self) -> None:
         store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
@@ -715,6 +746,8 @@ class _Loader:
                         if not filled.startswith("m:"):
                             shared_own.add((plugin, filled))
         members = sorted(self.members)
+        if any(arrival.kind in _MERGES for arrival, _, _ in self.work):
+            self.whole |= self.members
         store.lock_shared_counters(cur, tenant, shared_counters)
         store.lock_own(cur, tenant, shared_own)
         if working.originals:  # read behind the locks of all who hold something of them
@@ -728,6 +761,10 @@ class _Loader:
                 working.fill_lots(store.load_lots_of(cur, tenant, sorted(self.lot_entries)), whole=True)
         if profile:
             working.profiles = store.load_profiles(cur, tenant, members)
+        if any(arrival.kind in _MERGES for arrival, _, _ in self.work):
+            own |= {f"m:{member}" for member in members}
+            for member, name, grain, start, value in store.load_all_counters(cur, tenant, members):
+                working.counters[member, name, grain, start] = value
         names = counters | shared_counters
         if names:
             for member, name, grain, start, value in store.load_counters(cur, tenant, [0, *members], names, since):
@@ -801,3 +838,4 @@ class _Loader:
 
 #: Kinds that can only add: their members' lots are not read unless a rule asks for balances.
 _EARNS = frozenset({"purchase.completed", "member.enrolled"})
+_MERGES = frozenset({"member.merged", "member.unmerged"})

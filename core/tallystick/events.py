@@ -138,6 +138,20 @@ class Enrolled(Facts, frozen=True):
     invited_by: Name | None = None  #: the member whose invitation was used
 
 
+class Merged(Facts, frozen=True):
+    """The event's member and another one are the same person: everything goes over to the other."""
+
+    into: Name
+    reason: Text = ""
+
+
+class Unmerged(Facts, frozen=True):
+    """A merge was a mistake: the two part again, as far as nothing was spent meanwhile."""
+
+    entry: Name  #: the entry of the merge
+    reason: Text = ""
+
+
 class Decision(Facts, frozen=True):
     """What was decided about an entry that had been held."""
 
@@ -224,6 +238,10 @@ CORE_KINDS: tuple[EventKind, ...] = (
           {"order": "R-1002"}, permission="members.write"),
     _kind("member.enrolled", Enrolled, "A person joined the programme.", "会员加入计划。",
           {"channel": "app"}, members=("invited_by",), permission="members.write"),
+    _kind("member.merged", Merged, "Two members turned out to be one person.", "两个会员合并为一人。",
+          {"into": "m-000000004711"}, members=("into",), permission="members.merge"),
+    _kind("member.unmerged", Unmerged, "Two merged members part again.", "撤销会员合并。",
+          {"entry": "1-42-0", "reason": "two sisters, one phone"}, guest=True, permission="members.merge"),
     _kind("entry.released", Decision, "A held entry was released.", "被冻结的流水已放行。",
           {"entry": "1-42-0", "reason": "receipt checked"}, permission="holds.decide"),
     _kind("entry.voided", Decision, "A held entry was voided.", "被冻结的流水已作废。",

@@ -100,6 +100,6 @@ def _change_terms(accounts: dict[str, PastAccount], record: Record) -> None:
         if lot_of is None:  # another member's, in the same entry
             continue
         if step.effect == "usable":
-            lot_of.usable_from, lot_of.waits = record.received, ""
+            lot_of.usable_from, lot_of.waits = step.data["usable_from"], ""
         else:
             lot_of.expires_at = step.data["expires_at"]

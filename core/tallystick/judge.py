@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from . import vault
+from . import merging, vault
 from .effects import EFFECTS, VERDICTS, Effect, Keep, Verdict
 from .errors import (
     AlreadyDecided,
@@ -115,6 +115,10 @@ class Judge:
                 return self._decide(arrival, event, entry, received)
             case "lots.expired":
                 return self._expire(arrival, event, entry, received)
+            case "member.merged":
+                return self._merge(arrival, event, entry, received)
+            case "member.unmerged":
+                return self._unmerge(arrival, event, entry, received)
         return self._plain(arrival, event, person, entry, received)
 
     # -- who ------------------------------------------------------------------------------------------------------
@@ -317,6 +321,8 @@ class Judge:
     ) -> Judged:
         for row in rows:
             self.working.add_order(row)
+        if self.working.merged:
+            merging.follow(page)
         sealed = self.seal(arrival, entry, event.member)
         if page.held:
             waiting = {"deferred": effects_document(page.deferred), "to": page.targets, "later": page.later}
@@ -715,6 +721,27 @@ class Judge:
         for n, (key, amount, _) in enumerate(record.takes):
             if owed := self._owed(number, TAKES + n, amount):
                 page.restock(key, owed)
+
+    def _merge(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
+        """Two members are one person.  Sent again it changes nothing: the source is then found as the other already."""
+        page = Page(entry, event, self.working, self.programme, received)
+        source, into = event.member, event.others["into"]
+        more: dict[str, Any] = {}
+        if source != into:
+            more["more"] = {"merged": merging.merge(page, source, into)}
+            page.joined = (source, into)
+        return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), **more)
+
+    def _unmerge(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
+        """Two members who were merged part again."""
+        number = parse_entry(arrival.facts.entry)  # type: ignore[attr-defined]
+        found = self.working.originals.get(number) if number is not None else None
+        if found is None:
+            raise UnknownEntry("there is no such merge", pointer="/data/entry")
+        page = Page(entry, event, self.working, self.programme, received)
+        page.parted, _ = merging.part(page, found[0])
+        page.event = msgspec.structs.replace(event, member=page.parted)
+        return self._judged(arrival, page.event, page, entry, "recorded", "allow", (), ())
 
     def _expire(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """Sweep a member's due lots."""

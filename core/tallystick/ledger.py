@@ -385,6 +385,18 @@ class Account:
         self.lots[lot.key] = lot
         return absorbed
 
+    def empty(self, parts: Iterable[Part] | None = None) -> list[Part]:
+        """Take *parts*, or all of every lot that waits for nothing: another account takes them over."""
+        if parts is None:
+            parts = [(lot, lot.left) for lot in self.lots.values() if lot.left and not lot.waits]
+        return self._take(sorted(parts, key=lambda part: _spend_order(part[0])))
+
+    def absorb(self, amount: int) -> None:
+        """Lower the deficit by *amount*, which somebody else takes over (a negative amount: raise it)."""
+        self.deficit -= amount
+        self.posted += amount
+        assert self.deficit >= 0, "nobody can absorb more than is missing"
+
     def _take(self, parts: list[Part]) -> list[Part]:
         for lot, amount in parts:
             assert 0 < amount <= lot.left, "a lot can never go below zero"
@@ -436,6 +448,13 @@ def returned_weight(lines: Sequence[tuple[int, int]], values: Sequence[int], ret
         value = values[index]
         scaled += weight * scale if back >= value else weight * scale * back // value
     return scaled, whole * scale
+
+
+def others_moved(record: Record) -> set[str]:
+    """Members besides the record's own whose points it moved or made usable."""
+    names = {account for t in record.transfers for account in (t.debit, t.credit) if account[:2] == "m-"}
+    names |= {step.data["member"] for step in record.explanation if step.effect == "usable" and step.data}
+    return names - {record.member}
 
 
 def zero_sum(transfers: Iterable[Transfer]) -> bool:

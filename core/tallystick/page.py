@@ -56,6 +56,8 @@ class Page:
     targets: Sequence[str] = ()
     later: Mapping[str, tuple[int, str]] = {}
     seed = ""
+    joined: tuple[int, int] | None = None  #: (source, into) of a merge
+    parted: int = 0  #: the member that was merged and is not any more
     _day: date | None = None
 
     def __init__(

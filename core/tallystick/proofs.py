@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from .ledger import (
     BATCH_BITS,
     NEVER,
     PLACE_BITS,
+    chain_hash,
     entry_name,
     leaf_hash,
     member_name,
@@ -35,18 +35,12 @@ from .ledger import (
 from .queries import replay_member
 from .store import Store
 
-_PLACE_IN_CHAIN = struct.Struct(">QQQ")
 GENESIS = b"\x00" * 32
 _BUCKETS = 1 << 12
 _MASK = _BUCKETS - 1
 MAX_FINDINGS = 100
 _CHUNK = 500  # members per statement
 _FLUSH = 20_000  # entries kept in memory while rebuilding
-
-
-def chain_hash(previous: bytes, root: bytes, writer: int, number: int, count: int) -> bytes:
-    """What the next batch of *writer* names as its previous: it fixes all batches up to *number*, their order and sizes."""
-    return hashlib.sha256(previous + root + _PLACE_IN_CHAIN.pack(writer, number, count)).digest()
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -378,6 +372,7 @@ class _Step(Struct):
 class _Term(Struct):
     lot: str
     member: str = ""
+    usable_from: int = 0
     was: int = 0
     expires_at: int = 0
 
@@ -590,7 +585,7 @@ class _Pass:
         if step.effect == "grace":
             self.add_lot(leaf.tenant, term.lot, 0, 0, term.expires_at - term.was, None, 1)
         else:
-            self.add_lot(leaf.tenant, term.lot, 0, leaf.received - NEVER, 0, None, 1)
+            self.add_lot(leaf.tenant, term.lot, 0, term.usable_from - NEVER, 0, None, 1)
             if term.member != leaf.member:
                 others.add(term.member)
 

@@ -116,6 +116,13 @@ class Store:
         row = cur.fetchone()
         return (row[0], bytes(row[1])) if row else None
 
+    def find_epoch(self, cur: Cursor, writer: int) -> int | None:
+        """Which lease of the writer's row is in force."""
+        mark = "%s" if self.postgres else "?"
+        cur.execute(f"SELECT epoch FROM writer WHERE id = {mark}", (writer,))  # noqa: S608
+        row = cur.fetchone()
+        return row[0] if row else None
+
     # -- claim ---------------------------------------------------------------------------------------------------------
 
     def claim(self, cur: Cursor, rows: Sequence[tuple[str, str, str, int]]) -> set[int]:
@@ -247,6 +254,12 @@ class Store:
                 (tenant, json.dumps(list(numbers)), json.dumps(list(names)), since),
             )
         return list(cur.fetchall())
+
+    def load_all_counters(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
+        """Every counter of *numbers*, as :meth:`load_counters`."""
+        return self._select(
+            cur, "SELECT member, name, grain, start, value FROM counter WHERE tenant = ? AND member KEYS", (tenant,), numbers
+        )
 
     def lock_shared_counters(self, cur: Cursor, tenant: str, names: Collection[str]) -> None:
         """Lock the tenant's own counters (budgets), absent ones too."""

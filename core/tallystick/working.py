@@ -72,6 +72,7 @@ class Working:
         self.tenant = tenant
         self.people: dict[int, Person] = {}
         self.references: dict[str, int] = {}
+        self.merged: dict[int, int] = {}  # member -> the member it was merged into
         self.profiles: dict[int, bytes] = {}
         self.accounts: dict[tuple[int, str], Account] = {}
         self.complete: set[int] = set()
