@@ -176,8 +176,8 @@ def upgrade() -> None:
         "lot",
         ["tenant", "expires_at"],
         unique=False,
-        sqlite_where=sa.text(f"remaining > 0 AND expires_at < {1 << 62}"),
-        postgresql_where=sa.text(f"remaining > 0 AND expires_at < {1 << 62}"),
+        sqlite_where=sa.text("remaining > 0 AND expires_at < 4611686018427387904"),
+        postgresql_where=sa.text("remaining > 0 AND expires_at < 4611686018427387904"),
     )
     op.create_table(
         "member",
