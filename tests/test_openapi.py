@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import jsonschema_rs
+import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +16,9 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from tallystick.api import DOORS
 from tallystick.errors import InvalidEvent, InvalidRequest
+from tallystick.events import CORE_KINDS, Facts
 from tallystick.intake import read_document
+from tallystick.openapi import openapi_document
 from tallystick.web import GUARDED, PUBLIC
 from tests.town import START, Town, build_town
 
@@ -90,6 +94,16 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
     found = set(references(document))
     assert found
     assert all(one.removeprefix("#/components/schemas/") in schemas for one in found)
+
+
+def test_facts_of_the_same_name_are_kept_apart() -> None:
+    """Two plugins, or a plugin and the API, may call their classes alike."""
+    facts = msgspec.defstruct("Receipt", [("number", int)], bases=(Facts,), frozen=True, module="tallystick_other")
+    kind = attrs.evolve(CORE_KINDS[0], name="other.printed", facts=facts)
+    schemas = openapi_document({kind.name: kind})["components"]["schemas"]
+    name = schemas["Event_other_printed"]["properties"]["data"]["$ref"].rpartition("/")[2]
+    assert list(schemas[name]["properties"]) == ["number"]
+    assert sum(schema.get("title") == "Receipt" for schema in schemas.values()) == 2
 
 
 def test_the_examples_of_the_document_pass_the_door(town: Town, document: Any) -> None:

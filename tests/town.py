@@ -111,6 +111,7 @@ class Town:
                 "lines": [{"sku": "NUT", "amount": 1234}],
             },
             "acorns.spent": {"acorns": 1},
+            "member.merged": {"into": "ann"},
         }.get(kind, {})
         document = {
             "id": f"e-{self.count}",

@@ -24,7 +24,6 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
         "members.write": "owner admin cashier integrator",
         "members.merge": "owner admin",
         "members.forget": "owner admin",
-        "orders.claim": "owner admin cashier integrator",
         "holds.decide": "owner admin",
         "plugins.read": "owner admin integrator",
         "plugins.write": "owner admin",

@@ -19,7 +19,6 @@ from msgspec import Meta, Struct
 from . import database, people, queries, receipts
 from .access import Principal, demand, may
 from .engine import Outcome
-from .engine import Receipt as Recorded
 from .errors import AliasTaken, EventConflict, InvalidRequest, PluginBroken, TallyError, UnknownEntry, UnknownMember
 from .events import Arrival, EventKind, Name
 from .house import House
@@ -226,10 +225,26 @@ class ExternalId(Struct, frozen=True, forbid_unknown_fields=True):
     external_id: Name
 
 
-class Claimed(Struct, frozen=True, forbid_unknown_fields=True):
+class Claiming(Struct, frozen=True, forbid_unknown_fields=True):
     """A guest order that was the member's."""
 
     order: Name
+
+
+class Merging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The path's member and another one are the same person."""
+
+    into: Annotated[Name, Meta(description="who stays; everything goes over to this member")]
+    reason: Annotated[str, Meta(max_length=128)] = ""
+    #: names this merge; without it the same two members are merged once, and again only under a name
+    id: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Parting(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge was a mistake."""
+
+    entry: Annotated[Name, Meta(description="the entry of the merge, as its receipt names it")]
+    reason: Annotated[str, Meta(max_length=128)] = ""
 
 
 def post_member(call: Call) -> Answer:
@@ -254,8 +269,8 @@ def post_member(call: Call) -> Answer:
     except AliasTaken as taken:
         row = _same_person(call, said, profile, taken)
     facts = {"channel": said.channel, "store": said.store, "invited_by": said.invited_by}
-    outcome = _say(call, "member.enrolled", f"enrol/{row.name}", row.name, facts, at=row.enrolled_at)
-    return Answer(Joined(member=_view(row), receipt=receipt(outcome.record, call.language)), 201)
+    record = _say(call, "member.enrolled", f"enrol/{row.name}", row.name, facts, row.enrolled_at)
+    return Answer(Joined(member=_view(row), receipt=receipt(record, call.language)), 201)
 
 
 def _same_person(call: Call, said: NewMember, profile: Profile, taken: AliasTaken) -> MemberRow:
@@ -296,10 +311,26 @@ def post_link(call: Call) -> Answer:
 def post_claim(call: Call) -> Answer:
     """Link a guest order to the member, who earns for it now under the rules of then.  Saying it again answers the same."""
     row = _member(call)
-    order: str = call.body.order
-    digest = hashlib.sha256(f"{row.number}\x00{order}".encode()).hexdigest()[:32]
-    outcome = _say(call, "order.claimed", f"claim/{digest}", row.name, {"order": order})
-    return Answer(receipt(outcome.record, call.language), STATUSES.get(outcome.record.status, 200))
+    return _act(call, "order.claimed", ("claim", row.name, call.body.order), row.name, {"order": call.body.order})
+
+
+def post_merge(call: Call) -> Answer:
+    """Hand everything a member has over to another, who is the same person.  Saying it again answers the same."""
+    source, said = call.path["member"], call.body
+    facts = {"into": said.into, "reason": said.reason}
+    return _act(call, "member.merged", ("merge", source, said.into, said.id), source, facts)
+
+
+def post_unmerge(call: Call) -> Answer:
+    """Part two members again, as far as nothing was spent meanwhile.  Saying it again answers the same."""
+    row, said = _member(call), call.body
+    number = parse_entry(said.entry)
+    with database.reading(call.house.db) as conn:
+        record = queries.load_record(conn, call.tenant, number) if number is not None else None
+    merged = ((record.more or {}).get("merged") if record is not None else None) or {}
+    if row.name not in {merged.get("source"), merged.get("into")}:
+        raise UnknownEntry("there is no such merge of this member", pointer="/entry")
+    return _act(call, "member.unmerged", ("unmerge", said.entry), "", {"entry": said.entry, "reason": said.reason})
 
 
 def _member(call: Call) -> MemberRow:
@@ -316,37 +347,53 @@ def _view(row: MemberRow) -> MemberView:
     )
 
 
-def _say(
-    call: Call, kind: str, event_id: str, member: str, facts: Mapping[str, Any], *, at: int | None = None
-) -> Recorded:
-    """Record an event that follows from a request, under an id made of what it says.
+def _act(call: Call, kind: str, said: tuple[str, ...], member: str, facts: Mapping[str, Any]) -> Answer:
+    """Record the event that a request means, once: its id is made of what was *said*.
 
-    Whoever said the same before, at another time, is answered with that event's receipt.
+    Whoever said the same before, at another time, is answered with the receipt of then.
     """
+    digest = hashlib.sha256("\x00".join(said).encode()).hexdigest()[:32]
+    event_id = f"{said[0]}/{digest}"
+    record = _claimed(call.house, call.tenant, event_id)
+    if record is None:
+        try:
+            record = _say(call, kind, event_id, member, facts, call.house.clock())
+        except EventConflict:  # said twice at once: the other one was first
+            record = _claimed(call.house, call.tenant, event_id)
+            if record is None:
+                raise
+    return Answer(receipt(record, call.language), STATUSES.get(record.status, 200))
+
+
+def _say(call: Call, kind: str, event_id: str, member: str, facts: Mapping[str, Any], at: int) -> Record:
+    """Record an event that follows from a request; places in the event's facts are told as places in the request's body."""
     house = call.house
-    arrival = read_document(
-        {
-            "id": event_id,
-            "source": SOURCE,
-            "type": kind,
-            "time": moment(house.clock() if at is None else at),
-            "member": member,
-            "data": {name: value for name, value in facts.items() if value},
-        },
-        tenant=call.tenant,
-        kinds=house.kinds(call.tenant),
-        received=moment(house.clock()),
-        actor=call.principal.actor,
-    )
-    future: Future[Outcome] = house.writer.submit(arrival)
-    outcome = future.result()
-    if isinstance(outcome, EventConflict) and at is None:
-        known = _claimed(house, call.tenant, event_id)
-        if known is not None:
-            return Recorded(known, repeated=True)
-    if isinstance(outcome, TallyError):
-        raise outcome
-    return outcome
+    document = {
+        "id": event_id,
+        "source": SOURCE,
+        "type": kind,
+        "time": moment(at),
+        "data": {name: value for name, value in facts.items() if value},
+    }
+    if member:
+        document["member"] = member
+    try:
+        arrival = read_document(
+            document,
+            tenant=call.tenant,
+            kinds=house.kinds(call.tenant),
+            received=moment(house.clock()),
+            actor=call.principal.actor,
+        )
+        future: Future[Outcome] = house.writer.submit(arrival)
+        outcome = future.result()
+        if isinstance(outcome, TallyError):
+            raise outcome
+    except TallyError as error:
+        if error.pointer is not None:
+            error.pointer = error.pointer.removeprefix("/data") if error.pointer.startswith("/data") else None
+        raise
+    return outcome.record
 
 
 def _claimed(house: House, tenant: str, event_id: str) -> Record | None:
@@ -646,11 +693,31 @@ DOORS: Final[tuple[Door, ...]] = (
     Door(
         method="POST",
         path="/v1/members/{member}/claim",
-        permission="orders.claim",
+        permission="members.write",
         answer=post_claim,
         summary="Link a guest order to a member",
-        body=Claimed,
+        body=Claiming,
         answers={200: Receipt, 202: Receipt},
+        member=True,
+    ),
+    Door(
+        method="POST",
+        path="/v1/members/{member}/merge",
+        permission="members.merge",
+        answer=post_merge,
+        summary="Merge a member into another",
+        body=Merging,
+        answers={200: Receipt},
+        member=True,
+    ),
+    Door(
+        method="POST",
+        path="/v1/members/{member}/unmerge",
+        permission="members.merge",
+        answer=post_unmerge,
+        summary="Part two merged members",
+        body=Parting,
+        answers={200: Receipt},
         member=True,
     ),
     Door(

@@ -26,10 +26,10 @@ _ALWAYS: Final = (400, 401, 403, 404, 429, 500, 503)
 
 def openapi_document(kinds: Mapping[str, EventKind]) -> dict[str, Any]:
     """The document for a deployment that knows *kinds* of events."""
-    components = _components(kinds)
+    components, own = _components(kinds)
     paths: dict[str, Any] = {}
     for door in DOORS:
-        paths.setdefault(door.path, {})[door.method.lower()] = _operation(door, kinds, components)
+        paths.setdefault(door.path, {})[door.method.lower()] = _operation(door, kinds, components, own)
     for path, summary, media in OPEN:
         paths[path] = {"get": {"operationId": path.strip("/").replace(".", "_"), "summary": summary, "security": [], "responses": {
             "200": {"description": "as asked", "content": {media: {}}},
@@ -79,55 +79,50 @@ def event_schema_name(kind: str) -> str:
     return "Event_" + re.sub(r"\W", "_", kind)
 
 
-def _components(kinds: Mapping[str, EventKind]) -> dict[str, Any]:
+def _components(kinds: Mapping[str, EventKind]) -> tuple[dict[str, Any], dict[Any, dict[str, Any]]]:
+    """All schemas by name, and each class's own; two plugins may call their facts alike, then msgspec names the module too."""
     types: list[Any] = [Envelope, Problem]
     for door in DOORS:
         types += [kind for kind in (door.query, door.body) if kind is not None]
         for answer in door.answers.values():
-            types += _members(answer)
+            types += _classes(answer)
     types += [kind.facts for kind in kinds.values()]
-    _, components = msgspec.json.schema_components(_once(types), ref_template=_REF)
-    envelope = components.pop("Envelope")
+    types = list(dict.fromkeys(types))
+    found, components = msgspec.json.schema_components(types, ref_template=_REF)
+    own = dict(zip(types, found, strict=True))
+    envelope = components.pop(own[Envelope]["$ref"].rpartition("/")[2])
     for name, kind in sorted(kinds.items()):
-        # two plugins may call their facts alike: the class's own schema is asked for by the class, not by its name
-        (facts,), more = msgspec.json.schema_components([kind.facts], ref_template=_REF)
-        for other, schema in more.items():
-            assert components.get(other, schema) == schema, f"two classes are called {other}"
-        properties = {**envelope["properties"], "type": {"const": name}, "data": facts}
-        required = [*envelope["required"], *([] if kind.guest else ["member"])]
+        properties = {**envelope["properties"], "type": {"const": name}, "data": own[kind.facts]}
+        properties["member"] = {key: value for key, value in properties["member"].items() if key != "default"}
         components[event_schema_name(name)] = {
             "type": "object",
             "title": name,
             "description": f"{kind.summary.get('en', '')} Needs the permission `{kind.permission}`.".strip(),
-            "properties": {key: value for key, value in properties.items() if key != "member"}
-            | {"member": {key: value for key, value in properties["member"].items() if key != "default"}},
-            "required": sorted(set(required)),
+            "properties": properties,
+            "required": sorted({*envelope["required"], *([] if kind.guest else ["member"])}),
             "additionalProperties": False,
         }
-    return components
+    return components, own
 
 
-def _once(types: Iterable[Any]) -> list[Any]:
-    return list({id(kind): kind for kind in types}.values())
-
-
-def _members(kind: Any) -> list[Any]:
+def _classes(kind: Any) -> list[Any]:
     if get_origin(kind) in (Union, UnionType):
-        return [part for member in get_args(kind) for part in _members(member)]
+        return [part for member in get_args(kind) for part in _classes(member)]
     return [get_args(kind)[0]] if get_origin(kind) is list else [kind]
 
 
-def schema_of(kind: Any) -> dict[str, Any]:
+def schema_of(kind: Any, own: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     """The schema of a body, by reference to the components."""
     if get_origin(kind) in (Union, UnionType):
-        return {"anyOf": [schema_of(member) for member in get_args(kind)]}
+        return {"anyOf": [schema_of(member, own) for member in get_args(kind)]}
     if get_origin(kind) is list:
-        return {"type": "array", "items": schema_of(get_args(kind)[0])}
-    (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REF)
-    return schema
+        return {"type": "array", "items": schema_of(get_args(kind)[0], own)}
+    return own[kind]
 
 
-def _operation(door: Door, kinds: Mapping[str, EventKind], components: dict[str, Any]) -> dict[str, Any]:
+def _operation(
+    door: Door, kinds: Mapping[str, EventKind], components: dict[str, Any], own: Mapping[Any, dict[str, Any]]
+) -> dict[str, Any]:
     needs = "what the kind of event says" if door.permission == BY_KIND else f"`{door.permission}`"
     operation: dict[str, Any] = {
         "operationId": door.name,
@@ -144,10 +139,10 @@ def _operation(door: Door, kinds: Mapping[str, EventKind], components: dict[str,
                 }
                 for name in re.findall(r"{(\w+)}", door.path)
             ),
-            *_query_parameters(door, components),
+            *_query_parameters(door, components, own),
         ],
         "responses": {
-            **{str(status): _answer(kind) for status, kind in door.answers.items()},
+            **{str(status): _answer(schema_of(kind, own)) for status, kind in door.answers.items()},
             **_refusals(sorted({*_ALWAYS, *((409, 413, 415, 422) if door.method == "POST" else ())})),
         },
     }
@@ -171,14 +166,19 @@ def _operation(door: Door, kinds: Mapping[str, EventKind], components: dict[str,
             },
         }
     elif door.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema_of(door.body)}}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema_of(door.body, own)}},
+        }
     return operation
 
 
-def _query_parameters(door: Door, components: dict[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(
+    door: Door, components: Mapping[str, Any], own: Mapping[Any, dict[str, Any]]
+) -> list[dict[str, Any]]:
     if door.query is None:
         return []
-    schema = components[door.query.__name__]
+    schema = components[own[door.query]["$ref"].rpartition("/")[2]]
     return [
         {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": _without_null(part)}
         for name, part in schema["properties"].items()
@@ -195,8 +195,8 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _answer(kind: Any) -> dict[str, Any]:
-    return {"description": "as asked", "content": {"application/json": {"schema": schema_of(kind)}}}
+def _answer(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": "as asked", "content": {"application/json": {"schema": schema}}}
 
 
 def _refusals(statuses: Iterable[int]) -> dict[str, Any]:

@@ -223,6 +223,41 @@ def test_a_guest_order_is_claimed_once(town: Town) -> None:
     assert (balance(town), balance(town, "bob")) == (5, 0)
 
 
+def test_two_members_who_are_one_are_merged_and_parted(town: Town) -> None:
+    town.send(town.event(member="bob"))
+    first = town.ask("POST", "/v1/members/bob/merge", json={"into": "ann", "reason": "one phone"})
+    assert first.status_code == 200, first.text
+    assert town.ask("POST", "/v1/members/bob/merge", json={"into": "ann"}).content == first.content
+    assert (balance(town), town.ask("GET", "/v1/members/bob").json()["member"]) == (12, town.members["oak/ann"])
+    entry = first.json()["entry"]
+    parted = town.ask("POST", f"/v1/members/{town.members['oak/bob']}/unmerge", json={"entry": entry})
+    assert parted.status_code == 200, parted.text
+    assert (
+        town.ask("POST", f"/v1/members/{town.members['oak/bob']}/unmerge", json={"entry": entry}).content
+        == parted.content
+    )
+    assert (balance(town), balance(town, "bob")) == (0, 12)
+    again = town.ask("POST", "/v1/members/bob/merge", json={"into": "ann", "id": "second"})
+    assert again.json()["entry"] != entry
+    assert (balance(town), balance(town, "bob")) == (12, 12)
+
+
+@pytest.mark.parametrize(
+    "path, body, pointer",
+    [
+        ("nobody/merge", {"into": "ann"}, None),
+        ("ann/merge", {"into": "nobody"}, "/into"),
+        ("ann/unmerge", {"entry": "1-1-0"}, "/entry"),
+        ("ann/unmerge", {"entry": "x"}, "/entry"),
+        ("ann/claim", {"order": "none"}, "/order"),
+    ],
+)
+def test_what_is_named_must_be_there(town: Town, path: str, body: dict[str, str], pointer: str | None) -> None:
+    town.send(town.event())
+    answer = town.ask("POST", f"/v1/members/{path}", json=body)
+    assert (answer.status_code, answer.json().get("pointer")) == (404, pointer)
+
+
 @pytest.mark.parametrize(
     "body, pointer",
     [

@@ -24,6 +24,8 @@ MAY: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/members/{member}/entries"): f"{STAFF} member",
     ("POST", "/v1/members/{member}/link"): STAFF,
     ("POST", "/v1/members/{member}/claim"): STAFF,
+    ("POST", "/v1/members/{member}/merge"): "owner admin",
+    ("POST", "/v1/members/{member}/unmerge"): "owner admin",
     ("GET", "/v1/entries/{entry}/explanation"): f"{STAFF} member",
     ("GET", "/v1/plugins"): "owner admin integrator",
     ("GET", "/metrics"): "owner admin",
@@ -35,6 +37,8 @@ BODIES: Mapping[tuple[str, str], Callable[[Town, str], Any]] = {
     ("POST", "/v1/members"): lambda _town, _member: {"external_ids": [f"new-{next(_numbers)}"]},
     ("POST", "/v1/members/{member}/link"): lambda _town, _member: {"external_id": f"card-{next(_numbers)}"},
     ("POST", "/v1/members/{member}/claim"): lambda town, _: {"order": _guest_order(town)},
+    ("POST", "/v1/members/{member}/merge"): lambda town, _: {"into": _newcomer(town)},
+    ("POST", "/v1/members/{member}/unmerge"): lambda town, member: {"entry": _merge(town, member)},
 }
 _numbers = iter(range(1_000_000))
 #: The objects a stranger may name.
@@ -45,6 +49,31 @@ def _guest_order(town: Town) -> str:
     document = town.event(member=None)
     assert town.send(document).status_code == 200
     return str(document["data"]["order"])
+
+
+def _newcomer(town: Town) -> str:
+    answer = town.ask("POST", "/v1/members", json={"external_ids": [f"new-{next(_numbers)}"]})
+    return str(answer.json()["member"]["member"])
+
+
+def _merge(town: Town, member: str) -> str:
+    """The entry of a merge into *member*, or of somebody else's where that cannot be."""
+    owner = next(
+        (
+            tenant
+            for tenant in ("oak", "elm")
+            if member in {number for name, number in town.members.items() if name.startswith(tenant)}
+        ),
+        "oak",
+    )
+    key = f"{owner}/owner"
+    source = town.ask("POST", "/v1/members", key=key, json={"external_ids": [f"new-{next(_numbers)}"]}).json()[
+        "member"
+    ]["member"]
+    into = member if member in town.members.values() else _newcomer(town)
+    answer = town.ask("POST", f"/v1/members/{source}/merge", key=key, json={"into": into})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["entry"])
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +153,12 @@ def test_anothers_object_looks_like_a_missing_one(
 
 @pytest.mark.parametrize("role", ROLES)
 def test_each_kind_of_event_asks_for_its_own_permission(town: Town, role: str) -> None:
-    kinds = {"purchase.completed": f"{STAFF} device", "acorns.spent": "owner cashier partner", "member.enrolled": STAFF}
+    kinds = {
+        "purchase.completed": f"{STAFF} device",
+        "acorns.spent": "owner cashier partner",
+        "member.enrolled": STAFF,
+        "member.merged": "owner admin",
+    }
     for kind, roles in kinds.items():
         alone = town.send(town.event(kind), key=f"oak/{role}")
         (among,) = town.send([town.event(kind)], key=f"oak/{role}").json()
