@@ -86,6 +86,13 @@ def fdatasyncs(folder: Path) -> float:
     return times / (time.perf_counter() - start)
 
 
+def loads(content: bytes) -> float:
+    start = time.thread_time()
+    for _ in range(10_000):
+        json.loads(content)
+    return (time.thread_time() - start) * 100
+
+
 def engine(town: Town, count: int) -> float:
     kinds = town.house.kinds("oak")
     arrivals = [read_event(body(n, "engine"), tenant="oak", kinds=kinds, received=moment(START)) for n in range(count)]
@@ -106,13 +113,16 @@ def main() -> None:
             gc.freeze()
             gc.set_threshold(100_000, 50, 50)
             batches = town.house.writer.batches
-            start, cpu = time.perf_counter(), time.process_time()
+            start, cpu, door = time.perf_counter(), time.process_time(), time.thread_time()
             asyncio.run(tills(town.client.app, key, bodies[500:], TILLS))
-            wall, cpu, count = time.perf_counter() - start, time.process_time() - cpu, EVENTS - 500
+            wall, cpu, door = time.perf_counter() - start, time.process_time() - cpu, time.thread_time() - door
+            count = EVENTS - 500
             batches = town.house.writer.batches - batches
-            print(f"yardstick: fdatasync/s {fdatasyncs(folder):.0f}")
+            print(f"yardsticks: fdatasync/s {fdatasyncs(folder):.0f}, json.loads of a body {loads(bodies[0]):.1f} us")
             print(f"{count} events from {TILLS} tills in {batches} batches: {count / wall:.0f} events/s")
-            print(f"over HTTP    {cpu / count * 1e6:6.1f} us CPU per event")
+            print(
+                f"over HTTP    {cpu / count * 1e6:6.1f} us CPU per event, {door / count * 1e6:.1f} of them in the application's thread"
+            )
             town.house.writer.stop()
             print(f"engine alone {engine(town, 5_000):6.1f} us CPU per event, in batches of {TILLS}")
 

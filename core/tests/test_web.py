@@ -28,6 +28,13 @@ def town(tmp_path: Path) -> Iterator[Town]:
         yield town
 
 
+@pytest.fixture
+def served(tmp_path: Path, database_url: str) -> Iterator[Town]:
+    """The town on each database: for what could differ between them."""
+    with build_town(tmp_path, database_url) as town:
+        yield town
+
+
 def balance(town: Town, member: str = "ann", **more: Any) -> int:
     found = town.ask("GET", f"/v1/members/{member}/balances", **more).json()["balances"]
     return int(found["acorns"]["usable"]) if "acorns" in found else 0
@@ -49,33 +56,37 @@ def test_an_event_is_answered_with_points_lots_and_an_explanation(town: Town) ->
     assert (receipt["member"], receipt["status"], receipt["time"]) == (town.members["oak/ann"], "recorded", NOW)
 
 
-def test_the_same_event_is_answered_the_same_to_the_byte(town: Town) -> None:
+def test_the_same_event_is_answered_the_same_to_the_byte(served: Town) -> None:
     """S02: fifty at once, and once more after thirty days."""
-    document = town.event(id="once")
+    document = served.event(id="once")
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: town.send(document), range(50)))
-    town.clock[0] += 30 * 86_400_000_000
-    answers.append(town.send(document))
+        answers = list(pool.map(lambda _: served.send(document), range(50)))
+    served.clock[0] += 30 * 86_400_000_000
+    answers.append(served.send(document))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
-    assert balance(town) == 12
+    assert balance(served) == 12
 
 
-def test_an_id_with_other_contents_is_refused(town: Town) -> None:
+def test_an_id_with_other_contents_is_refused(served: Town) -> None:
     """S03: same id, other facts, other member, other tenant."""
-    document = town.event(id="once")
-    assert town.send(document).status_code == 200
+    document = served.event(id="once")
+    assert served.send(document).status_code == 200
     for other in ({**document, "member": "bob"}, {**document, "data": {**document["data"], "store": "x"}}):
-        answer = town.send(other)
+        answer = served.send(other)
         assert (answer.status_code, answer.json()["code"]) == (409, "event_conflict")
         assert "R-1" not in answer.text
-    assert town.send(document, key="elm/owner").status_code == 200
-    assert (balance(town), balance(town, key="elm/owner")) == (12, 12)
+    assert served.send(document, key="elm/owner").status_code == 200
+    assert (balance(served), balance(served, key="elm/owner")) == (12, 12)
 
 
-def test_each_event_of_an_array_has_its_own_answer(town: Town) -> None:
-    good, bad, poor = town.event(), town.event(data={"order": "R"}), town.event("acorns.spent", data={"acorns": 999})
-    answer = town.send([good, bad, poor, good])
+def test_each_event_of_an_array_has_its_own_answer(served: Town) -> None:
+    good, bad, poor = (
+        served.event(),
+        served.event(data={"order": "R"}),
+        served.event("acorns.spent", data={"acorns": 999}),
+    )
+    answer = served.send([good, bad, poor, good])
     assert answer.status_code == 207
     items = answer.json()
     assert [item["status"] for item in items] == [200, 422, 422, 200]
@@ -83,7 +94,7 @@ def test_each_event_of_an_array_has_its_own_answer(town: Town) -> None:
     assert items[1]["problem"]["pointer"] == "/1/data/currency"
     assert items[2]["problem"]["code"] == "insufficient_balance"
     assert items[2]["problem"]["details"]["usable"] == 12
-    assert balance(town) == 12
+    assert balance(served) == 12
 
 
 def test_an_array_where_all_is_well_is_200(town: Town) -> None:
@@ -99,16 +110,16 @@ def test_a_refund_without_its_sale_waits(town: Town) -> None:
     assert town.send([refund]).json() == [{"status": 202, "receipt": answer.json()}]
 
 
-def test_a_dry_run_records_nothing(town: Town) -> None:
-    document = town.event()
+def test_a_dry_run_records_nothing(served: Town) -> None:
+    document = served.event()
     for _ in range(2):
-        answer = town.send(document, params={"dry_run": "true"})
+        answer = served.send(document, params={"dry_run": "true"})
         assert answer.status_code == 200
         assert (answer.json()["entry"], answer.json()["units"]["acorns"]["gained"]) == ("dry-run", 12)
         assert {lot["lot"] for lot in answer.json()["lots"]} == {"dry-run"}
-    assert balance(town) == 0
-    assert town.ask("GET", "/v1/members/ann/entries").json()["entries"] == []
-    items = town.send([document, town.event(type="no.such")], params={"dry_run": "1"}).json()
+    assert balance(served) == 0
+    assert served.ask("GET", "/v1/members/ann/entries").json()["entries"] == []
+    items = served.send([document, served.event(type="no.such")], params={"dry_run": "1"}).json()
     assert [item["status"] for item in items] == [200, 422]
 
 
@@ -173,22 +184,22 @@ def test_events_of_a_house_that_closes_are_refused_and_may_be_sent_again(town: T
 # --- members --------------------------------------------------------------------------------------------------------
 
 
-def test_a_person_joins_once(town: Town) -> None:
+def test_a_person_joins_once(served: Town) -> None:
     joiner = {"external_ids": ["cyd", "phone:1"], "profile": {"name": "Cyd"}, "channel": "app"}
-    first = town.ask("POST", "/v1/members", json=joiner)
+    first = served.ask("POST", "/v1/members", json=joiner)
     assert first.status_code == 201
-    town.clock[0] += 30 * 86_400_000_000
-    assert town.ask("POST", "/v1/members", json=joiner).content == first.content
+    served.clock[0] += 30 * 86_400_000_000
+    assert served.ask("POST", "/v1/members", json=joiner).content == first.content
     for other in (
         {**joiner, "profile": {"name": "Dan"}},
         {**joiner, "external_ids": ["cyd", "other"]},
         {**joiner, "channel": "till"},
     ):
-        answer = town.ask("POST", "/v1/members", json=other)
+        answer = served.ask("POST", "/v1/members", json=other)
         assert answer.status_code == 409
         assert "Cyd" not in answer.text
-    assert town.ask("GET", "/v1/members/other").status_code == 404
-    assert town.ask("GET", "/v1/members/phone:1").json() == first.json()["member"]
+    assert served.ask("GET", "/v1/members/other").status_code == 404
+    assert served.ask("GET", "/v1/members/phone:1").json() == first.json()["member"]
 
 
 def test_what_a_person_told_us_is_told_only_to_those_who_may_know(town: Town) -> None:
@@ -207,39 +218,39 @@ def test_a_member_is_found_by_another_id(town: Town) -> None:
     assert (taken.status_code, taken.json()["code"]) == (409, "alias_taken")
 
 
-def test_a_guest_order_is_claimed_once(town: Town) -> None:
+def test_a_guest_order_is_claimed_once(served: Town) -> None:
     assert (
-        town.send(
-            town.event(member=None, data={"order": "G-1", "currency": "USD", "lines": [{"sku": "A", "amount": 500}]})
+        served.send(
+            served.event(member=None, data={"order": "G-1", "currency": "USD", "lines": [{"sku": "A", "amount": 500}]})
         ).status_code
         == 200
     )
-    first = town.ask("POST", "/v1/members/ann/claim", json={"order": "G-1"})
+    first = served.ask("POST", "/v1/members/ann/claim", json={"order": "G-1"})
     assert first.json()["units"]["acorns"]["gained"] == 5
-    town.clock[0] += 60_000_000
-    assert town.ask("POST", "/v1/members/ann/claim", json={"order": "G-1"}).content == first.content
-    assert town.ask("POST", "/v1/members/bob/claim", json={"order": "G-1"}).status_code == 409
-    assert town.ask("POST", "/v1/members/ann/claim", json={"order": "G-2"}).status_code == 404
-    assert (balance(town), balance(town, "bob")) == (5, 0)
+    served.clock[0] += 60_000_000
+    assert served.ask("POST", "/v1/members/ann/claim", json={"order": "G-1"}).content == first.content
+    assert served.ask("POST", "/v1/members/bob/claim", json={"order": "G-1"}).status_code == 409
+    assert served.ask("POST", "/v1/members/ann/claim", json={"order": "G-2"}).status_code == 404
+    assert (balance(served), balance(served, "bob")) == (5, 0)
 
 
-def test_two_members_who_are_one_are_merged_and_parted(town: Town) -> None:
-    town.send(town.event(member="bob"))
-    first = town.ask("POST", "/v1/members/bob/merge", json={"into": "ann", "reason": "one phone"})
+def test_two_members_who_are_one_are_merged_and_parted(served: Town) -> None:
+    served.send(served.event(member="bob"))
+    first = served.ask("POST", "/v1/members/bob/merge", json={"into": "ann", "reason": "one phone"})
     assert first.status_code == 200, first.text
-    assert town.ask("POST", "/v1/members/bob/merge", json={"into": "ann"}).content == first.content
-    assert (balance(town), town.ask("GET", "/v1/members/bob").json()["member"]) == (12, town.members["oak/ann"])
+    assert served.ask("POST", "/v1/members/bob/merge", json={"into": "ann"}).content == first.content
+    assert (balance(served), served.ask("GET", "/v1/members/bob").json()["member"]) == (12, served.members["oak/ann"])
     entry = first.json()["entry"]
-    parted = town.ask("POST", f"/v1/members/{town.members['oak/bob']}/unmerge", json={"entry": entry})
+    parted = served.ask("POST", f"/v1/members/{served.members['oak/bob']}/unmerge", json={"entry": entry})
     assert parted.status_code == 200, parted.text
     assert (
-        town.ask("POST", f"/v1/members/{town.members['oak/bob']}/unmerge", json={"entry": entry}).content
+        served.ask("POST", f"/v1/members/{served.members['oak/bob']}/unmerge", json={"entry": entry}).content
         == parted.content
     )
-    assert (balance(town), balance(town, "bob")) == (0, 12)
-    again = town.ask("POST", "/v1/members/bob/merge", json={"into": "ann", "id": "second"})
+    assert (balance(served), balance(served, "bob")) == (0, 12)
+    again = served.ask("POST", "/v1/members/bob/merge", json={"into": "ann", "id": "second"})
     assert again.json()["entry"] != entry
-    assert (balance(town), balance(town, "bob")) == (12, 12)
+    assert (balance(served), balance(served, "bob")) == (12, 12)
 
 
 @pytest.mark.parametrize(
@@ -288,14 +299,14 @@ def test_what_cannot_be_an_external_id_is_refused(town: Town, external_id: str) 
 # --- what a member has ----------------------------------------------------------------------------------------------
 
 
-def test_balances_can_be_asked_at_any_past_instant(town: Town) -> None:
-    town.send(town.event())
-    town.clock[0] += 3_600_000_000
-    town.send(town.event("acorns.spent", data={"acorns": 5}, time="2026-11-21T11:15:00Z"))
-    assert balance(town) == 7
-    assert balance(town, params={"at": "2026-11-21T11:14:59Z"}) == 12
-    assert balance(town, params={"at": "2026-11-21T18:14:59+08:00"}) == 0
-    now = town.ask("GET", "/v1/members/ann/balances").json()
+def test_balances_can_be_asked_at_any_past_instant(served: Town) -> None:
+    served.send(served.event())
+    served.clock[0] += 3_600_000_000
+    served.send(served.event("acorns.spent", data={"acorns": 5}, time="2026-11-21T11:15:00Z"))
+    assert balance(served) == 7
+    assert balance(served, params={"at": "2026-11-21T11:14:59Z"}) == 12
+    assert balance(served, params={"at": "2026-11-21T18:14:59+08:00"}) == 0
+    now = served.ask("GET", "/v1/members/ann/balances").json()
     assert now["at"] == "2026-11-21T11:15:00Z"
     assert now["balances"]["acorns"] == {
         "unit": "acorns",
@@ -333,18 +344,18 @@ def test_lots_are_told_in_the_order_of_spending(town: Town) -> None:
     assert "expires_at" not in lot
 
 
-def test_pages_of_a_statement_hold_every_entry_once(town: Town) -> None:
+def test_pages_of_a_statement_hold_every_entry_once(served: Town) -> None:
     for _ in range(7):
-        town.send(town.event())
+        served.send(served.event())
     seen, after, pages = [], {}, 0
     while True:
-        page = town.ask("GET", "/v1/members/ann/entries", params={"limit": 3, **after}).json()
+        page = served.ask("GET", "/v1/members/ann/entries", params={"limit": 3, **after}).json()
         seen += [line["entry"] for line in page["entries"]]
         pages += 1
         if "next" not in page:
             break
         after = {"after": page["next"]}
-        town.send(town.event())  # what comes meanwhile is newer, and moves no page
+        served.send(served.event())  # what comes meanwhile is newer, and moves no page
     assert (pages, len(seen), len(set(seen))) == (3, 7, 7)
 
 
@@ -365,13 +376,13 @@ def test_a_query_is_checked(town: Town, query: Any) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
 
 
-def test_an_entry_is_explained_from_what_was_stored(town: Town) -> None:
-    entry = town.send(town.event()).json()["entry"]
-    said = town.ask("GET", f"/v1/entries/{entry}/explanation").json()
+def test_an_entry_is_explained_from_what_was_stored(served: Town) -> None:
+    entry = served.send(served.event()).json()["entry"]
+    said = served.ask("GET", f"/v1/entries/{entry}/explanation").json()
     assert said["receipt"]["explanation"][0]["numbers"] == {"cents": 1234}
     assert (said["transfers"][0]["amount"], said["steps"][0]["amount"]) == (12, 12)
-    refund = town.send(town.event("purchase.refunded", data={"order": "R-1"})).json()["entry"]
-    again = town.ask("GET", f"/v1/entries/{entry}/explanation").json()
+    refund = served.send(served.event("purchase.refunded", data={"order": "R-1"})).json()["entry"]
+    again = served.ask("GET", f"/v1/entries/{entry}/explanation").json()
     assert (again["steps"][0]["taken_back"], again["related"]) == (12, [refund])
     assert again["receipt"] == said["receipt"]
 
