@@ -60,6 +60,7 @@ limit = 5000
     for n in range(15)
 )
 ONE = '[[earn]]\nname = "base"\npoints = 1\nper = 100\n'
+DEMO = ONE + "lines = \"line.department != 'FUEL' && line.category != 'COUPON/MISC ITEMS'\"\n"
 
 
 def per_event(run: Callable[[int], None], rounds: int = 20_000, best_of: int = 5) -> float:
@@ -109,7 +110,7 @@ def main() -> None:
     print(
         f"yardstick: one Grant of five fields {per_event(lambda n: [Grant(rule='p.r', unit='points', amount=n, lines=None, data=None) for n in range(n)] and None):.2f} us"
     )
-    for name, text in (("one rule", ONE), ("twenty rules", TWENTY)):
+    for name, text in (("one rule", ONE), ("one rule about lines", DEMO), ("twenty rules", TWENTY)):
         begin = time.perf_counter()
         points = Points(read(tomllib.loads(text)), programme)
         built = time.perf_counter() - begin

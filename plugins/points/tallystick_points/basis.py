@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 
 from msgspec.structs import replace
@@ -11,13 +10,15 @@ from tallystick.events import Line, Purchase
 
 from .settings import Basis
 
+_GOODS, _EVERYTHING = frozenset(("item",)), frozenset(("item", "shipping", "fee"))
+
 #: (index of the line, its basis in minor units)
 Lines = tuple[tuple[int, int], ...]
 
 
 def earning_kinds(policy: Basis) -> frozenset[str]:
     """Kinds of lines that earn: goods, and shipping and fees if the programme says so; never rewards or stored value."""
-    return frozenset(("item",) if policy.shipping == "excluded" else ("item", "shipping", "fee"))
+    return _GOODS if policy.shipping == "excluded" else _EVERYTHING
 
 
 def line_basis(policy: Basis) -> str:
@@ -26,23 +27,19 @@ def line_basis(policy: Basis) -> str:
     return f"{basis} - line.tax" if policy.tax == "excluded" else basis
 
 
-def earning_lines(policy: Basis) -> Callable[[Purchase], Lines]:
-    """The function that finds every line that earns, with its basis: :func:`line_basis` for all lines at once."""
-    kinds, net, taxed = earning_kinds(policy), policy.discounts == "net", policy.tax == "included"
-
-    def usual(purchase: Purchase) -> Lines:
-        return tuple([(n, line.amount - line.discount) for n, line in enumerate(purchase.lines) if line.kind in kinds])
-
-    def any_policy(purchase: Purchase) -> Lines:
-        return tuple(
-            [
-                (n, line.amount - (line.discount if net else 0) - (0 if taxed else line.tax))
-                for n, line in enumerate(purchase.lines)
-                if line.kind in kinds
-            ]
-        )
-
-    return usual if net and taxed else any_policy
+def earning_lines(purchase: Purchase, policy: Basis) -> Lines:
+    """Every line that earns, with its basis: :func:`line_basis` for all lines at once."""
+    kinds, lines = earning_kinds(policy), enumerate(purchase.lines)
+    if policy.discounts == "net" and policy.tax == "included":
+        return tuple([(n, line.amount - line.discount) for n, line in lines if line.kind in kinds])
+    net, taxed = policy.discounts == "net", policy.tax == "included"
+    return tuple(
+        [
+            (n, line.amount - (line.discount if net else 0) - (0 if taxed else line.tax))
+            for n, line in lines
+            if line.kind in kinds
+        ]
+    )
 
 
 def order_basis(purchase: Purchase, lines: Lines, policy: Basis) -> int:

@@ -12,7 +12,7 @@ from tallystick.events import Event, Purchase
 from tallystick.rules import Firing, RuleText, compile_rules
 from tallystick.situation import Needs, Programme, Situation
 
-from .basis import Lines, converted, earning_lines, line_basis, order_basis, share_of_lines
+from .basis import Lines, converted, earning_kinds, earning_lines, line_basis, order_basis, share_of_lines
 from .errors import UnknownRate
 from .rules import points_for, progressive
 from .scope import PLACES, needs_of, scope_for
@@ -34,13 +34,22 @@ class Look:
     """One event as the rules of this plugin look at it."""
 
     purchase: Purchase | None = None
-    lines: Lines = ()  #: all lines that earn, with their basis
-    places: Sequence[int] | None = None  #: their places in the purchase, where some lines do not earn
+    places: Sequence[int] | None = None  #: places in the purchase of the lines that earn, where some do not
     data: Mapping[str, Any] | None = None  #: currency and rate of a foreign order
+    _lines: Lines | None = None
     _basis = -1
 
     def __init__(self, event: Event, day: date, counters: Mapping[tuple[str, str], int], policy: Basis) -> None:
         self.event, self.day, self.counters, self._policy = event, day, counters, policy
+
+    @property
+    def lines(self) -> Lines:
+        """All lines that earn, with their basis."""
+        found = self._lines
+        if found is None:
+            assert self.purchase is not None
+            found = self._lines = earning_lines(self.purchase, self._policy)
+        return found
 
     @property
     def basis(self) -> int:
@@ -68,7 +77,7 @@ class Earning:
         self.kind = kind
         self._settings, self._calendar = settings, calendar
         self._schedules: dict[Any, Schedule] = {}
-        self._lines = earning_lines(settings.basis)
+        self._kinds = earning_kinds(settings.basis)
         rules, counters = _about(kind, settings)
         scope = scope_for(kind, settings, programme.units, programme.zone)
         self.rules = compile_rules(texts_of(kind, settings), scope, places=PLACES)
@@ -125,11 +134,10 @@ class Earning:
         if purchase.currency != situation.programme.currency:
             purchase, look.data = _at_home(purchase, look.day, situation.programme)
         look.purchase = purchase
-        look.lines = lines = self._lines(purchase)
         earning = purchase.lines
-        if len(lines) < len(earning):
-            look.places = [place for place, _ in lines]
-            earning = tuple([earning[place] for place in look.places])
+        if not self._kinds.issuperset([line.kind for line in earning]):
+            look.places = places = [place for place, line in enumerate(earning) if line.kind in self._kinds]
+            earning = tuple([earning[place] for place in places])
         facts["purchase"] = purchase
         facts["earning"] = earning
         facts["eligible"] = look.basis if self._reads_eligible else 0

@@ -51,7 +51,7 @@ policies = st.builds(
 
 @given(purchases(), policies)
 def test_the_basis_lies_between_nothing_and_what_the_lines_cost(bought: Purchase, policy: Basis) -> None:
-    found = earning_lines(policy)(bought)
+    found = earning_lines(bought, policy)
     whole = sum(basis for _, basis in found)
     assert 0 <= order_basis(bought, found, policy) <= whole
     assert 0 <= share_of_lines(bought, whole, policy) <= whole

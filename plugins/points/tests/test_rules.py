@@ -98,7 +98,7 @@ ITEMS_AND_SHIPPING = purchase(item(5000, tax=800), item(1000, tax=200, kind="shi
     ],
 )
 def test_the_basis_is_explicit(policy: Basis, expected: int) -> None:
-    assert order_basis(ITEMS_AND_SHIPPING, earning_lines(policy)(ITEMS_AND_SHIPPING), policy) == expected
+    assert order_basis(ITEMS_AND_SHIPPING, earning_lines(ITEMS_AND_SHIPPING, policy), policy) == expected
 
 
 def paid(method: str, amount: int) -> tuple[Payment, ...]:
@@ -128,7 +128,7 @@ def paid(method: str, amount: int) -> tuple[Payment, ...]:
     ],
 )
 def test_discounts_reduce_the_basis_and_stored_value_does_not(bought: Purchase, policy: Basis, expected: int) -> None:
-    assert order_basis(bought, earning_lines(policy)(bought), policy) == expected
+    assert order_basis(bought, earning_lines(bought, policy), policy) == expected
 
 
 @pytest.mark.parametrize(
