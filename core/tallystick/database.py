@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -134,6 +135,12 @@ def _postgresql(url: sa.URL, pool_size: int) -> sa.Engine:
         pool_recycle=1800,
         pool_use_lifo=True,  # the last one used is the likeliest to be alive; the others may go idle
     )
+
+
+def insert_new(conn: sa.Connection, table: sa.Table, **values: Any) -> None:
+    """Insert a row unless somebody else just did."""
+    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    conn.execute(insert(table).values(**values).on_conflict_do_nothing())
 
 
 def checkpoint(engine: sa.Engine, *, truncate: bool = False) -> bool:

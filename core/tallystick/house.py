@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
 from typing import Any
@@ -48,7 +48,7 @@ class Registry:
     def __init__(self, db: sa.Engine, installed: Mapping[str, Installed]) -> None:
         self._db, self._installed = db, installed
         self._current: dict[str, Generation] = {}
-        self._older: dict[tuple[str, int], Generation] = {}
+        self._older: dict[tuple[str, int, int], Generation] = {}
         self._lock = threading.Lock()
 
     def current(self, tenant: str, number: int) -> Generation:
@@ -70,12 +70,12 @@ class Registry:
                 number = conn.scalar(query.order_by(rows.c.generation).limit(1))
         if number is None:
             raise UnknownTenant(f"no tenant {tenant!r} here")
-        current = self._current.get(tenant)
-        if current is not None and current.number == number:
+        current = self.latest(tenant)
+        if current.number == number:
             return current
-        key = (tenant, int(number))
+        key = (tenant, int(number), current.number)
         if key not in self._older:
-            self._older[key] = self._compile(*key)
+            self._older[key] = self._compile(tenant, number, enabled={part.id for part in current.pipeline.parts})
         return self._older[key]
 
     def latest(self, tenant: str) -> Generation:
@@ -86,13 +86,16 @@ class Registry:
             raise UnknownTenant(f"no tenant {tenant!r} here")
         return self.current(tenant, number)
 
-    def _compile(self, tenant: str, number: int) -> Generation:
+    def _compile(self, tenant: str, number: int, *, enabled: Collection[str] | None = None) -> Generation:
+        """Generation *number*; of an older one only what is *enabled* today runs."""
         rows = tables.programme
         with database.reading(self._db) as conn:
             row = conn.execute(
                 sa.select(rows.c.document, rows.c.since).where(rows.c.tenant == tenant, rows.c.generation == number)
             ).one()
         built = configuration.build_tenant(tenant, msgspec.json.decode(row.document), self._installed)
+        if enabled is not None:
+            built = attrs.evolve(built, plugins={name: chosen for name, chosen in built.plugins.items() if name in enabled}, required=())
         return build_generation(built, number, row.since, self._installed)
 
 
@@ -203,9 +206,10 @@ class House:
     def run_jobs(self, *, force: bool = False, only: str = "") -> list[str]:
         """Run what is due (with *force* everything, or only the job named); names of what ran."""
         jobs = [job for job in self.jobs() if not only or job.name == only]
-        done = run_due(self.db, jobs, self.clock(), f"{os.getpid()}", force=force)
-        self._relay()
-        return done
+        try:
+            return run_due(self.db, jobs, self.clock(), f"{socket.gethostname()}/{os.getpid()}", force=force)
+        finally:
+            self._relay()  # a job that fails keeps nobody from learning what was committed
 
     def _expire(self, turn: Turn) -> None:
         self.expire(turn.job.tenant, now=instant(turn.now))
@@ -228,8 +232,7 @@ class House:
 
     def _relay(self) -> None:
         """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections."""
-        batches = outbox.unseen(self.db, "core.events")
-        if batches:
+        while batches := outbox.unseen(self.db, "core.events"):
             self.record(self.engine.cut_off(batches))
             outbox.advance(self.db, "core.events", batches)
         for plugin, tenants in self._projecting().items():
@@ -277,7 +280,7 @@ class House:
         self._closing.set()
         self.writer.stop()
         self.watchdog.stop()
-        release_writer(self.db, self.engine.writer, self.engine.epoch)
+        release_writer(self.db, *self.engine.lease)
         self.db.dispose()
 
     def __enter__(self) -> House:
@@ -291,8 +294,10 @@ class House:
         while not self._closing.wait(1.0):
             turn += 1
             try:
-                if turn % RENEW == 0:
-                    keep_writer(self.db, self.engine.writer, self.engine.epoch, self.clock())
+                at = self.clock()
+                if self.engine.replaced or (turn % RENEW == 0 and not keep_writer(self.db, *self.engine.lease, at)):
+                    log.warning("the lease of writer %s was lost; another one is taken", self.engine.lease[0])
+                    self.engine.lease, self.engine.replaced = lease_writer(self.db, at), False
                 database.checkpoint(self.db)
                 if self._works:
                     self.run_jobs()

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import sqlalchemy as sa
 
-from . import tables
+from . import database, tables
 from .ledger import instant, moment
 
 #: How long a job may run before another process takes it for dead, in microseconds.
@@ -67,13 +67,13 @@ def run_due(db: sa.Engine, jobs: Iterable[Job], now: int, holder: str, *, force:
         progress = _lease(db, job, now, holder, force)
         if progress is None:
             continue
-        turn = Turn(job, moment(now), progress, lambda text, job=job: _save(db, job, text))  # type: ignore[misc]
+        turn = Turn(job, moment(now), progress, lambda text, job=job: _save(db, job, now, holder, text))  # type: ignore[misc]
         try:
             job.run(turn)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the other jobs are due all the same; it is raised at the end
             first = first or error
             continue
-        _finish(db, job, now)
+        _finish(db, job, now, holder)
         done.append(f"{job.tenant}/{job.name}")
     if first is not None:
         raise first
@@ -84,32 +84,31 @@ def _lease(db: sa.Engine, job: Job, now: int, holder: str, force: bool) -> str |
     rows = tables.job
     mine = sa.and_(rows.c.tenant == job.tenant, rows.c.name == job.name)
     with db.begin() as conn:
-        row = conn.execute(sa.select(rows).where(mine).with_for_update()).first()
-        if row is None:
-            # a new job waits for its first turn, so that a restart does not run everything at once
-            due = now if job.daily is None else instant(job.next_after(moment(now)))
-            conn.execute(rows.insert().values(tenant=job.tenant, name=job.name, due_at=due, leased_until=0, holder="", progress=""))
-            if due > now and not force:
-                return None
-            progress = ""
-        elif row.leased_until > now or (row.due_at > now and not force):
+        # a new job waits for its first turn, so that a restart does not run everything at once
+        due = now if job.daily is None else instant(job.next_after(moment(now)))
+        database.insert_new(conn, rows, tenant=job.tenant, name=job.name, due_at=due, leased_until=0, holder="", progress="")
+        row = conn.execute(sa.select(rows).where(mine).with_for_update()).one()
+        if row.leased_until > now or (row.due_at > now and not force):
             return None
-        else:
-            progress = row.progress
+        progress = row.progress
         conn.execute(rows.update().where(mine).values(leased_until=now + LEASE, holder=holder))
         return str(progress)
 
 
-def _save(db: sa.Engine, job: Job, progress: str) -> None:
+def _mine(job: Job, now: int, holder: str) -> sa.ColumnElement[bool]:
+    """The job's row as long as the lease of *now* holds: whoever took longer has nothing to say any more."""
     rows = tables.job
+    same = sa.and_(rows.c.tenant == job.tenant, rows.c.name == job.name)
+    return sa.and_(same, rows.c.holder == holder, rows.c.leased_until == now + LEASE)
+
+
+def _save(db: sa.Engine, job: Job, now: int, holder: str, progress: str) -> None:
     with db.begin() as conn:
-        conn.execute(rows.update().where(rows.c.tenant == job.tenant, rows.c.name == job.name).values(progress=progress))
+        conn.execute(tables.job.update().where(_mine(job, now, holder)).values(progress=progress))
 
 
-def _finish(db: sa.Engine, job: Job, now: int) -> None:
-    rows = tables.job
+def _finish(db: sa.Engine, job: Job, now: int, holder: str) -> None:
     due = instant(job.next_after(moment(now)))
     with db.begin() as conn:
-        conn.execute(
-            rows.update().where(rows.c.tenant == job.tenant, rows.c.name == job.name).values(due_at=due, leased_until=0, holder="", progress="")
-        )
+        done = tables.job.update().where(_mine(job, now, holder))
+        conn.execute(done.values(due_at=due, leased_until=0, holder="", progress=""))

@@ -97,14 +97,13 @@ def behind(conn: sa.Connection, consumer: str) -> int:
 
 def _lock_offsets(conn: sa.Connection, consumer: str) -> dict[int, int]:
     rows = tables.consumer
-    found = conn.execute(
-        sa.select(rows.c.writer, rows.c.batch).where(rows.c.name == consumer).order_by(rows.c.writer).with_for_update()
-    )
+    mine = rows.c.name == consumer
+    found = conn.execute(sa.select(rows.c.writer, rows.c.batch).where(mine).order_by(rows.c.writer).with_for_update())
     offsets = dict(found.all())
     for writer in conn.scalars(sa.select(tables.writer.c.id).order_by(tables.writer.c.id)):
         if writer not in offsets:
-            conn.execute(rows.insert().values(name=consumer, writer=writer, batch=0))
-            offsets[writer] = 0
+            database.insert_new(conn, rows, name=consumer, writer=writer, batch=0)
+            offsets[writer] = conn.scalar(sa.select(rows.c.batch).where(mine, rows.c.writer == writer).with_for_update()) or 0
     return offsets
 
 

@@ -5,6 +5,7 @@ Whatever arrives while a commit runs is the next batch, so the batch grows with 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from .engine import Engine, Outcome
 from .errors import Unavailable
 from .events import Arrival
 from .ledger import MAX_BATCH
+
+log = logging.getLogger("tallystick")
 
 #: Events that may wait; the next one is refused with Retry-After instead of waiting for ever.
 MAX_QUEUE = 20_000
@@ -75,6 +78,7 @@ class Writer:
     def submit(self, arrival: Arrival) -> Future[Outcome]:
         """Queue one event; the future's result is the outcome: a receipt or a refusal, never an exception of its own."""
         future: Future[Outcome] = Future()
+        future.set_running_or_notify_cancel()  # what was handed in will be recorded: nobody can call it back
         self.hand_in([(arrival, future.set_result)])
         return future
 
@@ -88,15 +92,22 @@ class Writer:
                     return
                 taken = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH // 2))]
             outcomes = self._record([arrival for arrival, _ in taken])
-            for (_, done), outcome in zip(taken, outcomes, strict=True):
-                done(outcome)
             self.batches += 1
             self.events += len(taken)
+            for (_, done), outcome in zip(taken, outcomes, strict=True):
+                self._tell(done, outcome)
             if self._on_batch is not None:
-                self._on_batch()
+                self._tell(lambda _: self._on_batch and self._on_batch(), outcomes[0])
+
+    @staticmethod
+    def _tell(done: Callable[[Outcome], object], outcome: Outcome) -> None:
+        try:
+            done(outcome)
+        except Exception:  # whoever asked has gone; what was recorded stays recorded, and the others want to know
+            log.exception("nobody could be told that an event was recorded")
 
     def _record(self, arrivals: Sequence[Arrival]) -> Sequence[Outcome]:
         try:
             return self.engine.record(arrivals)
-        except Exception as error:  # the writer must outlive a bug: the callers hear of it, by type only
+        except Exception as error:  # noqa: BLE001 - the writer must outlive a bug: the callers hear of it, by type only
             return [Unavailable(f"the event could not be recorded ({type(error).__name__})") for _ in arrivals]

@@ -1,0 +1,109 @@
+"""Schedules: once per tenant however many processes, and what a killed job did is not done again."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from core.tests.lab import START, TENANT, Lab
+from tallystick import jobs
+from tallystick.jobs import LEASE, Job, Turn, run_due
+from tallystick.ledger import instant
+
+NOW = instant(START)
+HOUR = 3_600_000_000
+
+
+@pytest.fixture
+def lab(database_url: str) -> Iterator[Lab]:
+    lab = Lab(database_url)
+    yield lab
+    lab.db.dispose()
+
+
+def job(run, name: str = "lab.work", **more) -> Job:  # type: ignore[no-untyped-def]
+    return Job(tenant=TENANT, name=name, run=run, **({"every": timedelta(hours=1)} | more))
+
+
+def test_a_job_runs_when_it_is_due_and_not_before(lab: Lab) -> None:
+    ran: list[datetime] = []
+    work = job(lambda turn: ran.append(turn.now))
+    for minutes in (0, 1, 59, 60, 61, 119, 120):
+        run_due(lab.db, [work], NOW + minutes * 60_000_000, "me")
+    assert [when - START for when in ran] == [timedelta(minutes=m) for m in (0, 60, 120)]
+
+
+def test_a_daily_job_waits_for_its_first_turn(lab: Lab) -> None:
+    ran: list[datetime] = []
+    work = job(lambda turn: ran.append(turn.now), every=None, daily=time(3), zone=ZoneInfo("America/New_York"))
+    for hours in range(48):
+        run_due(lab.db, [work], NOW + hours * HOUR, "me")
+    assert ran == [datetime(2025, 1, 2, 8, tzinfo=UTC), datetime(2025, 1, 3, 8, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(
+    "zone, start, days",
+    [("America/New_York", datetime(2025, 3, 7, tzinfo=UTC), 5), ("America/New_York", datetime(2025, 10, 31, tzinfo=UTC), 5)],
+)  # fmt: skip
+def test_a_night_with_a_change_of_clocks_is_one_night(lab: Lab, zone: str, start: datetime, days: int) -> None:
+    ran: list[datetime] = []
+    work = job(lambda turn: ran.append(turn.now.astimezone(ZoneInfo(zone))), every=None, daily=time(2, 30), zone=ZoneInfo(zone))
+    for minutes in range(0, days * 24 * 60, 15):
+        run_due(lab.db, [work], instant(start) + minutes * 60_000_000, "me")
+    assert len({when.date() for when in ran}) == len(ran) == days
+
+
+def test_eight_processes_run_it_once(lab: Lab) -> None:
+    ran, start = [], threading.Barrier(8)
+    work = job(lambda turn: ran.append(turn.now))
+
+    def one(number: int) -> None:
+        start.wait()
+        run_due(lab.db, [work], NOW, f"process {number}")
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ran) == 1
+
+
+def test_a_killed_job_goes_on_where_it_was_once_its_lease_has_ended(lab: Lab) -> None:
+    seen: list[str] = []
+
+    def work(turn: Turn) -> None:
+        seen.append(turn.progress)
+        turn.reached("half way")
+        if len(seen) == 1:
+            raise KeyboardInterrupt  # as good as a kill: nothing after it runs
+
+    with pytest.raises(KeyboardInterrupt):
+        run_due(lab.db, [job(work)], NOW, "me")
+    assert run_due(lab.db, [job(work)], NOW + LEASE - 1, "you") == []
+    assert run_due(lab.db, [job(work)], NOW + LEASE, "you") == [f"{TENANT}/lab.work"]
+    assert seen == ["", "half way"]
+
+
+def test_a_job_that_fails_lets_the_others_run_and_says_so(lab: Lab) -> None:
+    ran: list[str] = []
+    bad, good = job(lambda turn: 1 // 0, "lab.bad"), job(lambda turn: ran.append("good"), "lab.good")
+    with pytest.raises(ZeroDivisionError):
+        run_due(lab.db, [bad, good], NOW, "me")
+    assert ran == ["good"]
+
+
+def test_whoever_took_too_long_has_nothing_to_say_any_more(lab: Lab) -> None:
+    late: list[Turn] = []
+
+    def slow(turn: Turn) -> None:
+        late.append(turn)
+        other = job(lambda turn: turn.reached("the other's"))
+        jobs._lease(lab.db, other, NOW + LEASE, "other", force=True)  # another process took it for dead, and is at it
+        turn.reached("mine")
+
+    run_due(lab.db, [job(slow)], NOW, "me")
+    ((holder, leased, progress),) = lab.rows("SELECT holder, leased_until, progress FROM job")
+    assert (holder, leased, progress) == ("other", NOW + 2 * LEASE, "")
