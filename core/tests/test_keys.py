@@ -214,4 +214,8 @@ def test_scopes_narrow_and_never_widen() -> None:
 
 
 def test_members_may_only_look() -> None:
-    assert {name for name, roles in PERMISSIONS.items() if "member" in roles} == {"members.read", "profiles.read", "entries.read"}
+    assert {name for name, roles in PERMISSIONS.items() if "member" in roles} == {
+        "members.read",
+        "profiles.read",
+        "entries.read",
+    }
