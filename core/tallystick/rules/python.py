@@ -452,12 +452,18 @@ def _loop(macro: str, variable: str, body: str, test: str | None, zero: str) -> 
                 "return _n",
             ]
         case "filter":
-            return ["_found = []", head, f"    if {body}:", f"        _found.append({variable})", "return _found"]
+            return [
+                "_found = []",
+                head,
+                f"    if {body}:",
+                f"        _found.append({variable})",
+                "return tuple(_found)",
+            ]
         case "sum":
             return [f"_n = {zero}", head, f"    _n += {body}", "return _n"]
     if test is None:
-        return ["_found = []", head, f"    _found.append({body})", "return _found"]
-    return ["_found = []", head, f"    if {test}:", f"        _found.append({body})", "return _found"]
+        return ["_found = []", head, f"    _found.append({body})", "return tuple(_found)"]
+    return ["_found = []", head, f"    if {test}:", f"        _found.append({body})", "return tuple(_found)"]
 
 
 def _counts_up(arguments: tuple[Checked, ...]) -> bool:
