@@ -415,7 +415,11 @@ def show_member(desk: Desk, member: str, tenant: str | None) -> None:
     }
     lines = [
         f"{row.name}  {row.status}  {document['enrolled_at']}",
-        *(f"  {key}: {value}" for key, value in document["profile"].items() if value),
+        *(
+            f"  {key}: {', '.join(value) if isinstance(value, tuple) else value}"
+            for key, value in document["profile"].items()
+            if value
+        ),
     ]
     for unit, balance in balances.items():
         lines.append(
@@ -555,7 +559,7 @@ def _say_status(desk: Desk, work: Callable[..., list[migrate.Status]]) -> None:
     found = desk.config()
     engine = database.connect(found.house.database)
     try:
-        rows = work(engine, house.migration_parts(found, desk.installed()))
+        rows = work(engine, house.migration_parts(house.look(engine, found, desk.installed()).values(), desk.installed()))
     finally:
         engine.dispose()
     desk.answer(
@@ -573,7 +577,7 @@ def plan_upgrade(desk: Desk) -> None:
     found = desk.config()
     engine = database.connect(found.house.database)
     try:
-        sql = migrate.plan(engine, house.migration_parts(found, desk.installed()))
+        sql = migrate.plan(engine, house.migration_parts(house.look(engine, found, desk.installed()).values(), desk.installed()))
     finally:
         engine.dispose()
     desk.answer({"sql": sql}, sql.rstrip())

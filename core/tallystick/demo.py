@@ -133,11 +133,13 @@ def enrol_households(house: House, folder: Path, limit: int | None = None) -> in
     found = since.collect().rows()
     with house.db.begin() as conn:
         known = people.find(conn, house.secret, TENANT, [str(household) for household, _ in found])
-        fresh = [(str(household), at) for household, at in found if str(household) not in known]
-        for at, group in itertools.groupby(fresh, key=lambda each: each[1]):
-            newcomers = [people.Newcomer(external_ids=(household,)) for household, _ in group]
-            people.enrol_many(conn, house.secret, TENANT, at, newcomers)
-    return len(fresh)
+        newcomers = [
+            people.Newcomer(external_ids=(str(household),), joined=at)
+            for household, at in found
+            if str(household) not in known
+        ]
+        people.enrol_many(conn, house.secret, TENANT, house.clock(), newcomers)
+    return len(newcomers)
 
 
 def mapping(house: House) -> RowMapping:

@@ -169,14 +169,14 @@ class Importer:
                 first.setdefault(arrival.member, arrival.at)
         with self.house.db.begin() as conn:
             known = people.find(conn, self.house.secret, self.tenant, first)
-            fresh: dict[datetime, list[Newcomer]] = {}
-            for reference, at in first.items():
-                newcomer = Newcomer(external_ids=(reference,))
-                if reference not in known and _acceptable(newcomer):
-                    fresh.setdefault(at, []).append(newcomer)
-            for at, newcomers in fresh.items():
-                people.enrol_many(conn, self.house.secret, self.tenant, instant(at), newcomers)
-                self.tally.enrolled += len(newcomers)
+            newcomers = [
+                Newcomer(external_ids=(reference,), joined=instant(at))
+                for reference, at in first.items()
+                if reference not in known
+            ]
+            newcomers = [newcomer for newcomer in newcomers if _acceptable(newcomer)]
+            people.enrol_many(conn, self.house.secret, self.tenant, self.house.clock(), newcomers)
+            self.tally.enrolled += len(newcomers)
 
     # -- days -----------------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class Newcomer(Struct, frozen=True, kw_only=True):
     tags: Tags = ()
     language: Language = ""
     number: int | None = None  #: given only by an import of members that already have one
+    joined: int | None = None  #: when, in microseconds since 1970; given only by an import of the past
 
 
 class MemberRow(Struct, frozen=True, kw_only=True):
@@ -167,7 +168,7 @@ def enrol_many(
     for number, newcomer in zip(numbers, newcomers, strict=True):
         key = vault.new_key()
         members.append({
-            "tenant": tenant, "number": number, "status": "active", "enrolled_at": now, "secret": key,
+            "tenant": tenant, "number": number, "status": "active", "enrolled_at": now if newcomer.joined is None else newcomer.joined, "secret": key,
             "tags": _json(newcomer.tags), "merged_into": 0, "language": newcomer.language,
         })  # fmt: skip
         profile = msgspec.structs.replace(newcomer.profile, external_ids=tuple(dict.fromkeys(newcomer.external_ids)))
