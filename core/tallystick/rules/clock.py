@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -27,51 +28,44 @@ def zone(name: str) -> ZoneInfo:
         raise ValueError(f"there is no zone {name!r}") from None
 
 
-class WallClock:
-    """Reads the wall clock of one zone, remembering the zone's distance from UTC for each day on which it does not change.
-
-    Measured: 0.2 us against the 0.45 us of ``astimezone``. The answer's fields are those of the wall clock; its ``tzinfo`` is not.
-    """
-
-    __slots__ = ("_offsets", "_zone")
-
-    #: From here on no zone changed twice within six hours and back; before, and for other than UTC instants, nothing is assumed.
-    _FIRST = date(1973, 1, 2).toordinal()
-    _LIMIT = 40_000
-
-    def __init__(self, zone: ZoneInfo) -> None:
-        self._zone = zone
-        self._offsets: dict[int, timedelta | None] = {}
-
-    def __call__(self, moment: datetime) -> datetime:
-        try:
-            if moment.tzinfo is UTC:
-                offset = self._offsets[moment.toordinal()]
-                if offset is not None:
-                    return moment + offset
-            return moment.astimezone(self._zone)
-        except KeyError:
-            return self._learn(moment)
-        except OverflowError:
-            return moment
-
-    def _learn(self, moment: datetime) -> datetime:
-        number = moment.toordinal()
-        if len(self._offsets) >= self._LIMIT:
-            self._offsets.clear()
-        self._offsets[number] = None
-        if self._FIRST <= number < date.max.toordinal() - 1:
-            midnight = datetime.combine(date.fromordinal(number), datetime.min.time(), UTC)
-            found = {(midnight + timedelta(hours=6 * each)).astimezone(self._zone).utcoffset() for each in range(5)}
-            if len(found) == 1:
-                self._offsets[number] = found.pop()
-        return self(moment)
+#: From here on no zone changed twice within six hours and back; before, nothing is assumed.
+_KNOWN_FROM = date(1973, 1, 2).toordinal()
+_KNOWN_UNTIL = date.max.toordinal() - 1
+#: Days whose distance from UTC is remembered: a century.
+_REMEMBERED = 40_000
 
 
 @lru_cache(maxsize=1024)
-def wall_clock(zone: ZoneInfo) -> WallClock:
-    """The one wall clock of a zone."""
-    return WallClock(zone)
+def wall_clock(zone: ZoneInfo) -> Callable[[datetime], datetime]:
+    """The wall clock of a zone, as a function of an instant; at the two ends of time, where none exists, it shows UTC.
+
+    For instants in UTC it remembers the zone's distance from UTC on each day on which that does not change, and costs half of
+    ``astimezone``. The fields of the answer are those of the wall clock; its ``tzinfo`` is not.
+    """
+    offsets: dict[int, timedelta | None] = {}
+
+    def read(moment: datetime) -> datetime:
+        try:
+            if moment.tzinfo is UTC and (offset := offsets[moment.toordinal()]) is not None:
+                return moment + offset
+            return moment.astimezone(zone)
+        except KeyError:
+            learn(moment.toordinal())
+            return read(moment)
+        except OverflowError:
+            return moment
+
+    def learn(number: int) -> None:
+        if len(offsets) >= _REMEMBERED:
+            offsets.clear()
+        offsets[number] = None
+        if _KNOWN_FROM <= number < _KNOWN_UNTIL:
+            midnight = datetime.combine(date.fromordinal(number), datetime.min.time(), UTC)
+            found = {(midnight + timedelta(hours=6 * each)).astimezone(zone).utcoffset() for each in range(5)}
+            if len(found) == 1:
+                offsets[number] = found.pop()
+
+    return read
 
 
 def timestamp(text: str) -> datetime:
