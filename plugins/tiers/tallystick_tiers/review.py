@@ -1,0 +1,123 @@
+"""Reviews of everybody: who moves as of a day, found by reading standings and counters, not by asking event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+from tallystick.ledger import member_name
+
+from .course import Course
+from .hooks import Tiers
+from .standing import Change
+from .store import list_standings
+
+#: Events sent through the door at once.
+AT_ONCE = 500
+
+
+class Errand(Protocol):
+    """What the house gives a job or a command: the plugin as the tenant has set it up, the time, the database, the door."""
+
+    @property
+    def plugin(self) -> Tiers: ...
+    @property
+    def house(self) -> Any: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def now(self) -> datetime: ...
+    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+
+
+class Move(NamedTuple):
+    """One change that a review brings."""
+
+    member: int
+    ladder: str
+    change: Change
+
+
+def today(errand: Errand) -> date:
+    """The programme's day."""
+    return errand.plugin.programme.local_date(errand.now)
+
+
+def list_moves(errand: Errand, day: date) -> Iterator[Move]:
+    """Everybody whose tier changes as of *day*, in the order of members.
+
+    Whoever stays is not written down: the next event of theirs lets the same days pass.
+    """
+    courses = list(errand.plugin.courses.values())
+    for places in list_standings(errand.house.db, errand.tenant, courses, day):
+        for place in places:
+            _, changes = place.course.as_of(place.standing, day, place.counted, place.member)
+            for change in changes:
+                yield Move(place.member.number, place.course.ladder.name, change)
+
+
+def record_review(errand: Errand, day: date) -> list[Move]:
+    """Review everybody as of *day*; the changes.  Each is an event of its member, judged once more under their lock."""
+    moves = list(list_moves(errand, day))
+    members = list(dict.fromkeys(move.member for move in moves))
+    # all of the event follows from the day: said again, it is the same event and changes nothing
+    time = begin_of(day, errand).isoformat()
+    for start in range(0, len(members), AT_ONCE):
+        _send(
+            errand,
+            [
+                {
+                    "id": f"review/{day.isoformat()}/{member}", "source": "tiers", "type": "tiers.reviewed", "time": time,
+                    "member": member_name(member), "data": {"day": day.isoformat()},
+                }
+                for member in members[start : start + AT_ONCE]
+            ],
+        )  # fmt: skip
+    return moves
+
+
+def record_warnings(errand: Errand, day: date) -> int:
+    """Say `tiers.warned` of everybody who would fall at a review within reach; how often it was said."""
+    courses = [course for course in errand.plugin.courses.values() if course.ladder.warn_days]
+    if not courses:
+        return 0
+    said = 0
+    time = errand.now.isoformat()
+    for places in list_standings(errand.house.db, errand.tenant, courses, day):
+        found = []
+        for place in places:
+            course, member = place.course, place.member
+            standing, _ = course.until(place.standing, day, place.counted, member)
+            review = standing.review
+            if not near(course, review, day) or review is None:
+                continue
+            if course.rank(course.next_verdict(standing, place.counted, member)) < course.rank(standing.earned):
+                found.append(
+                    {
+                        "id": f"warn/{course.ladder.name}/{review.isoformat()}/{member.number}", "source": "tiers",
+                        "type": "tiers.warned", "time": time, "member": member_name(member.number),
+                        "data": {"ladder": course.ladder.name, "review": review.isoformat()},
+                    }
+                )  # fmt: skip
+        for start in range(0, len(found), AT_ONCE):
+            errand.record(found[start : start + AT_ONCE])
+        said += len(found)
+    return said
+
+
+def near(course: Course, review: date | None, day: date) -> bool:
+    """Whether a review is so near that members are told."""
+    return review is not None and day < review <= day + timedelta(days=course.ladder.warn_days)
+
+
+def begin_of(day: date, errand: Errand) -> datetime:
+    """The first instant of a local day."""
+    return datetime.combine(day, datetime.min.time(), errand.plugin.programme.zone).astimezone(UTC)
+
+
+def _send(errand: Errand, documents: list[Mapping[str, Any]]) -> None:
+    """Record events; the first refusal is raised, and what was recorded stays."""
+    for outcome in errand.record(documents):
+        if isinstance(outcome, Exception):
+            raise outcome
