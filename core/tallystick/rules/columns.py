@@ -4,8 +4,8 @@ The file has one column per name of the scope: objects are structs, lists are li
 answer has one row per event, in the order of the file, and the verdict of rule *n* in the columns ``fired<n>`` (never NULL),
 ``value<n>``, ``basis<n>`` and ``matched<n>``. Decimal values are whole numbers of their last digit (`Columns.scales`).
 
-Measured on a million events of three lines and twenty rules: 0.8 us of CPU per event in DuckDB; polars, whose expressions cannot look
-from a list's item at another column, needed a join per rule over lines and was slower (bench/rules_columns.py).
+DuckDB and not polars, because what a rule asks of a line may depend on the member, and the expressions polars evaluates inside lists
+may not look at other columns. bench/rules.py measures it.
 """
 
 from __future__ import annotations
@@ -70,17 +70,18 @@ def columns(rules: RuleSet, source: str) -> Columns:
 
 
 def _asked(rule: Rule, rules: RuleSet, writer: DuckdbWriter) -> str:
-    """What each counted line brings, as a list; for a rule without lines, true. NULL where the condition fails."""
+    """What each line brings, NULL if it does not count; for a rule without lines, true. NULL where the condition fails."""
     tests = [f'"{name}" IS NOT NULL' for name in sorted(rule.given)] + [_written(rule.when, rules, writer, {})]
     outcome = "TRUE"
     if rule.counts:
         assert rules.lines is not None
         line = {rules.places.line: Column("_line")}
-        outcome = _written(rules.lines, rules, writer, {})
-        if rule.lines is not None:
-            outcome = f"list_filter({outcome}, lambda _line: {_written(rule.lines, rules, writer, line)})"
         brings = "0" if rule.basis is None else _written(rule.basis, rules, writer, line)
-        outcome = f"list_transform({outcome}, lambda _line: CAST({brings} AS BIGINT))"
+        brings = f"CAST({brings} AS BIGINT)"
+        if rule.lines is not None:
+            brings = f"CASE WHEN {_written(rule.lines, rules, writer, line)} THEN {brings} END"
+        # Filtering would copy whole lines; NULL for those that do not count costs half.
+        outcome = f"list_transform({_written(rules.lines, rules, writer, {})}, lambda _line: {brings})"
     return f"CASE WHEN {' AND '.join(tests)} THEN {outcome} END"
 
 
@@ -88,9 +89,9 @@ def _answer(number: int, rule: Rule, rules: RuleSet, writer: DuckdbWriter) -> tu
     question = f"_q{number}"
     fired, basis, around = f"({question} IS NOT NULL)", "0", {}
     if rule.counts:
-        fired = f"(COALESCE(len({question}), 0) > 0)"
+        fired = f"(COALESCE(list_count({question}), 0) > 0)"
         basis = f"CAST(COALESCE(list_sum({question}), 0) AS BIGINT)"
-        around = {"basis": Column(basis), "matched": Column(f"len({question})")}
+        around = {"basis": Column(basis), "matched": Column(f"list_count({question})")}
     value = "NULL"
     if rule.value is not None:
         value = f"CASE WHEN {fired} THEN {_written(rule.value, rules, writer, around)} END"

@@ -493,14 +493,15 @@ class DuckdbWriter(SqlWriter):
             case "filter":
                 return f"list_filter({items}, lambda {name}: {body})"
             case "exists":
-                return f"(len(list_filter({items}, lambda {name}: {body})) > 0)"
+                return f"COALESCE(list_bool_or(list_transform({items}, lambda {name}: {body})), FALSE)"
             case "all":
-                return f"(len(list_filter({items}, lambda {name}: NOT {body})) = 0)"
+                return f"COALESCE(list_bool_and(list_transform({items}, lambda {name}: {body})), TRUE)"
             case "exists_one":
-                return f"(len(list_filter({items}, lambda {name}: {body})) = 1)"
+                return f"(list_count(list_transform({items}, lambda {name}: CASE WHEN {body} THEN 1 END)) = 1)"
+            case "sum":
+                return self.total(f"list_transform({items}, lambda {name}: {body})", node.type)
         chosen = items if test is None else f"list_filter({items}, lambda {name}: {test})"
-        images = f"list_transform({chosen}, lambda {name}: {body})"
-        return images if node.macro == "map" else self.total(images, node.type)
+        return f"list_transform({chosen}, lambda {name}: {body})"
 
     def apply(self, node: Apply) -> str:
         if node.operation == "sum":
