@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 from tallystick import database, migrate, tables
 from tallystick.errors import DatabaseNotReady, DatabaseTooNew, PluginBroken
 from tallystick.migrate import CORE, Part
