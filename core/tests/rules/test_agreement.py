@@ -12,6 +12,7 @@ from core.tests.rules import shop
 from tallystick.errors import InvalidRule
 from tallystick.rules import RuleText, check, compile_expression, compile_rules, interpret, parse, unparse
 
+#: Rules are texts: a failing one is read as it is, and shrinking it takes longer than reading it.
 PATIENT = settings(
     deadline=None, suppress_health_check=list(HealthCheck), report_multiple_bugs=False, phases=(Phase.generate,)
 )

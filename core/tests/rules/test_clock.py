@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from core.tests.rules.test_agreement import PATIENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from core.tests.rules.test_agreement import PATIENT
 from tallystick.rules.clock import wall_clock
 from tallystick.rules.operations import local
 
@@ -25,7 +26,9 @@ def test_the_wall_clock_of_any_zone(zone: str, moments: list[datetime]) -> None:
             assert read(near).replace(tzinfo=None) == local(near, ZoneInfo(zone)).replace(tzinfo=None)
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Europe/Dublin", "Asia/Gaza"])
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Europe/Dublin", "Asia/Gaza"]
+)
 def test_every_half_hour_of_three_years(zone: str) -> None:
     read, known, moment = wall_clock(ZoneInfo(zone)), ZoneInfo(zone), datetime(2024, 1, 1, tzinfo=UTC)
     for _ in range(3 * 365 * 48):
@@ -36,5 +39,5 @@ def test_every_half_hour_of_three_years(zone: str) -> None:
 def test_instants_that_are_not_in_utc_and_the_ends_of_time() -> None:
     read = wall_clock(ZoneInfo("America/New_York"))
     assert read(datetime(2026, 7, 1, 0, 30, tzinfo=timezone(timedelta(hours=8)))).hour == 12
-    for end in (datetime.min, datetime.max):
-        assert read(end.replace(tzinfo=UTC)).year in (1, 9999)
+    for end in (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)):
+        assert read(end).year in (1, 9999)
