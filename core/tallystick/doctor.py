@@ -14,7 +14,7 @@ from . import database, discovery, migrate
 from .config import Config
 from .discovery import Installed
 from .errors import TallyError
-from .house import migration_parts
+from .house import look, migration_parts
 
 #: A house with less room than this may not get through the day.
 ROOM = 512 * 1024 * 1024
@@ -94,7 +94,7 @@ def _database(config: Config) -> Finding:
 def _migrations(config: Config, installed: Mapping[str, Installed]) -> Finding:
     engine = database.connect(config.house.database)
     try:
-        found = migrate.status(engine, migration_parts(config, installed))
+        found = migrate.status(engine, migration_parts(look(engine, config, installed).values(), installed))
     finally:
         engine.dispose()
     troubles = [

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
@@ -152,6 +152,13 @@ class Errand:
         )
 
 
+class InForce(NamedTuple):
+    """A tenant as it is set up in one generation."""
+
+    generation: int
+    tenant: Tenant
+
+
 @attrs.define
 class House:
     """Everything connected.  Doors hold one; nothing below knows it."""
@@ -164,6 +171,7 @@ class House:
     engine: Engine
     writer: Writer
     clock: Callable[[], int] = now
+    _in_force: dict[str, InForce] = attrs.field(factory=dict)
     watchdog: Watchdog = attrs.field(factory=Watchdog)  #: ends loops in plugins
     _works: bool = True  #: whether this process runs jobs
     _closing: threading.Event = attrs.field(factory=threading.Event)
@@ -172,6 +180,21 @@ class House:
     def kinds(self, tenant: str) -> Mapping[str, EventKind]:
         """The kinds of events that *tenant* knows now."""
         return self.registry.latest(tenant).kinds
+
+    def tenants(self) -> dict[str, Tenant]:
+        """The tenants as they are set up now: by tally.toml, or by whoever changed them since, in whatever process."""
+        rows = tables.tenant
+        with database.reading(self.db) as conn:
+            for name, number in conn.execute(sa.select(rows.c.id, rows.c.generation)).all():
+                known = self._in_force.get(name)
+                if known is not None and known.generation != number:
+                    self._in_force[name] = InForce(number, read_tenant(conn, name, number, self.installed))
+        return {name: found.tenant for name, found in self._in_force.items()}
+
+    def in_force(self, tenant: str) -> InForce:
+        """The tenant as :meth:`tenants` finds it now, with the number of its generation."""
+        self.tenants()
+        return self._in_force[tenant]
 
     def dry_run(self, arrival: Arrival) -> Receipt:
         """What would be; see :meth:`Engine.dry_run`."""
@@ -186,7 +209,7 @@ class House:
     def jobs(self) -> list[Job]:
         """What runs by the clock: the core's own work and the jobs that enabled plugins declare."""
         found: list[Job] = []
-        for tenant in self.config.tenants.values():
+        for tenant in self.tenants().values():
             zone = tenant.zone
             found.append(Job(tenant=tenant.id, name="core.expire", run=self._expire, every=timedelta(hours=1), zone=zone))
             for name in tenant.plugins:
@@ -242,7 +265,7 @@ class House:
 
     def _projecting(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for tenant in self.config.tenants.values():
+        for tenant in self.tenants().values():
             for name in tenant.plugins:
                 if "committed" in self.installed[name].manifest.hooks:
                     found.setdefault(name, []).append(tenant.id)
@@ -312,13 +335,16 @@ def build_house(config: Config, *, installed: Mapping[str, Installed] | None = N
     """
     installed = discovery.discover() if installed is None else installed
     db = database.connect(config.house.database)
-    migrate.check(db, migration_parts(config, installed))
+    migrate.check(db, migration_parts(look(db, config, installed).values(), installed))
     secret = house_secret(db, config)
-    sync_tenants(db, config, installed, clock())
+    in_force = sync_tenants(db, config, installed, clock())
     registry = Registry(db, installed)
     writer, epoch = lease_writer(db, clock())
     engine = Engine(db, registry, secret, writer=writer, epoch=epoch, clock=clock)
-    return House(config=config, installed=installed, db=db, secret=secret, registry=registry, engine=engine, writer=Writer(engine), clock=clock)
+    return House(
+        config=config, installed=installed, db=db, secret=secret, registry=registry, engine=engine, writer=Writer(engine), clock=clock,
+        in_force=in_force,
+    )  # fmt: skip
 
 
 def prepare(config: Config, *, installed: Mapping[str, Installed] | None = None) -> None:
@@ -326,16 +352,16 @@ def prepare(config: Config, *, installed: Mapping[str, Installed] | None = None)
     installed = discovery.discover() if installed is None else installed
     db = database.connect(config.house.database)
     try:
-        migrate.upgrade(db, migration_parts(config, installed))
+        migrate.upgrade(db, migration_parts(look(db, config, installed).values(), installed))
     finally:
         db.dispose()
 
 
-def migration_parts(config: Config, installed: Mapping[str, Installed]) -> list[migrate.Part]:
+def migration_parts(tenants: Iterable[Tenant], installed: Mapping[str, Installed]) -> list[migrate.Part]:
     """Who keeps tables here: the core first, then every plugin some tenant runs, in the tenants' order."""
     parts = [migrate.CORE]
     seen = set()
-    for tenant in config.tenants.values():
+    for tenant in tenants:
         for name in tenant.plugins:
             manifest = installed[name].manifest
             if manifest.migrations and name not in seen:
@@ -366,18 +392,61 @@ def _kept(secret: bytes, config: Config) -> bytes:
 
 def sync_tenants(
     db: sa.Engine, config: Config, installed: Mapping[str, Installed], at: int, actor: str = "tally.toml"
-) -> None:
-    """Make the tenants of *config* known; settings that changed become a new generation under the exclusive lock."""
+) -> dict[str, InForce]:
+    """Make the tenants of *config* known, and return what is in force.
+
+    A tenant's table that changed since it was last applied becomes a new generation under the exclusive lock.  One that
+    did not change leaves alone what somebody changed live.
+    """
+    found = {}
+    rows = tables.tenant
     with db.begin() as conn:
-        for tenant in config.tenants.values():
-            rows = tables.tenant
-            query = sa.select(rows.c.generation, rows.c.programme).where(rows.c.id == tenant.id).with_for_update()
-            row = conn.execute(query).first()
-            if row is not None and row.programme == tenant.hash:
-                continue
+        for written in config.tenants.values():
+            query = sa.select(rows.c.generation, rows.c.programme, rows.c.applied).where(rows.c.id == written.id)
+            row = conn.execute(query.with_for_update()).first()
+            digest, number, tenant = configuration.programme_hash(written.said), 0, written
             if row is None:
                 conn.execute(rows.insert().values(id=tenant.id, name=str(tenant.name), created_at=at, generation=0, programme=""))
-            write_generation(conn, tenant, installed, (row.generation if row is not None else 0) + 1, at, actor)
+            else:
+                number = row.generation
+                if row.applied == digest:
+                    tenant = read_tenant(conn, tenant.id, number, installed, tenant)
+            if row is None or row.programme != tenant.hash:
+                number += 1
+                write_generation(conn, tenant, installed, number, at, actor)
+            if row is None or row.applied != digest:
+                conn.execute(rows.update().where(rows.c.id == tenant.id).values(applied=digest))
+            found[tenant.id] = InForce(number, tenant)
+    return found
+
+
+def read_tenant(
+    conn: sa.Connection, name: str, number: int, installed: Mapping[str, Installed], known: Tenant | None = None
+) -> Tenant:
+    """The tenant as generation *number* has it; *known* itself if that is what was asked for."""
+    rows = tables.programme
+    row = conn.execute(sa.select(rows.c.said, rows.c.document).where(rows.c.tenant == name, rows.c.generation == number)).one()
+    said = msgspec.json.decode(row.said)
+    if known is not None and known.said == said:
+        return known
+    tenant, _, _ = configuration.check_tenant(name, said, installed, origin="the house")
+    # what an upgrade made wrong is told by `tally check`; until then what was right goes on
+    return tenant or configuration.build_tenant(name, msgspec.json.decode(row.document), installed)
+
+
+def look(db: sa.Engine, config: Config, installed: Mapping[str, Installed]) -> dict[str, Tenant]:
+    """The tenants of *config* as they would be set up if the house started now; nothing is changed."""
+    found = dict(config.tenants)
+    (core,) = migrate.status(db, [migrate.CORE])
+    if core.pending or core.too_new:
+        return found
+    rows = tables.tenant
+    with database.reading(db) as conn:
+        for row in conn.execute(sa.select(rows.c.id, rows.c.generation, rows.c.applied)).all():
+            written = config.tenants.get(row.id)
+            if written is not None and row.applied == configuration.programme_hash(written.said):
+                found[row.id] = read_tenant(conn, row.id, row.generation, installed, written)
+    return found
 
 
 def write_generation(
@@ -394,6 +463,7 @@ def write_generation(
             # as long as nothing was ever recorded, the settings also judge what happened before them: an import of the past
             since=at if _has_records(conn, tenant.id) else 0,
             actor=actor,
+            said=msgspec.json.encode(tenant.said, order="deterministic").decode(),
         )
     )
     conn.execute(tables.tenant.update().where(tables.tenant.c.id == tenant.id).values(generation=number, programme=tenant.hash))

@@ -270,7 +270,7 @@ class Page:
         account = self.working.touch(self.working.account(member, unit))
         keys = [(number, int(part)) for name in own for entry, _, part in [name.rpartition(".")] if (number := parse_entry(entry)) is not None]
         self.expire(account)
-        parts, opened = account.take_back(amount, self.now, self.programme.units[unit], keys)
+        parts, opened = account.take_back(amount, self.now, self.programme.unit(unit), keys)
         self._debit(account, parts, REVERSED, rule)
         if opened:
             self.touched.add((member, unit))
@@ -288,7 +288,7 @@ class Page:
 
     def give_back(self, parts: Sequence[tuple[str, int]], unit: str, rule: str, *, debit: str) -> int:
         """Put spent points back into their lots; what has expired meanwhile expires at once, with an own entry."""
-        grace = self.programme.units[unit].grace_days
+        grace = self.programme.unit(unit).grace_days
         total = 0
         for name, amount in parts:
             found = self.working.lot(name)

@@ -50,6 +50,10 @@ class Programme:
     #: exchange rates into the programme's currency: (currency, from date) -> programme minor units per foreign minor unit
     rates: Mapping[str, tuple[tuple[date, Fraction], ...]] = {}
 
+    def unit(self, name: str) -> Unit:
+        """The unit of that name; one that nobody declares any more (its plugin is off) goes by the core's own terms."""
+        return self.units.get(name) or Unit(name=name)
+
     def local_date(self, instant: datetime) -> date:
         """The programme's calendar day at *instant*."""
         return instant.astimezone(self.zone).date()

@@ -50,6 +50,8 @@ tenant = _table(
     #: the generation row: taken FOR SHARE by every batch, exclusively by a change of settings
     _col("generation", Int, default="0"),
     _col("programme", sa.Text, default="''"),
+    #: print of the tenant's table in tally.toml when it was last put in force: unchanged, it undoes no live change
+    _col("applied", sa.Text, default="''"),
 )
 
 #: Every set of settings that ever judged an event, by content hash.
@@ -62,6 +64,8 @@ programme = _table(
     _col("plugins", sa.Text),
     _col("since", Int),
     _col("actor", sa.Text, default="''"),
+    #: what somebody asked for, as in tally.toml; the document is what it came to
+    _col("said", sa.Text, default="'{}'"),
 )
 
 api_key = _table(

@@ -52,7 +52,7 @@ log = logging.getLogger("tallystick.web")
 SMALL_BODY: Final = 64 * 1024
 #: Bodies above this are read in a thread, so that other requests need not wait for them.
 LARGE_BODY: Final = 64 * 1024
-#: How long a tenant's kinds of events are believed; the engine judges by the generation in force in any case.
+#: How long a tenant's kinds of events and permissions are believed; the engine judges by the generation in force in any case.
 KINDS_SECONDS: Final = 1.0
 
 _EVENT_MEDIA: Final = {
@@ -158,7 +158,9 @@ class Endpoint:
         try:
             try:
                 principal = await desk.who(visit)
-                permissions = desk.brought(principal.tenant)
+                permissions = desk.known(principal.tenant)
+                if permissions is None:
+                    permissions = await run_in_threadpool(desk.brought, principal.tenant)
                 if door.permission != BY_KIND:
                     demand(principal, door.permission, permissions)
                 response = await self._take(door, visit, principal, permissions, language)
@@ -186,7 +188,7 @@ class Desk:
         self._rate, self._burst = rate, float(burst)
         self._buckets: dict[str, tuple[float, float]] = {}
         self._kinds: dict[str, tuple[float, Mapping[str, EventKind]]] = {}
-        self._permissions: dict[str, Mapping[str, frozenset[str]]] = {}
+        self._permissions: dict[str, tuple[float, Mapping[str, frozenset[str]]]] = {}
         self._waiting: Waiting | None = None
         self._openapi: bytes | None = None
         self._script: bytes | None = None
@@ -218,13 +220,16 @@ class Desk:
             self._buckets.clear()
         self._buckets[principal.key] = (level - 1, now)
 
-    def brought(self, tenant: str) -> Mapping[str, frozenset[str]]:
-        """Permissions of the tenant's plugins, with the roles that have them."""
+    def known(self, tenant: str) -> Mapping[str, frozenset[str]] | None:
+        """What :meth:`brought` found a moment ago."""
         found = self._permissions.get(tenant)
-        if found is None:
-            plugins = [self.house.installed[name].manifest for name in self.house.config.tenants[tenant].plugins]
-            found = {one.id: frozenset(one.roles) for plugin in plugins for one in plugin.permissions}
-            self._permissions[tenant] = found
+        return found[1] if found is not None and time.monotonic() < found[0] else None
+
+    def brought(self, tenant: str) -> Mapping[str, frozenset[str]]:
+        """Permissions of the plugins that the tenant runs now, with the roles that have them."""
+        plugins = [self.house.installed[name].manifest for name in self.house.tenants()[tenant].plugins]
+        found = {one.id: frozenset(one.roles) for plugin in plugins for one in plugin.permissions}
+        self._permissions[tenant] = (time.monotonic() + KINDS_SECONDS, found)
         return found
 
     async def ask(
@@ -317,19 +322,20 @@ class Desk:
                 conn.exec_driver_sql("SELECT 1")
         except Exception as error:  # noqa: BLE001  whatever it is, the answer is that the database cannot be asked
             checks["database"] = type(error).__name__
-        broken = {name for tenant in house.config.tenants.values() for name in tenant.left_out}
+        tenants = [*(house.tenants() if checks["database"] == "ok" else house.config.tenants).values()]
+        broken = {name for tenant in tenants for name in tenant.left_out}
         for name, installed in house.installed.items():
             try:
                 _ = installed.manifest
             except PluginBroken:
                 broken.add(name)
-        refused = [t.id for t in house.config.tenants.values() if any(name not in t.plugins for name in t.required)]
-        good = all(state == "ok" for state in checks.values()) and len(refused) < max(1, len(house.config.tenants))
+        refused = [t.id for t in tenants if any(name not in t.plugins for name in t.required)]
+        good = all(state == "ok" for state in checks.values()) and len(refused) < max(1, len(tenants))
         return {
             "status": "ready" if good else "not ready",
             "checks": checks,
             "plugins": {"broken": sorted(broken)},
-            "tenants": {"served": len(house.config.tenants) - len(refused), "refused": len(refused)},
+            "tenants": {"served": len(tenants) - len(refused), "refused": len(refused)},
         }
 
     async def openapi(self, _request: Request) -> Response:
