@@ -64,9 +64,10 @@ def test_a_plugin_is_named_wherever_it_has_to_be(plugin: Path) -> None:
 
 
 def test_ci_runs_the_tests_as_a_newcomer_does() -> None:
-    command = re.search(r"^python3 -m pip install .* pytest.*$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    assert command
-    assert f"    {command[0]}\n" in (ROOT / ".ci" / "run").read_text()
+    for page in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md"):
+        command = re.search(r"^python3 -m pip install .* pytest.*$", (ROOT / page).read_text(), re.MULTILINE)
+        assert command, page
+        assert f"    {command[0]}\n" in (ROOT / ".ci" / "run").read_text(), page
 
 
 def test_all_distributions_have_one_version_and_one_build_back_end() -> None:
