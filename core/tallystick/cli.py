@@ -18,6 +18,7 @@ import msgspec
 
 from . import config as configuration
 from . import database, demo, discovery, doctor, exporting, house, keys, migrate, people, proofs, report, vault
+from .commands import WithPlugins
 from .discovery import Installed
 from .errors import InvalidConfig, InvalidRequest, ProofFailed, UnknownEntry
 from .house import House
@@ -27,10 +28,10 @@ from .manifest import ROLES
 from .mapping import load_mapping
 from .receipts import explanation
 from .store import Store
-from .terminal import Desk, Group, Root, command, language, option, say, tenant_of, tenant_option
+from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
 
 
-@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=WithPlugins, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(
     version("tallystick-core"), prog_name="tally", message="%(prog)s %(version)s", help="Show the version and exit."
 )

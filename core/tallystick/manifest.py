@@ -107,7 +107,7 @@ class DeclaredCommand:
     """A command of ``tally``: ``points.adjust`` is called as ``tally points adjust``."""
 
     id: str
-    run: str  #: ``module:object``, a click command
+    run: str  #: ``module:function``, see :mod:`tallystick.commands`
     summary: Text = _NO_TEXT
 
 

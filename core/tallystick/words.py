@@ -139,4 +139,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Busiest rules": "最活跃的规则",
     "Best members": "最佳会员",
     "nothing runs": "没有插件运行",
+    # commands of plugins
+    "{tenant} does not run {plugin}": "{tenant} 未启用 {plugin}",
+    "{value} is no date such as 2026-01-01": "{value} 不是形如 2026-01-01 的日期",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from msgspec import to_builtins
 
@@ -17,6 +17,8 @@ from .store import list_changes
 #: How far back a review may look: events older than that are not taken.
 LATEST = timedelta(days=7)
 Answer = tuple[Any, list[str]]
+Day = Annotated[date | None, {"en": "The day, by default today.", "zh": "日期，默认为今天。"}]
+Flag = Annotated[bool, {"en": "Only say what would change.", "zh": "只显示将发生的变化，不作更改。"}]
 
 _WORDS = {
     "en": {
@@ -40,7 +42,7 @@ class Person(Errand, Protocol):
     def member(self, reference: str) -> int: ...
 
 
-def review(errand: Errand, *, as_of: date | None = None, dry_run: bool = False, language: str = "en") -> Answer:
+def review(errand: Errand, *, as_of: Day = None, dry_run: Flag = False, language: str = "en") -> Answer:
     """Review all tiers as of a day, by default today; with --dry-run only say what would change."""
     now, words = today(errand), _WORDS[language]
     day = now if as_of is None else as_of

@@ -1,0 +1,140 @@
+"""Commands that plugins bring: ``tally <plugin> <command>``, listed from manifests, imported when they are called.
+
+A command is a plain function.  Its first argument is the :class:`Visit`; its other parameters are the command line: one
+without a default is an argument, any other an option (a bool a flag); ``Annotated[date | None, {"en": ..., "zh": ...}]`` says what
+it is for.  It may ask for ``language``.  It returns a document for programs and lines for people.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any, get_args, get_type_hints
+
+import attrs
+import click
+
+from . import database, discovery, people
+from .errors import InvalidRequest
+from .house import Errand, House
+from .jobs import Job, Turn
+from .ledger import moment
+from .manifest import DeclaredCommand, Manifest
+from .terminal import Command, Desk, Group, Root, command, language, option, say, tenant_of, tenant_option
+
+
+@attrs.frozen
+class Visit(Errand):
+    """What a plugin's command gets: as a job, and the way from a member's reference to their number."""
+
+    def member(self, reference: str) -> int:
+        """The number of the member whom an external id or ``m-`` and digits names.  Raises UnknownMember."""
+        with database.reading(self.house.db) as conn:
+            return people.load(conn, self.house.secret, self.tenant, reference).number
+
+
+def visit(built: House, tenant: str, plugin: str, name: str) -> Visit:
+    """A visit of *plugin* as *tenant* has set it up, now.  Raises InvalidRequest if the tenant does not run it."""
+    generation = built.registry.latest(tenant)
+    part = next((part for part in generation.pipeline.parts if part.id == plugin), None)
+    if part is None:
+        raise InvalidRequest(say("{tenant} does not run {plugin}", tenant=tenant, plugin=plugin))
+    job = Job(tenant=tenant, name=name, run=lambda _: None)
+    return Visit(built, Turn(job, moment(built.clock()), "", lambda _: None), part.plugin, generation)
+
+
+class Day(click.ParamType[date]):
+    """A date such as 2026-01-01."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Read what was typed."""
+        try:
+            return value if isinstance(value, date) else date.fromisoformat(value)
+        except ValueError:
+            self.fail(say("{value} is no date such as 2026-01-01", value=repr(value)), param, ctx)
+
+
+_TYPES: Mapping[type, Any] = {str: str, int: int, date: Day()}
+
+
+class PluginGroup(Group):
+    """The commands of one plugin."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        summary = manifest.summary.in_language(language())
+        super().__init__(manifest.id, help=summary, short_help=summary)
+        self._declared = {each.id.partition(".")[2]: each for each in manifest.commands}
+        self._plugin = manifest.id
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """By name."""
+        return sorted(self._declared)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        """The command, made of the plugin's function."""
+        declared = self._declared.get(cmd_name)
+        if declared is not None and cmd_name not in self.commands:
+            function = discovery.load(declared.run, plugin=self._plugin)
+            made = make_command(self, self._plugin, cmd_name, declared, function)
+            made.help = declared.summary.in_language(language()) or inspect.cleandoc(function.__doc__ or "")
+        return self.commands.get(cmd_name)
+
+
+class WithPlugins(Root):
+    """All commands, those of the installed plugins included."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Our own, then those of plugins that bring any."""
+        return [*super().list_commands(ctx), *sorted(self._manifests())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command of ours by its name, or the group of a plugin."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None:
+            return found
+        manifest = self._manifests().get(cmd_name)
+        return PluginGroup(manifest) if manifest is not None else None
+
+    def _manifests(self) -> dict[str, Manifest]:
+        found, _ = discovery.manifests(discovery.discover())
+        return {name: manifest for name, manifest in found.items() if manifest.commands and name not in self.commands}
+
+
+def make_command(
+    group: Group, plugin: str, name: str, declared: DeclaredCommand, function: Callable[..., tuple[Any, list[str]]]
+) -> Command:
+    """The command line that a function's parameters describe."""
+    _, *parameters = inspect.signature(function).parameters.values()
+    hints, extras = get_type_hints(function), get_type_hints(function, include_extras=True)
+
+    def run(desk: Desk, tenant: str | None, **given: Any) -> None:
+        if "language" in hints:
+            given["language"] = language()
+        with desk.house() as built:
+            found = visit(built, tenant_of(built.config, tenant), plugin, declared.id)
+            document, lines = function(found, **given)
+        desk.answer(document, *lines)
+
+    run.__doc__ = function.__doc__
+    for parameter in reversed(parameters):
+        if parameter.name == "language":
+            continue
+        told: Any = next(iter(getattr(extras[parameter.name], "__metadata__", ())), {})
+        help_ = told.get(language(), told.get("en")) if isinstance(told, Mapping) else told
+        kind = next(
+            (each for each in (hints[parameter.name], *get_args(hints[parameter.name])) if each in (*_TYPES, bool)), str
+        )
+        if parameter.default is inspect.Parameter.empty:
+            run = click.argument(parameter.name, type=_TYPES[kind])(run)
+        elif kind is bool:
+            run = option(f"--{parameter.name.replace('_', '-')}", is_flag=True, help=help_)(run)
+        else:
+            run = option(
+                f"--{parameter.name.replace('_', '-')}", type=_TYPES[kind], default=parameter.default, help=help_
+            )(run)
+    made = command(group, name)(tenant_option(run))
+    assert isinstance(made, Command)
+    return made
