@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from .effects import (
     Bonus,
@@ -179,18 +181,20 @@ def _settle_unit(
     grants, steps = gains.grants, list(out.steps)
     settled = list(out.postings)
     if len(grants) > 1:
-        grants.sort(key=_place)
+        _order(grants, _place)
         grants = _groups(grants, unit, versions, steps)
     postings = [Posting(grant.rule, grant.amount, grant, grant.lines) for grant in grants]
     if gains.factors and grants:
-        _multiply(grants, sorted(gains.factors, key=lambda m: m.rule), unit, postings, versions, steps)
+        _order(gains.factors, lambda multiply: multiply.rule)
+        _multiply(grants, gains.factors, unit, postings, versions, steps)
     if gains.bonuses:
-        gains.bonuses.sort(key=lambda bonus: (bonus.rule, bonus.amount, bonus.to))
+        _order(gains.bonuses, lambda bonus: (bonus.rule, bonus.amount, bonus.to))
         postings += [Posting(bonus.rule, bonus.amount, bonus, bonus.lines) for bonus in gains.bonuses]
     # the amount of each posting before caps is its step's "wanted" where a cap cuts it
     cut: dict[int, tuple[int, str]] = {}
     if gains.caps:
-        caps = sorted(gains.caps, key=lambda c: (c.rule, c.per, c.key, c.limit))
+        caps = gains.caps
+        _order(caps, lambda cap: (cap.rule, cap.per, cap.key, cap.limit))
         for cap in caps:
             _cap(cap, postings, used, cut)
         # only what all caps together have let through uses up any of them
@@ -225,6 +229,16 @@ def _settle_unit(
         if amount:
             settled.append(posting)
     out.postings, out.steps = settled, steps
+
+
+_E = TypeVar("_E", bound=Effect)
+
+
+def _order(effects: list[_E], key: Callable[[_E], Any]) -> None:
+    """Sort, and where *key* does not tell two apart, by everything they say: the order they came in cannot matter."""
+    if len({key(effect) for effect in effects}) < len(effects):
+        effects.sort(key=lambda effect: msgspec.json.encode(effect, enc_hook=str, order="deterministic"))
+    effects.sort(key=key)
 
 
 def _place(grant: Grant) -> tuple[Any, ...]:
