@@ -19,6 +19,7 @@ _REF: Final = "#/components/schemas/{name}"
 _PATH_NAMES: Final = {
     "member": "a member number (`m-` and twelve digits) or an external id",
     "entry": "an entry's name: writer, batch and place, as `1-42-0`",
+    "plugin": "a plugin's id",
 }
 #: What may be refused at any door that asks for a key, by status.
 _ALWAYS: Final = (400, 401, 403, 404, 429, 500, 503)
@@ -143,7 +144,7 @@ def _operation(
         ],
         "responses": {
             **{str(status): _answer(schema_of(kind, own)) for status, kind in door.answers.items()},
-            **_refusals(sorted({*_ALWAYS, *((409, 413, 415, 422) if door.method == "POST" else ())})),
+            **_refusals(sorted({*_ALWAYS, *((409, 413, 415, 422) if door.method != "GET" else ())})),
         },
     }
     if door.permission == BY_KIND:
