@@ -197,7 +197,7 @@ class Engine:
             judge = self._load(store, cur, [(arrival, entry, received)], found)[arrival.tenant]
             self._in_time(judge.generation, arrival, received)
             judge.chance = vault.new_key()
-            return Receipt(self._judge_again(cur, judge, arrival, entry, received).record)
+            return Receipt(self._judge_again(cur, judge, arrival, entry, received, store).record)
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -295,12 +295,18 @@ class Engine:
                 used += 1
         return done
 
-    def _judge_again(self, cur: Cursor, judge: Judge, arrival: Arrival, entry: int, received: int) -> Judged:
+    def _judge_again(
+        self, cur: Cursor, judge: Judge, arrival: Arrival, entry: int, received: int, store: Store | None = None
+    ) -> Judged:
         """Judge; what a rule revokes is read when it says so, and the event judged once more.  Its member is locked."""
         while True:
             try:
                 return self._judge_one(judge, arrival, entry, received)
             except NotRead as missing:
+                if missing.stock:
+                    found = (store or self.store).lock_stock(cur, judge.working.tenant, [missing.stock])
+                    judge.working.stock[missing.stock] = found.get(missing.stock, 0)
+                    continue
                 self._look_back(cur, judge.working, missing.entry)
 
     def _look_back(self, cur: Cursor, working: Working, entry: int) -> None:

@@ -335,6 +335,14 @@ class Judge:
             more["skipped"] = tuple(
                 [{"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error} for s in skipped]
             )
+        working = self.working
+        if working.noted:
+            value = more.get("value", 0) if arrival.kind == "purchase.completed" else -1
+            more["orders"] = working.notes(entry, more.get("order", ""), event.member, value)
+        if working.took_now:
+            more["took"] = tuple([(entry_name(of), place, amount) for of, place, amount in working.took_now])
+        if working.restocked:
+            more["restocks"] = tuple(working.restocked)
         if arrival.cause:
             more["cause"], more["depth"] = entry_name(arrival.cause), arrival.depth
         record = page.record(

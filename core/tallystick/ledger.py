@@ -123,6 +123,11 @@ class Step(Struct, frozen=True, omit_defaults=True):
     member: str = ""  #: whose gain it is, where it is not the event's own member's
 
 
+#: An entry's part in an order: its role, how much of the order's value came back, and of which lines (JSON).
+OrderState = tuple[str, int, str]
+OrderNote = tuple[str, str, int, int, OrderState | None, OrderState]
+
+
 class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the house keeps of an event, for ever.  Its canonical JSON is the leaf of the batch's Merkle tree."""
 
@@ -147,6 +152,11 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: member, counter, grain, first day, amount, and how a reversal treats it: share, whole or not at all
     counts: tuple[tuple[int, str, str, int, int, str], ...] = ()
     takes: tuple[tuple[str, int, bool], ...] = ()  #: stock key, amount, whether a cancellation puts it back
+    restocks: tuple[tuple[str, int], ...] = ()  #: stock key, and by how much the shelf changed otherwise
+    #: of earlier entries: entry, place of the gain in its explanation, how much of it was taken back, kept or forgiven
+    took: tuple[tuple[str, int, int], ...] = ()
+    #: what changed at an order: its id, the entry that named it, member, value, how the row was and how it is
+    orders: tuple[OrderNote, ...] = ()
     gives: tuple[Mapping[str, Any], ...] = ()  #: what the member gets (discounts, rewards)
     verdict: str = "allow"
     reasons: tuple[Mapping[str, Any], ...] = ()

@@ -142,17 +142,21 @@ class Rebuilt(Struct, frozen=True, kw_only=True):
     counters: int
     claims: int
     entry_members: int
+    taken: int
+    stock: int
+    orders: int
 
 
 def rebuild(conn: sa.Connection, tenant: str, *, progress: Callable[[int], object] | None = None) -> Rebuilt:
-    """Write balances, lots, counters, claims and mentions of one tenant anew from its records, in one transaction.
+    """Write what follows from one tenant's records anew: balances, lots, counters, claims, mentions, what was taken back,
+    stock and orders, in one transaction.  Plugins' own rows stay as they are: their values are not in the journal, where
+    they could not be forgotten.
 
     The house must not serve meanwhile.  Verify first: what is rebuilt from a changed journal repeats the change.
     *progress* is told how many members are done.
     """
     store = Store(conn.dialect.name)
-    for table in (tables.counter, tables.claim, tables.entry_member):
-        conn.execute(sa.delete(table).where(table.c.tenant == tenant))
+    _empty(conn, tenant, tables.counter, tables.claim, tables.entry_member, tables.taken, tables.stock, tables.order_entry)
     written = _rebuild_by_entry(conn, store, tenant)
     record, beside = tables.record, tables.entry_member
     numbers = sa.union(
@@ -160,8 +164,7 @@ def rebuild(conn: sa.Connection, tenant: str, *, progress: Callable[[int], objec
         sa.select(beside.c.member).where(beside.c.tenant == tenant),
     ).subquery()
     members = conn.scalars(sa.select(numbers.c.member).where(numbers.c.member > 0).order_by(numbers.c.member)).all()
-    for table in (tables.balance, tables.lot):
-        conn.execute(sa.delete(table).where(table.c.tenant == tenant))
+    _empty(conn, tenant, tables.balance, tables.lot)
     cur = store.cursor(conn)
     balances = lots = 0
     for start in range(0, len(members), _CHUNK):
@@ -175,8 +178,12 @@ def rebuild(conn: sa.Connection, tenant: str, *, progress: Callable[[int], objec
         balances, lots = balances + len(fresh_balances), lots + len(fresh_lots)
         if progress is not None:
             progress(min(start + _CHUNK, len(members)))
-    counters, claims, mentions = written
-    return Rebuilt(balances=balances, lots=lots, counters=counters, claims=claims, entry_members=mentions)
+    return Rebuilt(balances=balances, lots=lots, **written)
+
+
+def _empty(conn: sa.Connection, tenant: str, *emptied: sa.Table) -> None:
+    for table in emptied:
+        conn.execute(sa.delete(table).where(table.c.tenant == tenant))
 
 
 def _lot_row(tenant: str, member: int, lot: PastLot) -> tuple[Any, ...]:
@@ -188,28 +195,41 @@ def _lot_row(tenant: str, member: int, lot: PastLot) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> tuple[int, int, int]:
+def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> dict[str, int]:
+    """Everything that follows from records one by one; rows by table."""
     counts: dict[tuple[Any, ...], int] = {}
+    taken: dict[tuple[int, int], int] = {}
+    stock: dict[str, int] = {}
+    orders: dict[_OrderRow, int] = {}
     claims: list[tuple[Any, ...]] = []
     mentions: list[tuple[Any, ...]] = []
-    written = [0, 0]
+    written = {"claims": 0, "entry_members": 0}
     cur = store.cursor(conn)
 
     def flush() -> None:
         store.add_counters(cur, [(tenant, *key, amount) for key, amount in counts.items()])
+        store.add_taken(cur, [(tenant, *key, amount) for key, amount in taken.items()])
         store.append_claims(cur, claims)
         store.append_entry_members(cur, mentions)
-        written[0] += len(claims)
-        written[1] += len(mentions)
-        for done in (counts, claims, mentions):
+        written["claims"] += len(claims)
+        written["entry_members"] += len(mentions)
+        for done in (counts, taken, claims, mentions):
             done.clear()
 
     for entry, body in _stream(conn, "SELECT entry, body FROM record", tenant):
         leaf = _read_leaf(body)
         claims.append((tenant, leaf.source, leaf.id, entry))
         for member, counter, grain, first, amount, _mode in leaf.counts:
-            key = (member, counter, grain, first)
-            counts[key] = counts.get(key, 0) + amount
+            _add(counts, (member, counter, grain, first), amount)
+        for of, place, amount in leaf.took:
+            _add(taken, (parse_entry(of) or 0, place), amount)
+        for shelf, amount in _shelves(leaf):
+            _add(stock, shelf, amount)
+        for row, sign in _order_rows(leaf, entry):
+            # how a row was is taken away again by whoever changed it, in whatever order the writers are read
+            _add(orders, row, sign)
+            if not orders[row]:
+                del orders[row]
         holders = {account for transfer in leaf.transfers for account in transfer[:2] if account[:2] == "m-"}
         if isinstance(leaf, _Explained):
             holders |= {_read_term(step.data).member for step in leaf.explanation if step.effect == "usable"}
@@ -217,10 +237,17 @@ def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> tuple[i
         if len(claims) >= _FLUSH:
             flush()
     flush()
-    counters = conn.scalar(
-        sa.select(sa.func.count()).select_from(tables.counter).where(tables.counter.c.tenant == tenant)
-    )
-    return counters or 0, written[0], written[1]
+    store.append_stock(cur, [(tenant, shelf, left) for shelf, left in stock.items()])
+    store.append_order_entries(cur, [(tenant, *row) for row in orders])
+    return {**written, "counters": _count(conn, tables.counter, tenant), "taken": _count(conn, tables.taken, tenant), "stock": len(stock), "orders": len(orders)}
+
+
+def _add(sums: dict[Any, int], key: Any, amount: int) -> None:
+    sums[key] = sums.get(key, 0) + amount
+
+
+def _count(conn: sa.Connection, table: sa.Table, tenant: str) -> int:
+    return conn.scalar(sa.select(sa.func.count()).select_from(table).where(table.c.tenant == tenant)) or 0
 
 
 # --- adding up ------------------------------------------------------------------------------------------------------
@@ -306,10 +333,11 @@ class _Keys:
     """Numbers that begin the keys of each kind, drawn anew for every verification."""
 
     def __init__(self) -> None:
-        names = ("left", "terms", "usable_from", "expires_at", "posted", "deficit", "counter", "claim", "member")
+        names = ("left", "terms", "usable_from", "expires_at", "posted", "deficit", "counter", "claim", "member", "taken", "stock", "order")
         self.names = {secrets.randbits(60): name for name in names}
         (
             self.left, self.terms, self.usable_from, self.expires_at, self.posted, self.deficit, self.counter, self.claim, self.member,
+            self.taken, self.stock, self.order,
         ) = self.names  # fmt: skip
 
     def describe(self, differences: Mapping[tuple[Any, ...], int], findings: _Findings) -> None:
@@ -338,6 +366,15 @@ class _Keys:
                 message=f"counter {rest[1]} of {member_name(rest[0])} ({rest[2]}, day {rest[3]}): {more}",
                 tenant=tenant,
             )
+        if name == "taken":
+            what = f"what was taken back of place {rest[1]}"
+            return Finding(code="taken", message=f"{what}: {more}", entry=entry_name(rest[0]), tenant=tenant)
+        if name == "stock":
+            return Finding(code="stock", message=f"stock {rest[0]}: {more}", tenant=tenant)
+        if name == "order":
+            where = "the journal" if amount > 0 else "the table"
+            message = f"order {rest[0]}: only {where} has it as {rest[2]} of {rest[4]} with {rest[5]} returned"
+            return Finding(code="order", message=message, entry=entry_name(rest[1]), tenant=tenant)
         if name == "member":
             message = f"{'missing' if amount > 0 else 'foreign'} mention of {member_name(rest[0])} beside the entry"
             return Finding(code="entry_member", message=message, entry=entry_name(rest[1]), tenant=tenant)
@@ -378,6 +415,10 @@ class _Term(Struct, gc=False):
     expires_at: int = 0
 
 
+_State = tuple[str, int, str]  # role, returned, lines
+_Note = tuple[str, str, int, int, _State | None, _State]  # order, entry, member, value, how it was, how it is
+
+
 class _Leaf(Struct, gc=False):
     """What verification needs of a record; everything else in it is fixed by the leaf's hash alone."""
 
@@ -389,8 +430,15 @@ class _Leaf(Struct, gc=False):
     member: str = ""
     facts: str = ""
     transfers: list[_Transfer] = []
+    kind: str = ""
+    order: str = ""
+    value: int = 0
     lots: list[_Given] = []
     counts: list[tuple[int, str, str, int, int, str]] = []
+    takes: list[tuple[str, int, bool]] = []
+    restocks: list[tuple[str, int]] = []
+    took: list[tuple[str, int, int]] = []
+    orders: list[_Note] = []
 
 
 class _Explained(_Leaf, gc=False):
@@ -568,6 +616,12 @@ class _Pass:
             for step in leaf.explanation:
                 if step.effect in _TERMS:
                     self._change(leaf, step, others)
+        for of, place, amount in leaf.took:
+            add((keys.taken, tenant, parse_entry(of), place), amount)
+        for shelf, amount in _shelves(leaf):
+            add((keys.stock, tenant, shelf), amount)
+        for row, sign in _order_rows(leaf, entry):
+            add((keys.order, tenant, *row), sign)
         for other in others:
             add((keys.member, tenant, parse_member(other) or 0, entry), 1)
 
@@ -603,6 +657,30 @@ class _Pass:
             self.add_lot(leaf.tenant, term.lot, 0, term.usable_from - NEVER, 0, None, 1)
             if term.member != leaf.member:
                 others.add(term.member)
+
+
+def _shelves(leaf: _Leaf) -> Iterator[tuple[str, int]]:
+    """By how much an event changed which stock."""
+    for shelf, amount, _ in leaf.takes:
+        yield shelf, -amount
+    yield from leaf.restocks
+
+
+def _order_rows(leaf: _Leaf, entry: int) -> Iterator[tuple[_OrderRow, int]]:
+    """What an event made of the rows of its order: those that came, and negative those that went."""
+    mine = False
+    for order, named, member, value, was, now in leaf.orders:
+        number = parse_entry(named) or 0
+        mine = mine or (number == entry and was is None)
+        if was is not None:
+            yield (order, number, was[0], member, value, was[1], was[2]), -1
+        yield (order, number, now[0], member, value, now[1], now[2]), 1
+    if leaf.kind == "purchase.completed" and not mine:
+        yield (leaf.order, entry, "sale", parse_member(leaf.member) or 0 if leaf.member else 0, leaf.value, 0, ""), 1
+
+
+#: order, entry, role, member, value, returned, lines: a row of order_entry
+_OrderRow = tuple[str, int, str, int, int, int, str]
 
 
 class _Ahead:
@@ -656,6 +734,13 @@ def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: 
     counters = "SELECT tenant, member, name, grain, start, value FROM counter"
     for of, member, name, grain, start, value in _stream(conn, counters, tenant):
         add((keys.counter, of, member, name, grain, start), -value)
+    for of, entry, place, amount in _stream(conn, "SELECT tenant, entry, place, amount FROM taken", tenant):
+        add((keys.taken, of, entry, place), -amount)
+    for of, shelf, left in _stream(conn, "SELECT tenant, key, remaining FROM stock", tenant):
+        add((keys.stock, of, shelf), -left)
+    orders = "SELECT tenant, order_id, entry, role, member, value, returned, lines FROM order_entry"
+    for of, *row in _stream(conn, orders, tenant):
+        add((keys.order, of, *row), -1)
     for of, source, name, entry in _stream(conn, "SELECT tenant, source, id, entry FROM claim", tenant):
         add((keys.claim, of, source, name, entry), -1)
     for of, member, entry in _stream(conn, "SELECT tenant, member, entry FROM entry_member", tenant):

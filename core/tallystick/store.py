@@ -328,6 +328,10 @@ class Store:
         """``(tenant, order_id, entry, role, member, value, returned, lines)``."""
         self._insert(cur, tables.order_entry, rows)
 
+    def append_stock(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(tenant, key, remaining)``."""
+        self._insert(cur, tables.stock, rows)
+
     def append_intents(self, cur: Cursor, rows: Sequence[Row]) -> None:
         """``(entry, place, tenant, member, channel, key, body)``."""
         self._insert(cur, tables.intent, rows)

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 
 from .errors import OutOfStock
-from .ledger import Account, Lot, Record, moment, parse_entry
+from .ledger import Account, Lot, OrderNote, OrderState, Record, entry_name, moment, parse_entry
 from .situation import Balance, LotView, Member
 from .windows import grain_of, start_of
 
 _ABSENT = object()
+#: How a sale stands in its order at first: no record says so, for its kind does.
+PLAIN_SALE: OrderState = ("sale", 0, "")
 CounterKey = tuple[int, str, str, int]  # member, counter, grain, first day
 
 
@@ -58,11 +60,11 @@ class OrderEntry:
 
 
 class NotRead(Exception):
-    """An entry is asked for that nobody could know of before the event was judged: read it and judge again."""
+    """An entry or a stock is asked for that nobody could know of before the event was judged: read it and judge again."""
 
-    def __init__(self, entry: int) -> None:
-        super().__init__(entry)
-        self.entry = entry
+    def __init__(self, entry: int = 0, *, stock: str = "") -> None:
+        super().__init__(entry or stock)
+        self.entry, self.stock = entry, stock
 
 
 class Working:
@@ -92,12 +94,19 @@ class Working:
         self.took: dict[tuple[int, int], int] = {}
         self.extended: list[tuple[int, int, int, str]] = []  # expires at, now, member, unit
         self._log: list[tuple[Any, ...]] = []
+        # what the event at hand did to earlier entries, to orders and to shelves: its record says so
+        self.took_now: list[tuple[int, int, int]] = []
+        self.noted: list[tuple[OrderEntry, OrderState | None]] = []
+        self.restocked: list[tuple[str, int]] = []
 
     # -- all or nothing ---------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Start an event: what came before stays."""
         self._log.clear()
+        self.took_now.clear()
+        self.noted.clear()
+        self.restocked.clear()
 
     def undo(self) -> None:
         """Forget everything since :meth:`begin`."""
@@ -238,9 +247,13 @@ class Working:
         if key in self.stock:
             self.set(self.stock, key, self.stock[key] + amount)
         self.set(self.stocked, key, self.stocked.get(key, 0) + amount)
+        self.restocked.append((key, amount))
 
     def set_stock(self, key: str, amount: int) -> None:
-        """Set a stock to an absolute amount."""
+        """Set a stock to an absolute amount.  Raises :class:`NotRead` until it is known what was there."""
+        if key not in self.stock:
+            raise NotRead(stock=key)
+        self.restocked.append((key, amount - self.stock[key]))
         self.set(self.stock, key, amount)
         self.set(self.stock_set, key, amount)
 
@@ -270,9 +283,11 @@ class Working:
         entries = self.orders.setdefault(entry.order, [])
         entries.append(entry)
         self._log.append(("append", entries))
+        self.noted.append((entry, None))
 
     def touch_order(self, entry: OrderEntry) -> OrderEntry:
         """Announce a change of *entry*."""
+        self.noted.append((entry, entry.row))
         self._log.append(("order", entry, entry.role, entry.returned, dict(entry.lines), entry.loose))
         return entry
 
@@ -281,6 +296,22 @@ class Working:
         key = (entry, place)
         self.set(self.taken, key, self.taken.get(key, 0) + amount)
         self.set(self.took, key, self.took.get(key, 0) + amount)
+        self.took_now.append((entry, place, amount))
+
+    def notes(self, entry: int, order: str, member: int, value: int) -> tuple[OrderNote, ...]:
+        """What the event *entry* did to orders; a plain sale of *order* goes without saying."""
+        if len(self.noted) == 1:
+            row, was = self.noted[0]
+            if was is None and (row.entry, row.order, row.member, row.value, row.row) == (entry, order, member, value, PLAIN_SALE):
+                return ()
+        seen: set[int] = set()
+        notes = []
+        for row, was in self.noted:
+            if id(row) not in seen:  # the first word on a row says how it was
+                seen.add(id(row))
+                if was != row.row:
+                    notes.append((row.order, entry_name(row.entry), row.member, row.value, was, row.row))
+        return tuple(notes)
 
     def fill_lots(self, rows: Iterable[tuple[Any, ...]], *, whole: bool) -> None:
         """Take over lots as loaded; *whole*: these are all lots with something left."""

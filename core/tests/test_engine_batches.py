@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.tests.lab import SECRET, TENANT, Lab, Puppet
-from tallystick import outbox, people, tables
+from tallystick import outbox, people, proofs, tables
 from tallystick.effects import Bonus, Emit, Extend, Grant, Put, Restock, Revoke, SetTier, Take
 from tallystick.errors import EventConflict, MemberInactive, OutOfStock, Refused, TallyError, Unavailable, UnknownMember
 from tallystick.ledger import instant
@@ -225,6 +225,34 @@ def test_a_stock_is_set_and_taken_from_in_one_batch(lab: Lab) -> None:
     outcomes = lab.engine.record([lab.arrival("lab.did", "ann", what=what) for what in ("fill", "take", "take", "take")])
     assert isinstance(outcomes[-1], OutOfStock)
     assert lab.stock("lab:cup") == 0
+
+
+def test_shelves_follow_from_the_journal_however_they_changed(lab: Lab) -> None:
+    said = {
+        "count": lambda: [Restock(rule="lab.cup", key="cup", amount=9, absolute=True)],
+        "add": lambda: [Restock(rule="lab.cup", key="cup", amount=4)],
+        "take": lambda: [Take(rule="lab.cup", key="cup", amount=2)],
+    }
+    lab.puppet.wants = Needs(stock=frozenset({"lab:cup"}))
+    lab.recompile()
+    lab.puppet.on("earn", lambda event, _: said[event.facts.what]())
+    for what in ("add", "count", "take", "count", "take", "add"):
+        lab.do("lab.did", "ann", what=what)
+    assert lab.stock("lab:cup") == 11
+    with lab.db.begin() as conn:
+        assert proofs.verify(conn).ok
+        conn.execute(tables.stock.update().values(remaining=12))
+        assert [finding.code for finding in proofs.verify(conn).findings] == ["stock"]
+        assert proofs.rebuild(conn, TENANT).stock == 1
+        assert proofs.verify(conn).ok
+    assert lab.stock("lab:cup") == 11
+
+
+def test_a_shelf_that_nobody_asked_for_is_read_before_it_is_counted(lab: Lab) -> None:
+    lab.fill("lab:cup", 3)
+    lab.puppet.on("earn", lambda event, _: [Restock(rule="lab.cup", key="cup", amount=10, absolute=True)])
+    assert lab.do("lab.did", "ann").restocks == (("lab:cup", 7),)
+    assert lab.stock("lab:cup") == 10
 
 
 def test_a_tier_set_by_one_event_is_held_by_the_next_of_the_batch(lab: Lab) -> None:

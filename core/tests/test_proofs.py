@@ -114,6 +114,12 @@ MEDDLING: list[tuple[str, int | None, str]] = [
     ("DELETE FROM counter", None, "counter"),
     ("DELETE FROM claim WHERE entry = :e4", 4, "claim"),
     ("UPDATE claim SET id = 'other' WHERE entry = :e4", 4, "claim"),
+    ("UPDATE taken SET amount = amount + 1", 0, "taken"),
+    ("DELETE FROM taken", 0, "taken"),
+    ("UPDATE order_entry SET returned = returned - 1 WHERE entry = :e0", 0, "order"),
+    ("UPDATE order_entry SET role = 'claimed' WHERE entry = :e0", 0, "order"),
+    ("DELETE FROM order_entry WHERE entry = :e5", 5, "order"),
+    ("INSERT INTO stock VALUES ('corner-shop', 'shop:mugs', 3)", None, "stock"),
     ("DELETE FROM entry_member", 3, "entry_member"),
     ("INSERT INTO entry_member VALUES ('corner-shop', 7, :e4)", 4, "entry_member"),
 ]  # fmt: skip
@@ -222,7 +228,7 @@ def test_no_single_edit_goes_unnoticed(sqlite_url: str) -> None:
     raw = sqlite3.connect(file, isolation_level=None)
     # what is not proven: when a batch was written and by which lease; whose number a lot waits under
     skip = {("batch", "epoch"), ("batch", "at"), ("lot", "waits")}
-    checked = ("record", "transfer", "batch", "lot", "balance", "counter", "claim", "entry_member")
+    checked = ("record", "transfer", "batch", "lot", "balance", "counter", "claim", "entry_member", "taken", "order_entry")
     cells = [
         (name, column.name)
         for name in checked
@@ -236,6 +242,8 @@ def test_no_single_edit_goes_unnoticed(sqlite_url: str) -> None:
         # a counter at zero says nothing under whatever name
         saying = "WHERE value <> 0" if name == "counter" else ""
         rows = raw.execute(f"SELECT {column}, {', '.join(keys)} FROM {name} {saying}").fetchall()
+        if not rows:
+            continue
         old, *key = chance.choice(rows)
         new = _changed(chance, old)
         where = " AND ".join(f"{each} = ?" for each in keys)
@@ -298,7 +306,9 @@ def test_progress_is_told_and_a_finding_reads_well(books: Books) -> None:
 # --- rebuilding
 
 
-REBUILT = (tables.balance, tables.lot, tables.counter, tables.claim, tables.entry_member)
+REBUILT = (
+    tables.balance, tables.lot, tables.counter, tables.claim, tables.entry_member, tables.taken, tables.stock, tables.order_entry,
+)  # fmt: skip
 
 
 def state(books: Books) -> dict[str, list[tuple[object, ...]]]:
@@ -321,7 +331,7 @@ def test_what_is_rebuilt_from_the_journal_equals_what_was_kept(books: Books, see
     assert verify(books).ok
 
 
-@pytest.mark.parametrize("table", REBUILT, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [table for table in REBUILT if table is not tables.stock], ids=lambda table: table.name)
 def test_a_lost_table_comes_back(books: Books, table: sa.Table) -> None:
     small_day(books)
     before = state(books)
