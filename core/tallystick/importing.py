@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -21,9 +21,9 @@ from .engine import Outcome, Receipt
 from .errors import InvalidConfig, InvalidEvent, Problem, TallyError
 from .events import Arrival
 from .house import House
-from .intake import LIMITS, read_event
+from .intake import LIMITS, read_event, take_facts
 from .ledger import instant, moment
-from .mapping import RowMapping
+from .mapping import Item, RowMapping
 from .people import Newcomer
 
 #: Events recorded in one transaction.
@@ -34,16 +34,6 @@ AHEAD: Final = 2
 SORTING: Final = 65_536
 
 _DAY = timedelta(days=1)
-Row = tuple[int, "bytes | TallyError"]
-
-
-class Item(NamedTuple):
-    """One event of a file: where it begins, when it happened as far as that can be read, and its text."""
-
-    row: int  #: line of a JSONL file, or first row of a table, counted from 1
-    time: int | None  #: microseconds since 1970
-    body: bytes
-    flaw: TallyError | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -86,6 +76,7 @@ class Importer:
         house: House,
         tenant: str,
         *,
+        mapping: RowMapping | None = None,
         history: bool = False,
         enrol: bool = False,
         actor: str = "import",
@@ -94,7 +85,7 @@ class Importer:
     ) -> None:
         """With *history* events are received when they happened, and days end as they did; with *enrol* unknown members join."""
         self.house, self.tenant, self.actor = house, tenant, actor
-        self.history, self.enrol = history, enrol
+        self.mapping, self.history, self.enrol = mapping, history, enrol
         self.tally = Tally()
         self._on_refusal, self._on_progress = on_refusal, on_progress
         self._zone = house.config.tenants[tenant].zone
@@ -133,9 +124,7 @@ class Importer:
         places: list[Item] = []
         for item in batch:
             try:
-                if item.flaw is not None:
-                    raise item.flaw
-                arrival = read_event(item.body, tenant=self.tenant, kinds=kinds, received=received, actor=self.actor)
+                arrival = self._read(item, kinds, received)
             except TallyError as error:
                 self._refuse(item, error)
             else:
@@ -148,6 +137,20 @@ class Importer:
             self._count(item, outcome)
         self.tally.read += len(batch)
 
+    def _read(self, item: Item, kinds: Any, received: datetime) -> Arrival:
+        if item.flaw is not None:
+            raise item.flaw
+        if item.plain is None:
+            return read_event(item.body, tenant=self.tenant, kinds=kinds, received=received, actor=self.actor)
+        id, member, facts = item.plain
+        mapping = self.mapping
+        assert mapping is not None
+        assert item.time is not None
+        return take_facts(
+            facts, id=id, source=mapping.source, at=moment(item.time), member=member, tenant=self.tenant, kind=mapping.kind,
+            received=received, actor=self.actor,
+        )  # fmt: skip
+
     def _count(self, item: Item, outcome: Outcome) -> None:
         if not isinstance(outcome, Receipt):
             self._refuse(item, outcome)
@@ -159,7 +162,9 @@ class Importer:
 
     def _refuse(self, item: Item, error: TallyError) -> None:
         self.tally.refused += 1
-        self._on_refusal(Refusal(row=item.row, id=_id_of(item.body), error=error))
+        self._on_refusal(
+            Refusal(row=item.row, id=item.plain.id if item.plain is not None else _id_of(item.body), error=error)
+        )
 
     def _enrol(self, arrivals: Sequence[Arrival]) -> None:
         """Members nobody knows join when they are first heard of."""
@@ -268,17 +273,8 @@ def open_events(file: Path, mapping: RowMapping | None, *, history: bool, worksp
 
     table = Table(file, mapping)
     if table.in_order() if history else table.together():
-        return _of_table(table)
+        return table.items()
     return _sorted(_grouped(table, workspace), workspace)
-
-
-def _of_table(table: Any) -> Iterator[Item]:
-    for rows, times, bodies, flaws in table.chunks():
-        if flaws:
-            for place, (row, at, body) in enumerate(zip(rows, times, bodies, strict=True)):
-                yield Item(row, at, body, flaws.get(place))
-        else:
-            yield from map(Item, rows, times, bodies)
 
 
 class _Time(msgspec.Struct):

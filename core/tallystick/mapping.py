@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import attrs
 from msgspec import NODEFAULT, inspect
 
 from .document import Document, Path
-from .errors import InvalidConfig, Problem
-from .events import EventKind
+from .errors import InvalidConfig, Problem, TallyError
+from .events import EventKind, Facts
 from .schema import nearest
 
 Sort = Literal["text", "number", "truth"]
+
+
+class Plain(NamedTuple):
+    """An event whose facts were checked column by column and made without going through text."""
+
+    id: str
+    member: str
+    facts: Facts
+
+
+class Item(NamedTuple):
+    """One event of a file: where it begins, when it happened as far as that can be read, and what it says."""
+
+    row: int  #: line of a JSONL file, or first row of a table, counted from 1
+    time: int | None  #: microseconds since 1970
+    body: bytes  #: as a client would have sent it; empty if *plain* is there
+    flaw: TallyError | None = None  #: what is wrong with it that no JSON can say
+    plain: Plain | None = None
 
 
 @attrs.frozen(kw_only=True)

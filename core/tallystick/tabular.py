@@ -6,14 +6,17 @@ file may hold, at most :data:`ROWS` rows are in memory at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import polars as pl
+from msgspec import Meta, Struct, inspect
 
 from .errors import InvalidConfig, InvalidEvent, Problem
-from .mapping import Column, RowMapping, Target
+from .events import Facts
+from .mapping import Column, Item, Plain, RowMapping, Target
 
 #: Rows that are turned into events at once.
 ROWS: Final = 20_000
@@ -21,15 +24,6 @@ ROWS: Final = 20_000
 LOOKED_AT: Final = 5_000_000
 
 _READERS: Final = {".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"}
-
-
-class Chunk(NamedTuple):
-    """Some events, as a client would have sent them."""
-
-    rows: Sequence[int]  #: the first row of each, counted from 1
-    times: Sequence[int | None]  #: microseconds since 1970; None where no time could be read
-    bodies: Sequence[bytes]
-    flaws: dict[int, InvalidEvent]  #: what is wrong with a row that no JSON can say, by place in this chunk
 
 
 class Piece(NamedTuple):
@@ -49,25 +43,33 @@ class Table:
         """Raises InvalidConfig if the mapping names columns that the file and its lookups lack."""
         self.mapping = mapping
         pl.Config.set_streaming_chunk_size(ROWS)  # what polars holds while it reads ahead, too
-        frame = _scan(file)
+        frame = plain = _scan(file)
         found = set(frame.collect_schema().names())
+        self.rows = int(frame.select(pl.len()).collect().item())
         for lookup in mapping.lookups:
-            other = _scan(file.parent / lookup.file).collect()
-            if lookup.on not in found or lookup.on not in other.columns:
+            other = _scan(file.parent / lookup.file)
+            theirs = other.collect_schema().names()
+            if lookup.on not in found or lookup.on not in theirs:
                 raise InvalidConfig([Problem(f'{lookup.file} and {file.name} have no column "{lookup.on}" in common')])
-            wanted = [name for name in other.columns if name in mapping.columns - found]
-            frame = frame.join(other.lazy().select(lookup.on, *wanted), on=lookup.on, how="left", maintain_order="left")
+            wanted = [name for name in theirs if name in mapping.columns - found]
+            rows = other.select(lookup.on, *wanted).collect()
+            if rows.get_column(lookup.on).is_duplicated().any():
+                raise InvalidConfig([Problem(f'{lookup.file} has several rows with the same "{lookup.on}"')])
+            frame = frame.join(rows.lazy(), on=lookup.on, how="left", maintain_order="left")
             found |= set(wanted)
         if missing := sorted(mapping.columns - found):
             raise InvalidConfig(
                 [Problem(f'there is no column "{name}"; the file has {", ".join(sorted(found))}') for name in missing]
             )
         kept = frame.select(sorted(mapping.columns)).with_row_index("_row", offset=1)
-        schema = kept.collect_schema()
-        self._schema = schema
+        self._schema = kept.collect_schema()
         self._frame = kept.with_columns(_time=self._time(), _flaw=self._flaws())
         self._group = mapping.group or "_row"
-        self.rows = int(frame.select(pl.len()).collect().item())
+        # what is asked about order needs no lookup, unless time or group come from one
+        asked = {*mapping.time.columns, *([mapping.group] if mapping.group else [])}
+        own = set(plain.collect_schema().names())
+        self._asked = plain.select(sorted(asked)).with_columns(_time=self._time()) if asked <= own else self._frame
+        self._plain = _Plain.of(self)
 
     # -- asked before anything is read ------------------------------------------------------------------------------
 
@@ -76,9 +78,9 @@ class Table:
         if self.rows > LOOKED_AT:
             return False
         time, group = pl.col("_time"), pl.col(self._group)
-        grouped = (group != group.shift(1)).sum() + 1 == group.n_unique() if self.mapping.group else pl.lit(value=True)
+        grouped = _together(group) if self.mapping.group else pl.lit(value=True)
         back = (time < time.shift(1)).any().fill_null(value=False)
-        return bool(self._frame.select(~back & grouped).collect().item())
+        return bool(self._asked.select(~back & grouped).collect().item())
 
     def together(self) -> bool:
         """Whether the rows of each event stand together."""
@@ -86,33 +88,48 @@ class Table:
             return True
         if self.rows > LOOKED_AT:
             return False
-        group = pl.col(self._group)
-        return bool(self._frame.select((group != group.shift(1)).sum() + 1 == group.n_unique()).collect().item())
+        return bool(self._asked.select(_together(pl.col(self._group))).collect().item())
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def chunks(self) -> Iterator[Chunk]:
+    def items(self) -> Iterator[Item]:
         """The events in the file's order; the rows of each must stand together."""
+        for frame in self._whole_groups():
+            yield from self._items(frame)
+
+    def _whole_groups(self) -> Iterator[pl.DataFrame]:
         kept: pl.DataFrame | None = None
         for batch in self._frame.collect_batches(chunk_size=ROWS, maintain_order=True):
             frame = batch if kept is None else pl.concat([kept, batch])
             kept = None
             if self.mapping.group is not None:
                 # the last event may go on in the next batch
-                last = frame.get_column(self._group)[-1]
-                same = (
-                    (frame.get_column(self._group) == last)
-                    if last is not None
-                    else frame.get_column(self._group).is_null()
-                )
-                start = frame.height - int(same.reverse().cum_prod().sum())
+                groups = frame.get_column(self._group)
+                start = frame.height - int(groups.eq_missing(groups[-1]).reverse().cum_prod().sum())
                 frame, kept = frame[:start], frame[start:]
             if frame.height:
-                yield self._chunk(frame)
+                yield frame
         if kept is not None and kept.height:
-            yield self._chunk(kept)
+            yield kept
 
-    def _chunk(self, frame: pl.DataFrame) -> Chunk:
+    def _items(self, frame: pl.DataFrame) -> Iterator[Item]:
+        """Plain events are made at once; whatever is not plain goes to the door as text, for its verdict."""
+        if self._plain is None:
+            yield from self._texts(frame)
+            return
+        made = self._plain.make(frame)
+        odd = [n for n, (_, _, _, plain) in enumerate(made) if plain is None]
+        texts: Iterator[Item] = iter(())
+        if odd:
+            rows = pl.int_ranges(
+                pl.Series([made[n][0] for n in odd]), pl.Series([made[n][0] + made[n][1] for n in odd]), eager=True
+            )
+            texts = self._texts(frame[rows.explode()])
+        first = frame.get_column("_row")[0]
+        for start, _, at, plain in made:
+            yield next(texts) if plain is None else Item(first + start, at, b"", None, plain)
+
+    def _texts(self, frame: pl.DataFrame) -> Iterator[Item]:
         mapping = self.mapping
         if mapping.group is not None:
             first = sorted({*frame.columns} - {self._group, "_flaw", *_only_in(mapping)})
@@ -122,10 +139,9 @@ class Table:
                 _list=pl.struct(self._field(target) for target in mapping.list_targets),
             )
         bodies = frame.select(self._body()).to_series()
-        flaws = {
-            place: _flaw(said) for place, said in enumerate(frame.get_column("_flaw").to_list()) if said is not None
-        }
-        return Chunk(frame.get_column("_row").to_list(), frame.get_column("_time").to_list(), bodies.to_list(), flaws)
+        found = (frame.get_column("_row"), frame.get_column("_time"), bodies, frame.get_column("_flaw"))
+        for row, time, body, flaw in zip(*(column.to_list() for column in found), strict=True):
+            yield Item(row, time, body, None if flaw is None else _flaw(flaw))
 
     def pieces(self) -> Iterator[list[Piece]]:
         """Row by row, for a file that has to be put in order; :meth:`join` makes events of them."""
@@ -182,6 +198,24 @@ class Table:
         if target.default is not None:  # canonical: what the class takes by itself is not written
             value = pl.when(value != target.default).then(value)
         return value.alias(target.name)
+
+    @property
+    def group(self) -> str:
+        """The column whose equal values make one event."""
+        return self._group
+
+    def plain_number(self, target: Target) -> pl.Expr:
+        """A number as Python will hold it; what is no whole number was found by the column ``_flaw``."""
+        value = self._number(target.column)[0].cast(pl.Int64)
+        return value if target.default is None else value.fill_null(target.default)
+
+    def plain_text(self, column: Column) -> pl.Expr:
+        """A text; null where there is none."""
+        return self._text(column)
+
+    def short(self, column: Column) -> bool:
+        """Whether the column holds whole numbers: as texts they have up to twenty characters, none of them special."""
+        return bool(column.columns) and self._schema[column.columns[0]].is_integer()
 
     def _text(self, column: Column) -> pl.Expr:
         if not column.columns:
@@ -249,6 +283,188 @@ class Table:
             if target.sort == "number":
                 found = pl.when(self._number(target.column)[1]).then(pl.lit(pointer)).otherwise(found)
         return found
+
+
+class _Plain:
+    """Makes the facts of events whose rows are plain: every value within the bounds of its field, no character that JSON
+    escapes.  The bounds are those of the facts class, asked of whole columns instead of one value after another.
+    """
+
+    def __init__(self, table: Table, cls: type[Facts], element: type[Struct], bounds: inspect.VarTupleType) -> None:
+        mapping = table.mapping
+        self._cls, self._element = cls, element
+        self._list, self._group = mapping.list_name, table.group
+        self._least, self._most = bounds.min_length or 0, bounds.max_length or 1 << 30
+        outer, inner = _types(cls), _types(element)
+        name = inspect.type_info(Annotated[str, Meta(min_length=1, max_length=128)])
+        self._elements = _Columns(table, [(target, inner[target.name]) for target in mapping.list_targets])
+        own = [Target(name="id", sort="text", default=None, column=mapping.id)]
+        if mapping.member is not None:
+            own.append(Target(name="member", sort="text", default=None, column=mapping.member))
+        self._names = _Columns(table, [(target, name) for target in own], guests=True)
+        self._facts = _Columns(table, [(target, outer[target.name]) for target in mapping.data])
+        self._make = _maker([target.name for target in mapping.list_targets])
+
+    @staticmethod
+    def of(table: Table) -> _Plain | None:
+        """None if some field of the facts is not as simple as this needs."""
+        mapping = table.mapping
+        cls = mapping.kind.facts
+        if not mapping.list_name:
+            return None
+        bounds = _unwrapped(_types(cls)[mapping.list_name])
+        element = _unwrapped(bounds.item_type) if isinstance(bounds, inspect.VarTupleType) else None
+        if not isinstance(element, inspect.StructType) or hasattr(element.cls, "__post_init__"):
+            return None
+        inner, outer = _types(element.cls), _types(cls)
+        shapes = [inner[target.name] for target in mapping.list_targets] + [
+            outer[target.name] for target in mapping.data
+        ]
+        if not all(
+            isinstance(_unwrapped(shape), inspect.IntType | inspect.StrType | inspect.LiteralType) for shape in shapes
+        ):
+            return None
+        return _Plain(table, cls, element.cls, bounds)
+
+    def make(self, frame: pl.DataFrame) -> list[tuple[int, int, int, Plain | None]]:
+        """Of each event where its rows begin, how many there are, when it happened, and the event if it is plain."""
+        group = frame.get_column(self._group)
+        changes = group.ne_missing(group.shift(1)).arg_true().to_list()
+        edges = [*dict.fromkeys([0, *changes]), frame.height]
+        values, odd = self._elements.read(frame)
+        elements = self._make(self._element, *values)
+        odd_rows = set((odd | frame.get_column("_flaw").is_not_null()).arg_true().to_list())
+        first = frame[edges[:-1]]
+        facts, odd_facts = self._facts.read(first)
+        names, odd_names = self._names.read(first)
+        times = first.get_column("_time")
+        odd_events = (odd_facts | odd_names | times.is_null()).to_list()
+        ids = names[0]
+        members = names[1] if len(names) > 1 else [""] * len(ids)
+        fields = self._facts.fields
+        made: list[tuple[int, int, int, Plain | None]] = []
+        for start, end, odd_event, time, id, member, *said in zip(
+            edges[:-1], edges[1:], odd_events, times.to_list(), ids, members, *facts, strict=True
+        ):
+            plain: Plain | None = None
+            if (
+                not odd_event
+                and self._least <= end - start <= self._most
+                and (not odd_rows or odd_rows.isdisjoint(range(start, end)))
+            ):
+                more = dict(zip(fields, said, strict=True))
+                more[self._list] = tuple(elements[start:end])
+                with suppress(ValueError):  # what contradicts itself is told by the door
+                    plain = Plain(id, member or "", self._cls(**more))
+            made.append((start, end - start, time, plain))
+        return made
+
+
+class _Columns:
+    """Values of several fields as lists, and which rows are not certain to be acceptable."""
+
+    def __init__(self, table: Table, fields: Sequence[tuple[Target, Any]], *, guests: bool = False) -> None:
+        self.fields = [target.name for target, _ in fields]
+        self._select: list[pl.Expr] = []
+        self._odd: list[pl.Expr] = [pl.lit(value=False)]
+        self._texts: list[tuple[str, Any, bool]] = []
+        for target, shape in fields:
+            if target.sort == "number":
+                value = table.plain_number(target)
+                self._odd.append(_outside(pl.col(target.name), shape))
+            else:
+                value = table.plain_text(target.column)
+                if target.default is not None:
+                    value = value.fill_null(target.default)
+                if not table.short(target.column) or not _takes_short(shape):
+                    self._texts.append((target.name, shape, guests and target.name == "member"))
+                elif not (guests and target.name == "member"):
+                    self._odd.append(pl.col(target.name).is_null())
+            self._select.append(value.alias(target.name))
+        self._defaults = {target.name: target.default for target, _ in fields}
+
+    def read(self, frame: pl.DataFrame) -> tuple[list[list[Any]], pl.Series]:
+        """A list per field, and a mask of rows."""
+        if not self.fields:
+            return [], pl.repeat(value=False, n=frame.height, dtype=pl.Boolean, eager=True)
+        columns = frame.with_columns(*self._select).select(self.fields)  # constants become columns, too
+        odd = columns.select(_odd=pl.any_horizontal(*self._odd).fill_null(value=True)).get_column("_odd")
+        if len(odd) != frame.height:
+            odd = pl.repeat(odd[0], frame.height, dtype=pl.Boolean, eager=True)
+        for name, shape, may_lack in self._texts:
+            # the same few texts stand in most rows: each is looked at once
+            column = columns.get_column(name)
+            wrong = _outside(pl.col(name), shape)
+            if self._defaults[name] is not None:
+                wrong &= pl.col(name).ne_missing(self._defaults[name])
+            if may_lack:
+                wrong &= pl.col(name).is_not_null()
+            bad = column.unique().to_frame().filter(wrong.fill_null(value=True)).get_column(name)
+            if len(bad):
+                odd |= column.is_in(bad.implode(), nulls_equal=True)
+        return [columns.get_column(name).to_list() for name in self.fields], odd
+
+
+def _takes_short(shape: Any) -> bool:
+    kind = _unwrapped(shape)
+    return (
+        isinstance(kind, inspect.StrType)
+        and (kind.min_length or 0) <= 1
+        and (kind.max_length or 20) >= 20
+        and kind.pattern is None
+    )
+
+
+def _maker(names: Sequence[str]) -> Callable[..., list[Struct]]:
+    """A function that makes an element of each row, given the class and a list per field."""
+    assert all(name.isidentifier() for name in names)
+    keywords = ", ".join(f"{name}={name}_" for name in names)
+    each, lists = ", ".join(f"{name}_" for name in names), ", ".join(names)
+    # with keywords from a dict it would take twice as long; the names are fields of our own class
+    found: Callable[..., list[Struct]] = eval(f"lambda _make, {lists}: [_make({keywords}) for {each}, in zip({lists})]")  # noqa: S307
+    return found
+
+
+def _types(cls: type[Struct]) -> dict[str, Any]:
+    shape = inspect.type_info(cls)
+    assert isinstance(shape, inspect.StructType)
+    return {field.name: field.type for field in shape.fields}
+
+
+def _unwrapped(shape: Any) -> Any:
+    return _unwrapped(shape.type) if isinstance(shape, inspect.Metadata) else shape
+
+
+#: What JSON writes with a backslash; DEL is none of it, and nobody types it.
+_ESCAPED: Final = r'[\x00-\x1f"\\\x7f]'
+
+
+def _outside(value: pl.Expr, shape: Any) -> pl.Expr:
+    """Whether a value is not certain to be within the bounds of its type."""
+    odd = value.is_null()
+    match _unwrapped(shape):
+        case inspect.IntType(ge=ge, le=le, gt=gt, lt=lt, multiple_of=step):
+            for bound, wrong in ((ge, value.__lt__), (le, value.__gt__), (gt, value.__le__), (lt, value.__ge__)):
+                if bound is not None:
+                    odd |= wrong(bound)
+            if step is not None:
+                odd |= value % step != 0
+        case inspect.StrType(min_length=least, max_length=most, pattern=pattern):
+            odd |= value.str.contains(_ESCAPED)
+            if least is not None:
+                odd |= value.str.len_chars() < least
+            if most is not None:
+                odd |= value.str.len_chars() > most
+            if pattern is not None:
+                odd |= ~value.str.contains(pattern)
+        case inspect.LiteralType(values=allowed):
+            odd |= ~value.is_in(list(allowed))
+    return odd
+
+
+def _together(group: pl.Expr) -> pl.Expr:
+    """Whether equal values stand together: there are as many runs as values."""
+    return group.ne_missing(group.shift(1)).slice(1).sum() + 1 == group.n_unique()
 
 
 def join(pieces: Sequence[Piece], list_name: str) -> bytes:
