@@ -623,6 +623,7 @@ def import_events(
             importer = Importer(
                 built,
                 chosen,
+                mapping=rules,
                 history=history,
                 enrol=enrol,
                 actor="import",
