@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import socket
@@ -17,7 +16,7 @@ import click
 import msgspec
 
 from . import config as configuration
-from . import database, demo, discovery, doctor, exporting, house, keys, migrate, people, proofs, report, vault
+from . import database, demo, doctor, exporting, house, keys, migrate, people, proofs, report, vault
 from .commands import WithPlugins
 from .discovery import Installed
 from .errors import InvalidConfig, InvalidRequest, ProofFailed, UnknownEntry
@@ -29,6 +28,7 @@ from .mapping import load_mapping
 from .receipts import explanation
 from .store import Store
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
+from .workbench import in_force, workbench
 
 
 @click.group(cls=WithPlugins, context_settings={"help_option_names": ["-h", "--help"]})
@@ -167,37 +167,8 @@ def examine(desk: Desk) -> None:
         click.get_current_context().exit(1)
 
 
-@command(cli, "plugins")
-def list_plugins(desk: Desk) -> None:
-    """List installed plugins and what each tenant runs."""
-    installed = desk.installed()
-    good, bad = discovery.manifests(installed)
-    found = desk.config() if desk.path.exists() else None
-    tenants = found.tenants if found is not None else {}
-    rows = [
-        {
-            "id": name,
-            "version": each.version,
-            "distribution": each.distribution,
-            "summary": good[name].summary.in_language(language()) if name in good else "",
-            "broken": bad[name].message if name in bad else None,
-            "tenants": [tenant.id for tenant in tenants.values() if name in tenant.plugins],
-        }
-        for name, each in installed.items()
-    ]
-    running = {
-        tenant.id: {
-            "runs": {name: tenant.reasons.get(name, "") for name in tenant.plugins},
-            "left_out": dict(tenant.left_out),
-        }
-        for tenant in tenants.values()
-    }
-    lines = [f"{row['id']} {row['version']}  {row['broken'] or row['summary']}" for row in rows]
-    for name, each in running.items():
-        lines.append(say("tenant {tenant}", tenant=name))
-        lines += [f"  {plugin}: {why}" for plugin, why in each["runs"].items()]
-        lines += [f"  {plugin} -: {why}" for plugin, why in each["left_out"].items()]
-    desk.answer({"plugins": rows, "tenants": running}, *lines)
+for _found in workbench.commands.values():
+    cli.add_command(_found)
 
 
 @command(cli, "hooks")
@@ -207,7 +178,7 @@ def list_plugins(desk: Desk) -> None:
 def list_hooks(desk: Desk, tenant: str | None, kind: str | None, explain: bool) -> None:
     """Show what runs for each kind of event."""
     found = desk.config()
-    chosen = found.tenants[tenant_of(found, tenant)]
+    chosen = in_force(desk)[tenant_of(found, tenant)]
     generation = house.build_generation(chosen, 0, 0, desk.installed())
     document: list[dict[str, Any]] = []
     for name in [kind] if kind else sorted(generation.kinds):
@@ -560,7 +531,9 @@ def _say_status(desk: Desk, work: Callable[..., list[migrate.Status]]) -> None:
     found = desk.config()
     engine = database.connect(found.house.database)
     try:
-        rows = work(engine, house.migration_parts(house.look(engine, found, desk.installed()).values(), desk.installed()))
+        rows = work(
+            engine, house.migration_parts(house.look(engine, found, desk.installed()).values(), desk.installed())
+        )
     finally:
         engine.dispose()
     desk.answer(
@@ -578,7 +551,9 @@ def plan_upgrade(desk: Desk) -> None:
     found = desk.config()
     engine = database.connect(found.house.database)
     try:
-        sql = migrate.plan(engine, house.migration_parts(house.look(engine, found, desk.installed()).values(), desk.installed()))
+        sql = migrate.plan(
+            engine, house.migration_parts(house.look(engine, found, desk.installed()).values(), desk.installed())
+        )
     finally:
         engine.dispose()
     desk.answer({"sql": sql}, sql.rstrip())
@@ -769,7 +744,6 @@ def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serv
     key = "" if path.exists() else establish(path, demo.render_config(url), installed)
     with Desk(path, desk.as_json).house() as built:
         with Progress(say("a year of purchases"), limit or demo.BASKETS) as progress:
-            gc.freeze()  # what is here by now stays; looking through it again and again would cost a tenth of the time
             played = demo.play(built, limit=limit, workspace=folder, on_progress=progress.show)
         tenant = built.config.tenants[demo.TENANT]
         with database.reading(built.db) as conn:
