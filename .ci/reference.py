@@ -70,11 +70,19 @@ def commands(context: click.Context) -> Iterator[str]:
     """The help of a command, or of every command of a group."""
     command = context.command
     if isinstance(command, click.Group):
+        if command.invoke_without_command:
+            yield from one_command(context)
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             assert child is not None
             yield from commands(child.context_class(child, info_name=name, parent=context, terminal_width=100))
         return
+    yield from one_command(context)
+
+
+def one_command(context: click.Context) -> Iterator[str]:
+    """The help of a command in both languages."""
+    command = context.command
     yield f"## {context.command_path}\n"
     yield translate(inspect.cleandoc(command.help or ""), "zh") + "\n"
     yield f"```text\n{command.get_help(context)}\n```\n"

@@ -16,10 +16,19 @@ import attrs
 import msgspec
 from msgspec import Meta, Struct
 
-from . import database, people, queries, receipts
+from . import database, people, queries, receipts, switchboard
 from .access import Principal, demand, may
 from .engine import Outcome
-from .errors import AliasTaken, EventConflict, InvalidRequest, PluginBroken, TallyError, UnknownEntry, UnknownMember
+from .errors import (
+    AliasTaken,
+    EventConflict,
+    InvalidConfig,
+    InvalidRequest,
+    PluginBroken,
+    TallyError,
+    UnknownEntry,
+    UnknownMember,
+)
 from .events import Arrival, EventKind, Name
 from .house import House
 from .intake import read_document, read_events
@@ -588,7 +597,7 @@ class PluginView(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def get_plugins(call: Call) -> Answer:
     """The installed plugins: which are enabled, which could be, and which are broken and why."""
-    tenant = call.house.config.tenants[call.tenant]
+    tenant = call.house.tenants()[call.tenant]
     views = []
     for name in sorted({*call.house.installed, *tenant.left_out, *tenant.required}):
         installed, required = call.house.installed.get(name), name in tenant.required
@@ -611,6 +620,52 @@ def get_plugins(call: Call) -> Answer:
             )
         )
     return Answer(views)
+
+
+class PluginSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of a plugin, as its table in tally.toml would have them."""
+
+    settings: Mapping[str, Any]
+
+
+class PluginChange(Struct, frozen=True, kw_only=True):
+    """What is in force now."""
+
+    generation: Annotated[int, Meta(description="judges every event recorded from now on")]
+    plugins: Annotated[tuple[str, ...], Meta(description="that run now, in order")]
+    changes: Annotated[tuple[str, ...], Meta(description="what runs otherwise than before, a sentence each")]
+    tried: Annotated[int, Meta(description="recorded purchases it was tried on before")]
+
+
+def post_plugin_enable(call: Call) -> Answer:
+    """Let a plugin run for the key's tenant, at once and in every process.
+
+    It is tried on recorded purchases first; if anything is wrong, what ran before goes on, and the refusal says why.
+    """
+    return _changed(call, switchboard.enable)
+
+
+def post_plugin_disable(call: Call) -> Answer:
+    """Let a plugin run no more for the key's tenant.  Its settings and all it gave stay; no event recorded after the answer is judged by it."""
+    return _changed(call, switchboard.disable)
+
+
+def put_plugin_settings(call: Call) -> Answer:
+    """Give a plugin other settings, all of them, at once and in every process; whether it runs does not change."""
+    try:
+        return _changed(call, switchboard.configure, call.body.settings)
+    except InvalidConfig as error:
+        for problem in error.problems:  # places in the tenant's table are told as places in the body
+            problem.pointer = (problem.pointer or "").replace(f"/plugins/{call.path['plugin']}", "/settings", 1)
+        error.pointer = error.problems[0].pointer if error.problems else None
+        raise
+
+
+def _changed(call: Call, change: Callable[..., switchboard.Change], *said: Any) -> Answer:
+    found = change(call.house, call.tenant, call.path["plugin"], *said, actor=call.principal.actor)
+    return Answer(
+        PluginChange(generation=found.generation, plugins=found.plugins, changes=found.changes, tried=found.tried)
+    )
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -735,5 +790,30 @@ DOORS: Final[tuple[Door, ...]] = (
         answer=get_plugins,
         summary="Installed and enabled plugins",
         answers={200: list[PluginView]},
+    ),
+    Door(
+        method="POST",
+        path="/v1/plugins/{plugin}/enable",
+        permission="plugins.write",
+        answer=post_plugin_enable,
+        summary="Switch a plugin on",
+        answers={200: PluginChange},
+    ),
+    Door(
+        method="POST",
+        path="/v1/plugins/{plugin}/disable",
+        permission="plugins.write",
+        answer=post_plugin_disable,
+        summary="Switch a plugin off",
+        answers={200: PluginChange},
+    ),
+    Door(
+        method="PUT",
+        path="/v1/plugins/{plugin}/settings",
+        permission="plugins.write",
+        answer=put_plugin_settings,
+        summary="Set a plugin up",
+        body=PluginSettings,
+        answers={200: PluginChange},
     ),
 )

@@ -284,6 +284,12 @@ class PluginBroken(TallyError):
     code = "plugin_broken"
 
 
+class LockOutdated(TallyError):
+    """The plugins would run otherwise than plugins.lock says."""
+
+    code = "lock_outdated"
+
+
 class TenantNotServed(TallyError):
     """This tenant requires a plugin that is not available, so the house refuses to serve it."""
 

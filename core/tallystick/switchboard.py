@@ -25,7 +25,7 @@ from .errors import InvalidConfig, NotFound, PluginBroken, PluginFailed, Problem
 from .events import Arrival
 from .generation import Generation
 from .house import House, build_generation, migration_parts, write_generation
-from .ledger import moment, read_record
+from .ledger import Record, moment, read_record
 from .resolve import Lock, Resolution
 
 #: Recorded purchases that a change is tried on, and how far back in the journal they are looked for.
@@ -133,7 +133,12 @@ def _checked(house: House, before: Tenant, said: Said) -> Tenant:
     """The tenant that *said* describes; raises InvalidConfig, and Unresolvable if something would fall away by it."""
     after, mistakes, _ = config.check_tenant(before.id, said, house.installed, origin="the switchboard")
     if after is None:
-        raise InvalidConfig([Problem(mistake.message, pointer=pointer(mistake.path)) for mistake in mistakes])
+        raise InvalidConfig(
+            [
+                Problem(f"{'.'.join(map(str, each.path))}: {each.message}", pointer=pointer(each.path))
+                for each in mistakes
+            ]
+        )
     lost = {name: why for name, why in after.left_out.items() if name not in before.left_out}
     wanted = {name for name in said["plugins"] if said["plugins"][name] != before.said.get("plugins", {}).get(name)}
     lost |= {name: why for name, why in after.left_out.items() if name in wanted}
@@ -213,12 +218,9 @@ def _try(house: House, before: Tenant, generation: Generation, after: Tenant) ->
     for kind in generation.kinds:
         generation.pipeline.plan(kind)
     found = recorded_purchases(house, generation, TRIED)
-    for arrival, received in found:
-        engine = Engine(
-            house.db, _Candidate(generation), house.secret, writer=0, clock=functools.partial(int, received)
-        )
+    for record, arrival in found:
         try:
-            engine.dry_run(arrival)
+            judge_again(house, generation, record, arrival)
         except PluginFailed as error:
             if error.details.get("plugin") in changed:
                 raise PluginBroken(error.message, plugin=error.details["plugin"]) from None
@@ -243,14 +245,23 @@ def _ask_health(name: str, health: Callable[[], Mapping[str, Any] | None]) -> No
         raise PluginBroken(f"{name} says that it is not well: {said}", plugin=name)
 
 
-def recorded_purchases(house: House, generation: Generation, limit: int) -> Sequence[tuple[Arrival, int]]:
-    """The tenant's latest purchases as they came in, each with the time at which it was received.
+def judge_again(house: House, generation: Generation, record: Record, arrival: Arrival) -> Record:
+    """What *generation* makes of a purchase that was recorded, seen from when it was received; nothing is written."""
+    clock = functools.partial(int, record.received)
+    return Engine(house.db, _Candidate(generation), house.secret, writer=0, clock=clock).dry_run(arrival).record
 
-    Their orders and ids are others than then, so that judging them again meets no order that is known.
+
+def recorded_purchases(
+    house: House, generation: Generation, limit: int, *, looked: int = LOOKED, judged_by: int | None = None
+) -> Sequence[tuple[Record, Arrival]]:
+    """The tenant's latest purchases among the *looked* latest entries of the journal, with what came in through the door.
+
+    Their orders and ids are others than then, so that judging them again meets no order that is known.  With *judged_by*
+    only those that this generation judged.
     """
     record, member = tables.record, tables.member
     same = sa.and_(member.c.tenant == record.c.tenant, member.c.number == record.c.member)
-    latest = sa.select(record.c.entry).order_by(record.c.entry.desc()).limit(LOOKED).subquery()
+    latest = sa.select(record.c.entry).order_by(record.c.entry.desc()).limit(looked).subquery()
     tenant = generation.programme.tenant
     query = (
         sa.select(record.c.entry, record.c.member, record.c.body, record.c.facts, member.c.secret)
@@ -259,13 +270,13 @@ def recorded_purchases(house: House, generation: Generation, limit: int) -> Sequ
         .order_by(record.c.entry.desc())
     )
     facts = generation.kinds["purchase.completed"].facts
-    found: list[tuple[Arrival, int]] = []
+    found: list[tuple[Record, Arrival]] = []
     with database.reading(house.db) as conn:
         for row in conn.execute(query):
             if len(found) == limit:
                 break
             known = read_record(bytes(row.body))
-            if known.kind != "purchase.completed" or row.facts is None:
+            if known.kind != "purchase.completed" or row.facts is None or judged_by not in (None, known.generation):
                 continue
             key = house.secret if not row.member else (bytes(row.secret) if row.secret is not None else None)
             opened = vault.open_facts(key, row.entry, bytes(row.facts))
@@ -276,5 +287,5 @@ def recorded_purchases(house: House, generation: Generation, limit: int) -> Sequ
                 tenant=tenant, id=f"tried/{known.entry}", source=known.source, kind=known.kind, at=moment(known.at),
                 member=known.member, facts=msgspec.convert(data, facts), canonical=opened,
             )  # fmt: skip
-            found.append((arrival, known.received))
+            found.append((known, arrival))
     return found

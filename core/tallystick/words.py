@@ -69,7 +69,19 @@ CHINESE: Final[Mapping[str, str]] = {
         "从 JSONL、CSV 或 Parquet 文件导入事件。\n\n中断的导入会从停止处继续，已记录的事件绝不会重复计算。"
     ),
     "Show a programme in numbers: points, rules, months, members.": "用数字展示积分计划：积分、规则、月份、会员。",
+    "Let a plugin run for a tenant, at once and in every process.\n\nIt is tried on recorded purchases first; if anything is wrong, what ran before goes on.": (
+        "为商户启用插件，在所有进程中立即生效。\n\n启用前先用已记录的购物试运行；如有问题，原有设置继续有效。"
+    ),
+    "Let a plugin run no more for a tenant; its settings and all it gave stay.": "为商户停用插件；其设置与已发放的一切保留。",
+    "Show the settings of a plugin, or change them at once and in every process.": "显示插件的设置，或在所有进程中立即更改。",
+    "Write plugins.lock: who runs in which order; say what changed since it was last written.": (
+        "写出 plugins.lock：哪些插件按什么顺序运行；并说明自上次写出以来的变化。"
+    ),
     # options of commands
+    "Only this tenant.": "只看这个商户。",
+    "KEY=VALUE, with the value as TOML writes it; repeatable.": "KEY=VALUE，值按 TOML 书写；可重复。",
+    "A TOML file with all settings of the plugin.": "包含该插件全部设置的 TOML 文件。",
+    "Write nothing; refuse if something would run otherwise.": "不写文件；如运行方式有变则拒绝。",
     "A TOML file that says how rows become events.": "说明各行如何变成事件的 TOML 文件。",
     "Play the past: each event is received when it happened, and days end as they did.": (
         "重演过去：每个事件在其发生时被接收，日期依次推进。"
@@ -114,6 +126,12 @@ CHINESE: Final[Mapping[str, str]] = {
     "nothing was done": "未作任何改动",
     "{count} members had points that expired": "{count} 位会员的积分已过期",
     "tenant {tenant}": "商户 {tenant}",
+    "Plugins run inside the house: install only code you trust.": "插件在系统进程内运行：请只安装可信的代码。",
+    "Nothing runs otherwise than {file} says.": "运行方式与 {file} 一致。",
+    "{file} is new.": "{file} 是新写的。",
+    "{tenant}: generation {generation} is in force, tried on {tried} purchases": (
+        "{tenant}：第 {generation} 代设置已生效，已用 {tried} 笔购物试运行"
+    ),
     "{recorded} events recorded, {repeated} known before, {refused} refused": (
         "已记录 {recorded} 个事件，{repeated} 个此前已知，{refused} 个被拒绝"
     ),

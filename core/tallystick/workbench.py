@@ -1,0 +1,190 @@
+"""`tally plugins`: what is installed, what each tenant runs, and switching it while the house runs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from . import database, discovery, house, resolve, schema, switchboard
+from .config import Tenant
+from .document import Document
+from .errors import InvalidRequest, LockOutdated, NotFound, Problem
+from .resolve import Lock
+from .switchboard import Change
+from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
+
+#: Beside tally.toml: who runs in which order, for version control.
+LOCK = "plugins.lock"
+#: Who changed it, as the audit names it.
+ACTOR = "command"
+
+
+def in_force(desk: Desk) -> Mapping[str, Tenant]:
+    """The tenants as they are set up now; as tally.toml says where there is no database yet."""
+    found = desk.config()
+    engine = database.connect(found.house.database)
+    try:
+        file = database.database_file(engine)
+        return found.tenants if file is not None and not file.exists() else house.look(engine, found, desk.installed())
+    finally:
+        engine.dispose()
+
+
+@click.group(cls=Group, name="workbench")
+def workbench() -> None:
+    """The commands of this module, which `tally` takes over."""
+
+
+@command(workbench, "plugins", cls=Group, invoke_without_command=True)
+@option("--tenant", help="Only this tenant.")
+def plugins(desk: Desk, tenant: str | None) -> None:
+    """List installed plugins and what each tenant runs."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    installed = desk.installed()
+    good, bad = discovery.manifests(installed)
+    tenants = in_force(desk) if desk.path.exists() else {}
+    if tenant is not None:
+        tenants = {tenant: tenants[tenant_of(desk.config(), tenant)]}
+    rows = [
+        {
+            "id": name,
+            "version": each.version,
+            "distribution": each.distribution,
+            "summary": good[name].summary.in_language(language()) if name in good else "",
+            "broken": bad[name].message if name in bad else None,
+            "tenants": [tenant.id for tenant in tenants.values() if name in tenant.plugins],
+        }
+        for name, each in installed.items()
+    ]
+    running = {
+        tenant.id: {
+            "runs": {name: tenant.reasons.get(name, "") for name in tenant.plugins},
+            "left_out": dict(tenant.left_out),
+        }
+        for tenant in tenants.values()
+    }
+    lines = [f"{row['id']} {row['version']}  {row['broken'] or row['summary']}" for row in rows]
+    for name, each in running.items():
+        lines.append(say("tenant {tenant}", tenant=name))
+        lines += [f"  {plugin}: {why}" for plugin, why in each["runs"].items()]
+        lines += [f"  {plugin} -: {why}" for plugin, why in each["left_out"].items()]
+    desk.answer({"plugins": rows, "tenants": running}, *lines)
+
+
+switches: Any = plugins  # a group, too
+
+
+@command(switches, "enable")
+@click.argument("plugin")
+@tenant_option
+def enable(desk: Desk, plugin: str, tenant: str | None) -> None:
+    """Let a plugin run for a tenant, at once and in every process.
+
+    It is tried on recorded purchases first; if anything is wrong, what ran before goes on.
+    """
+    if plugin in desk.installed():
+        click.echo(say("Plugins run inside the house: install only code you trust."), err=True)
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        _tell(desk, switchboard.enable(built, chosen, plugin, actor=ACTOR), [*built.tenants().values()])
+
+
+@command(switches, "disable")
+@click.argument("plugin")
+@tenant_option
+def disable(desk: Desk, plugin: str, tenant: str | None) -> None:
+    """Let a plugin run no more for a tenant; its settings and all it gave stay."""
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        _tell(desk, switchboard.disable(built, chosen, plugin, actor=ACTOR), [*built.tenants().values()])
+
+
+@command(switches, "config")
+@click.argument("plugin")
+@tenant_option
+@option("--set", "changes", multiple=True, help="KEY=VALUE, with the value as TOML writes it; repeatable.")
+@option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A TOML file with all settings of the plugin.",
+)
+def configure(desk: Desk, plugin: str, tenant: str | None, changes: tuple[str, ...], file: Path | None) -> None:
+    """Show the settings of a plugin, or change them at once and in every process."""
+    if not changes and file is None:
+        found = in_force(desk)[tenant_of(desk.config(), tenant)]
+        if plugin not in desk.installed():
+            raise NotFound(f"no plugin {plugin!r} is installed")
+        runs = found.plugins.get(plugin)
+        said = runs.document if runs is not None else switchboard.settings_of(found, plugin)
+        desk.answer(said, *(f"{key} = {value}" for key, value in said.items()))
+        return
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        settings = dict(switchboard.settings_of(built.tenants()[chosen], plugin))
+        if file is not None:
+            settings = schema.plain(Document.read(file).data)
+        for change in changes:
+            _set(settings, change)
+        _tell(desk, switchboard.configure(built, chosen, plugin, settings, actor=ACTOR), [*built.tenants().values()])
+
+
+def _set(settings: dict[str, Any], change: str) -> None:
+    """Put one ``expiry.after=P30D`` into *settings*."""
+    path, equals, text = change.partition("=")
+    if not equals or not path.strip():
+        raise InvalidRequest(f'found "{change}"; expected KEY=VALUE')
+    try:
+        value = schema.plain(tomllib.loads(f"value = {text}\n")["value"])
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = path.strip().split(".")
+    table = settings
+    for part in parents:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InvalidRequest(f'"{part}" in "{path}" is no table')
+    table[last] = value
+
+
+@command(switches, "lock")
+@option("--check", "only_check", is_flag=True, help="Write nothing; refuse if something would run otherwise.")
+def lock(desk: Desk, only_check: bool) -> None:
+    """Write plugins.lock: who runs in which order; say what changed since it was last written."""
+    now = switchboard.lock_of([*in_force(desk).values()], desk.installed())
+    changes = _changes(desk, now)
+    if only_check and changes:
+        raise LockOutdated("; ".join(changes))
+    if not only_check:
+        (desk.path.parent / LOCK).write_text(resolve.render_lock(now), encoding="utf-8")
+    desk.answer({"changes": changes}, *(changes or [say("Nothing runs otherwise than {file} says.", file=LOCK)]))
+
+
+def _changes(desk: Desk, now: Lock) -> tuple[str, ...]:
+    file = desk.path.parent / LOCK
+    try:
+        return resolve.diff_locks(resolve.read_lock(Document.read(file)), now)
+    except Problem:
+        return () if file.exists() else (say("{file} is new.", file=LOCK),)
+
+
+def _tell(desk: Desk, change: Change, tenants: list[Tenant]) -> None:
+    """Say what is in force, and keep plugins.lock up to date where there is one."""
+    file = desk.path.parent / LOCK
+    if file.exists():
+        file.write_text(resolve.render_lock(switchboard.lock_of(tenants, desk.installed())), encoding="utf-8")
+    desk.answer(
+        attrs.asdict(change),
+        say(
+            "{tenant}: generation {generation} is in force, tried on {tried} purchases",
+            tenant=change.tenant,
+            generation=change.generation,
+            tried=change.tried,
+        ),
+        *(f"  {each}" for each in change.changes),
+    )
