@@ -29,7 +29,6 @@ from .receipts import explanation
 from .store import Store
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
 from .workbench import in_force, workbench
-from .workbench import in_force, workbench
 
 
 @click.group(cls=WithPlugins, context_settings={"help_option_names": ["-h", "--help"]})
