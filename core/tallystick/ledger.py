@@ -372,7 +372,8 @@ class Account:
         lots and the deficit opened; what is missing from *amount* could not be taken.
         """
         mine = set(own)
-        lots = [lot for lot in self.lots.values() if lot.left and (lot.expires_at > now or lot.held)]
+        # what is held is its own event's business: nobody else's debt is paid from it
+        lots = [lot for lot in self.lots.values() if lot.left and (lot.key in mine if lot.held else lot.expires_at > now)]
         if unit.shortfall == "pending_only":
             lots = [lot for lot in lots if lot.usable_from > now]
         lots.sort(key=lambda lot: (lot.key not in mine, lot.usable_from <= now, *_spend_order(lot)))
