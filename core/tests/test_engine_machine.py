@@ -150,7 +150,8 @@ class Shop(RuleBasedStateMachine):
         self.send(self.lab.returned(order, amount=cents) if cents is not None else self.lab.returned(order))
         sale = self.sales[order]
         sale["back"] = sale["value"] if cents is None else min(sale["value"], sale["back"] + cents)
-        share = (lambda whole: whole if sale["back"] >= sale["value"] else whole * sale["back"] // sale["value"])
+        def share(whole):
+            return (whole if sale["back"] >= sale["value"] else whole * sale["back"] // sale["value"])
         if sale["who"]:
             amount = share(sale["points"]) - sale["taken"]
             sale["taken"] += amount

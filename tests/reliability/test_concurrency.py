@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
@@ -168,7 +168,7 @@ def test_each_writers_chain_is_whole_after_a_crowd(lab: Lab) -> None:
     for writer in range(1, WRITERS + 1):
         rows = lab.rows("SELECT number, previous, chain FROM batch WHERE writer = :w ORDER BY number", w=writer)
         assert [row[0] for row in rows] == list(range(1, 11))
-        assert all(bytes(later[1]) == bytes(earlier[2]) for earlier, later in zip(rows, rows[1:], strict=False))
+        assert all(bytes(later[1]) == bytes(earlier[2]) for earlier, later in pairwise(rows))
 
 
 # -- what PostgreSQL says no to, and what is done again ----------------------------------------------------------------

@@ -2,6 +2,7 @@
 (I5, I7, I8, I10, S04, S05, S10).
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -278,10 +279,8 @@ class Proxy:
 
     @staticmethod
     def _shut(one: socket.socket, how: int = socket.SHUT_RDWR) -> None:
-        try:
+        with contextlib.suppress(OSError):
             one.shutdown(how)
-        except OSError:
-            pass
 
     def close(self) -> None:
         self.door.close()
