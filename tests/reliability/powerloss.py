@@ -7,6 +7,7 @@ syncs: what a disk could hold at that moment is written to ``IMAGES/<n>/``, with
 below goes on as if nothing had happened, so that one run gives as many cuts as are asked for.
 """
 
+# ruff: noqa: ARG002 - FUSE fixes what its callbacks are called with
 import errno
 import os
 import random
