@@ -102,13 +102,21 @@ class Stage:
             "SELECT remaining FROM lot WHERE tenant = :t AND member = :m AND unit = :u AND usable_from <= :now AND expires_at > :now",
             t=self.tenant, m=number, u=unit, now=now,
         )  # fmt: skip
-        owed = self.rows("SELECT deficit FROM balance WHERE tenant = :t AND member = :m AND unit = :u", t=self.tenant, m=number, u=unit)
+        owed = self.rows(
+            "SELECT deficit FROM balance WHERE tenant = :t AND member = :m AND unit = :u",
+            t=self.tenant,
+            m=number,
+            u=unit,
+        )
         return int(sum(row[0] for row in lots) - sum(row[0] for row in owed))
 
     def posted(self, member: str, unit: str = "points") -> int:
         """The member's posted balance: the sum of all transfers."""
         rows = self.rows(
-            "SELECT posted FROM balance WHERE tenant = :t AND member = :m AND unit = :u", t=self.tenant, m=self.number(member), u=unit
+            "SELECT posted FROM balance WHERE tenant = :t AND member = :m AND unit = :u",
+            t=self.tenant,
+            m=self.number(member),
+            u=unit,
         )
         return int(rows[0][0]) if rows else 0
 
@@ -119,7 +127,10 @@ class Stage:
             " ORDER BY expires_at, usable_from, entry, part",
             t=self.tenant, m=self.number(member), u=unit,
         )  # fmt: skip
-        return [(left, moment(min(usable, NEVER >> 6)), None if expires >= NEVER else moment(expires)) for left, usable, expires in rows]
+        return [
+            (left, moment(min(usable, NEVER >> 6)), None if expires >= NEVER else moment(expires))
+            for left, usable, expires in rows
+        ]
 
     def records(self, member: str = "") -> list[Record]:
         """All records, or a member's, in the order of the journal."""
@@ -136,7 +147,9 @@ class Stage:
 
 
 @contextmanager
-def make_stage(settings: str, url: str, folder: Path, *, tenant: str = "shop", start: datetime = START) -> Iterator[Stage]:
+def make_stage(
+    settings: str, url: str, folder: Path, *, tenant: str = "shop", start: datetime = START
+) -> Iterator[Stage]:
     """A house for one tenant, set up by the TOML of its table: ``[plugins.points]`` and so on.
 
     *url* is an empty database.
