@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -45,6 +46,25 @@ class Course:
         self.counts_months = bool(self._months)
         self._days = timedelta(days=int(ladder.window[1:-1]) - 1) if ladder.rolling else None
 
+        self._simple = all(rung.when is None and rung.keep_when is None for rung in self.rungs)
+        self._marks = {rung.name: self._mark(rank) for rank, rung in enumerate(self.rungs)}
+
+    def _mark(self, rank: int) -> tuple[int, int, int]:
+        """For who stands at *rank*: from where on a higher tier is reached, below what one falls, where the next is near."""
+        above = [rung.at for rung in self.rungs[rank + 1 :] if rung.at is not None]
+        rung = self.rungs[rank]
+        floor = (rung.at or 0) if rung.keep is None else rung.keep
+        following = self.rungs[rank + 1].at if rank + 1 < len(self.rungs) else None
+        return (
+            min(above, default=1 << 62),
+            floor if rank and self.ladder.downgrade == "at_once" else 0,
+            self.near(following) if following and self.ladder.near else 1 << 62,
+        )
+
+    def near(self, threshold: int) -> int:
+        """From where on a threshold is near."""
+        return -(-threshold * self.ladder.near.numerator // self.ladder.near.denominator)
+
     def _condition(self, text: str) -> Condition | None:
         if not text:
             return None
@@ -82,6 +102,21 @@ class Course:
             first = last - self._days if self._days is not None else standing.begin if self.ladder.periodic else None
             found |= dict.fromkeys(self._months, months_within(standing.months, first, last))
         return found
+
+    def stays(self, row: Mapping[str, Any], day: str, before: Counted, after: Counted) -> bool:
+        """Whether a purchase of *day* leaves everything as the own row *row* has it: true of most, and told without more ado.
+
+        False only says that one has to look.
+        """
+        if not self._simple or "gift" in row or "paid" in row or "lower" in row or row["begin"] > day:
+            return False
+        if row.get("review", "9") <= day or row["earned"] not in self._marks:
+            return False
+        by = self.ladder.by
+        base = row["base"].get(by, 0) if "base" in row else 0
+        was, now = before[by] - base, after[by] - base
+        higher, least, near = self._marks[row["earned"]]
+        return least <= now < higher and (was >= near or now < near)
 
     # -- what follows from time -----------------------------------------------------------------------------------------
 

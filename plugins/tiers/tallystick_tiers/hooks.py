@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -23,6 +23,7 @@ from .standing import Change, Standing, read_standing, written
 
 ENROLLED: Final = "member.enrolled"
 CHANGED: Final = "tiers.changed"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 RETURNS: Final = ("purchase.refunded", "purchase.cancelled")
 #: Kinds of our own at which every ladder is looked at.
 MINE: Final = ("tiers.assigned", "tiers.joined", "tiers.reviewed", "tiers.warned")
@@ -36,6 +37,37 @@ class Tiers:
         self.courses = {ladder.name: Course(ladder, programme) for ladder in settings.ladders}
         self._measuring: dict[str, list[tuple[Course, Measuring]]] = {}
         self._concerned: dict[str, tuple[Course, ...]] = {}
+        #: ladders on which a purchase can do nothing but count
+        self._plain = frozenset(
+            course.ladder.name
+            for course in self.courses.values()
+            if all(metric.measure in ("spend", "visits", "counter") for metric in course.ladder.metrics)
+            and not any(tier.sku for tier in course.ladder.tiers)
+        )
+        self._scaling = frozenset(
+            course.ladder.name
+            for course in self.courses.values()
+            if any(tier.multiplier is not None for tier in course.ladder.tiers)
+        )
+        self._keys = {
+            course.ladder.name: tuple(
+                [(name, key, f"counter:{key[0]}/{key[1]}") for name, key in course.counters.items()]
+            )
+            for course in self.courses.values()
+        }
+        self._today = (_EPOCH, _EPOCH, _EPOCH.date(), "")
+
+    def _day(self, at: datetime) -> tuple[date, str]:
+        """The local day of an instant, and how it is written.  Events come mostly in the order of time."""
+        begin, end, day, text = self._today
+        if begin <= at < end:
+            return day, text
+        day = self.programme.local_date(at)
+        zone = self.programme.zone
+        begin = datetime.combine(day, time.min, zone).astimezone(UTC)
+        end = datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC)
+        self._today = (begin, end, day, day.isoformat())
+        return day, self._today[3]
 
     def measuring(self, kind: str) -> Sequence[tuple[Course, Measuring]]:
         """What counts events of *kind*."""
@@ -93,7 +125,7 @@ class Tiers:
         effects: list[Effect] = []
         for course, measuring in self.measuring(event.kind):
             effects += measuring.counts(event, member)
-            if event.kind == PURCHASE and self._scales(course):
+            if event.kind == PURCHASE and course.ladder.name in self._scaling:
                 added = {count.counter: count.amount for count in effects if type(count) is Count}
                 effects += self._multiplied(course, event, situation, member, added)
         return effects
@@ -136,23 +168,26 @@ class Tiers:
         rule = f"tiers.{course.ladder.name}.{tier.name}"
         return [Bonus(rule=rule, unit=course.ladder.unit, amount=tier.bonus)] if tier.bonus else ()
 
-    @staticmethod
-    def _scales(course: Course) -> bool:
-        return any(tier.multiplier is not None for tier in course.ladder.tiers)
-
     def _multiplied(
         self, course: Course, event: Event, situation: Situation, member: Member, added: Mapping[str, int]
     ) -> Iterator[Effect]:
         """Scale what the member gains by the tier held before the purchase, or with it if the ladder says so."""
-        day = self.programme.local_date(event.at)
+        day, text = self._day(event.at)
         before = {name: situation.counters[key] for name, key in course.counters.items()}
         row = situation.own.get("{member}", {}).get(course.ladder.name)
+        if row is not None and not course.ladder.includes_current and course.stays(row, text, before, before):
+            yield from self._by_tier(course, row["earned"])
+            return
         standing = read_standing(row) if row is not None else course.begin(day, member, before)
         standing, _ = course.until(standing, day, before, member)
         if course.ladder.includes_current:
             after = {name: before[name] + added.get(key[0], 0) for name, key in course.counters.items()}
             standing, _ = course.counted(standing, day, before, after, member, happened=day)
-        tier = course.tiers[course.held(standing)]
+        yield from self._by_tier(course, course.held(standing))
+
+    @staticmethod
+    def _by_tier(course: Course, held: str) -> Iterator[Effect]:
+        tier = course.tiers[held]
         if tier.multiplier is not None:
             rule = f"tiers.{course.ladder.name}.{tier.name}"
             yield Multiply(rule=rule, unit=course.ladder.unit, factor=tier.multiplier)
@@ -167,12 +202,16 @@ class Tiers:
         rows: Mapping[str, Any],
     ) -> list[Effect]:
         ladder = course.ladder
-        day = self.programme.local_date(event.at)
-        if type(event.facts) is Reviewed:
-            day = event.facts.day
-        before = {name: situation.counters[key] for name, key in course.counters.items()}
-        after = {name: totals[f"counter:{key[0]}/{key[1]}"] for name, key in course.counters.items()}
+        day, text = self._day(event.at)
+        counters, keys = situation.counters, self._keys[ladder.name]
+        before = {name: counters[key] for name, key, _ in keys}
+        after = {name: totals[total] for name, _, total in keys}
         row = rows.get(ladder.name)
+        if event.kind == PURCHASE and row is not None and ladder.name in self._plain:
+            if course.stays(row, text, before, after):
+                return []
+        elif type(event.facts) is Reviewed:
+            day = event.facts.day
         was = read_standing(row) if row is not None else None
         standing = was if was is not None else course.begin(day, member, before)
         standing, changes = course.until(standing, day, before, member)
@@ -290,8 +329,7 @@ class Tiers:
             return
         was = course.values(standing, before, day).get(ladder.by, 0)
         now = course.values(standing, after, day).get(ladder.by, 0)
-        near = -(-after_it.at * ladder.near.numerator // ladder.near.denominator)
-        if now < after_it.at and crossed(was, now, near):
+        if now < after_it.at and crossed(was, now, course.near(after_it.at)):
             until = standing.review.isoformat() if ladder.periodic and standing.review is not None else ""
             yield Notify(
                 rule=f"tiers.{ladder.name}", template="tiers.near", purpose="reminder",
