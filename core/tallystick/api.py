@@ -82,6 +82,7 @@ class Door:
     summary: str
     answers: Mapping[int, Any]  #: status -> type of the body
     text: str = ""  #: what it does, where no function says so
+    operation: str = ""  #: the operation's id, where no function says so
     query: type[Struct] | None = None
     body: type[Struct] | None = None
     #: the path names a member; a key of the role `member` gets no further than its own
@@ -90,7 +91,7 @@ class Door:
     @property
     def name(self) -> str:
         """The operation's id in the OpenAPI document."""
-        return self.answer.__name__ if self.answer is not None else "post_events"
+        return self.answer.__name__ if self.answer is not None else self.operation or "post_events"
 
     @property
     def about(self) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from . import manifest
 from .errors import InvalidManifest, PluginBroken
 from .events import EventKind, Facts
+from .intake import check_facts
 from .manifest import Manifest
 
 GROUP = "tallystick.plugins"
@@ -149,13 +150,17 @@ def load(reference: str, *, plugin: str) -> Any:
 def load_kinds(declared: Manifest) -> tuple[EventKind, ...]:
     """The kinds of events a plugin brings, with their facts classes imported.
 
-    Raises :class:`~tallystick.errors.PluginBroken` if one is not a subclass of Facts or its example does not fit it.
+    Raises :class:`~tallystick.errors.PluginBroken` if one is not a subclass of Facts, if the door cannot promise exactness
+    for it (see :func:`~tallystick.intake.check_facts`) or if its example does not fit it.
     """
     kinds = []
     for event in declared.events:
         facts = load(event.facts, plugin=declared.id)
         if not (isinstance(facts, type) and issubclass(facts, Facts)):
             raise PluginBroken(f'plugin "{declared.id}": {event.facts} is not a subclass of Facts', plugin=declared.id)
+        if objections := check_facts(facts):
+            why = f'plugin "{declared.id}": {event.facts} is not exact: {"; ".join(objections)}'
+            raise PluginBroken(why, plugin=declared.id)
         example = event.example
         try:
             if isinstance(example, str):

@@ -92,11 +92,11 @@ class DeclaredCounter:
 
 @attrs.frozen(kw_only=True)
 class DeclaredRoute:
-    """An HTTP or WebSocket endpoint below ``/v1/<plugin>``."""
+    """An HTTP endpoint below ``/v1/<plugin>``; see :mod:`tallystick.routes`."""
 
     id: str
     path: str
-    endpoint: str  #: ``module:object``
+    endpoint: str  #: ``module:function``
     permission: str
     methods: tuple[str, ...] = ("GET",)
     summary: Text = _NO_TEXT
@@ -133,11 +133,11 @@ class DeclaredPermission:
 
 @attrs.frozen(kw_only=True)
 class DeclaredPage:
-    """A page of the console."""
+    """A page of the console; see :mod:`tallystick.routes`."""
 
     id: str
     path: str
-    endpoint: str  #: ``module:object``
+    endpoint: str  #: ``module:function``
     permission: str
     title: Text = _NO_TEXT
 
@@ -324,6 +324,12 @@ _BOUNDS: Final = {
     "max_factor": {"type": "exact"},
     "kinds": _list("name"),
 }
+_PATH: Final = {
+    "type": "string",
+    "required": True,
+    "regex": r"(/([A-Za-z0-9_.-]+|\{[a-z_]+\}))+",
+    "meta": {"expected": 'a path such as "/v1/birthday/members/{member}"'},
+}
 _PROVIDED: Final = {
     "type": "string",
     "regex": r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(@\d+(\.\d+)*)?",
@@ -395,10 +401,10 @@ SCHEMA: Final[schema.Schema] = {
     "migrations": {"type": "package"},
     "routes": _table(
         {
-            "path": {"type": "string", "required": True},
+            "path": _PATH,
             "endpoint": {"type": "object", "required": True},
             "permission": {"type": "name", "required": True},
-            "methods": _list("string", allowed=["GET", "POST", "PUT", "PATCH", "DELETE", "WEBSOCKET"]),
+            "methods": _list("string", allowed=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             "summary": _TEXT,
         }
     ),
@@ -416,7 +422,7 @@ SCHEMA: Final[schema.Schema] = {
     ),
     "pages": _table(
         {
-            "path": {"type": "string", "required": True},
+            "path": _PATH,
             "endpoint": {"type": "object", "required": True},
             "permission": {"type": "name", "required": True},
             "title": _TEXT,

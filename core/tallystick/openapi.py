@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
@@ -25,11 +25,12 @@ _PATH_NAMES: Final = {
 _ALWAYS: Final = (400, 401, 403, 404, 429, 500, 503)
 
 
-def openapi_document(kinds: Mapping[str, EventKind]) -> dict[str, Any]:
-    """The document for a deployment that knows *kinds* of events."""
-    components, own = _components(kinds)
+def openapi_document(kinds: Mapping[str, EventKind], brought: Sequence[Door] = ()) -> dict[str, Any]:
+    """The document for a deployment that knows *kinds* of events and has the doors that plugins *brought*."""
+    doors = (*DOORS, *brought)
+    components, own = _components(kinds, doors)
     paths: dict[str, Any] = {}
-    for door in DOORS:
+    for door in doors:
         paths.setdefault(door.path, {})[door.method.lower()] = _operation(door, kinds, components, own)
     for path, summary, media in OPEN:
         paths[path] = {"get": {"operationId": path.strip("/").replace(".", "_"), "summary": summary, "security": [], "responses": {
@@ -80,10 +81,12 @@ def event_schema_name(kind: str) -> str:
     return "Event_" + re.sub(r"\W", "_", kind)
 
 
-def _components(kinds: Mapping[str, EventKind]) -> tuple[dict[str, Any], dict[Any, dict[str, Any]]]:
+def _components(
+    kinds: Mapping[str, EventKind], doors: Sequence[Door]
+) -> tuple[dict[str, Any], dict[Any, dict[str, Any]]]:
     """All schemas by name, and each class's own; two plugins may call their facts alike, then msgspec names the module too."""
     types: list[Any] = [Envelope, Problem]
-    for door in DOORS:
+    for door in doors:
         types += [kind for kind in (door.query, door.body) if kind is not None]
         for answer in door.answers.values():
             types += _classes(answer)
@@ -135,7 +138,7 @@ def _operation(
                     "name": name,
                     "in": "path",
                     "required": True,
-                    "description": _PATH_NAMES[name],
+                    "description": _PATH_NAMES.get(name, f"the {name}"),
                     "schema": {"type": "string", "minLength": 1},
                 }
                 for name in re.findall(r"{(\w+)}", door.path)
@@ -143,7 +146,7 @@ def _operation(
             *_query_parameters(door, components, own),
         ],
         "responses": {
-            **{str(status): _answer(schema_of(kind, own)) for status, kind in door.answers.items()},
+            **{str(status): _answer(schema_of(kind, own), kind) for status, kind in door.answers.items()},
             **_refusals(sorted({*_ALWAYS, *((409, 413, 415, 422) if door.method != "GET" else ())})),
         },
     }
@@ -196,8 +199,9 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _answer(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"description": "as asked", "content": {"application/json": {"schema": schema}}}
+def _answer(schema: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    media = "text/html" if kind is str else "application/json"  # a text is a plugin's page
+    return {"description": "as asked", "content": {media: {"schema": schema}}}
 
 
 def _refusals(statuses: Iterable[int]) -> dict[str, Any]:

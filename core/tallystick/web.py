@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from . import database
+from . import database, discovery, routes
 from .access import Principal, demand
 from .api import BY_KIND, DOORS, Answer, Call, Door, admit_events, answer_events, dry_run
 from .engine import Outcome
@@ -30,6 +30,7 @@ from .errors import (
     MethodNotAllowed,
     NotFound,
     PluginBroken,
+    PluginFailed,
     RateLimited,
     TallyError,
     TooLarge,
@@ -96,10 +97,11 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
     desk = Desk(house, rate=rate, burst=burst)
     app = Starlette(
         routes=[
-            *(Route(door.path, Endpoint(desk, door), methods=[door.method]) for door in DOORS),
+            *(Route(door.path, OwnEndpoint(desk, door), methods=[door.method]) for door in DOORS),
+            *(Route(door.path, PluginEndpoint(desk, door), methods=[door.method]) for door in desk.brought_doors()),
             Route("/healthz", desk.healthz, methods=["GET"]),
             Route("/readyz", desk.readyz, methods=["GET"]),
-            Route("/metrics", Endpoint(desk, METRICS), methods=["GET"]),
+            Route("/metrics", OwnEndpoint(desk, METRICS), methods=["GET"]),
             Route("/openapi.json", desk.openapi, methods=["GET"]),
             Route("/docs", desk.docs, methods=["GET"]),
             Route(f"/docs/{_ASSET}", desk.asset, methods=["GET"]),
@@ -145,14 +147,13 @@ class Visit:
 class Endpoint:
     """One door as an ASGI application: who is it, may they, and what came of it.  Every answer and refusal passes here."""
 
-    def __init__(self, desk: Desk, door: Door) -> None:
-        self.desk, self.door = desk, door
-        self._take = desk.deliver if door.permission == BY_KIND else desk.expose if door is METRICS else desk.ask
+    def __init__(self, desk: Desk, path: str) -> None:
+        self.desk, self._path = desk, path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         started = time.perf_counter()
-        desk, door, visit = self.desk, self.door, Visit(scope, receive)
+        desk, visit = self.desk, Visit(scope, receive)
         language = choose_language(visit.header(b"accept-language"))
         status = 500
         try:
@@ -161,10 +162,10 @@ class Endpoint:
                 permissions = desk.known(principal.tenant)
                 if permissions is None:
                     permissions = await run_in_threadpool(desk.brought, principal.tenant)
-                if door.permission != BY_KIND:
-                    demand(principal, door.permission, permissions)
-                response = await self._take(door, visit, principal, permissions, language)
+                response = await self.answer(visit, principal, permissions, language)
             except TallyError as error:
+                if isinstance(error, PluginFailed):
+                    log.exception("%s %s failed", visit.method, self._path)
                 response = _problem(error, language)
             except ClientDisconnect:
                 response = _raw(400, b"", b"text/plain")
@@ -175,7 +176,55 @@ class Endpoint:
             status = response.status_code
             await response(scope, receive, send)
         finally:
-            desk.metrics.answered(visit.method, door.path, status, time.perf_counter() - started)
+            desk.metrics.answered(visit.method, self._path, status, time.perf_counter() - started)
+
+    async def answer(
+        self, visit: Visit, principal: Principal, permissions: Mapping[str, frozenset[str]], language: Language
+    ) -> Response:
+        """Answer whoever holds a valid key, or refuse."""
+        raise NotImplementedError
+
+
+class OwnEndpoint(Endpoint):
+    """One of the core's doors."""
+
+    def __init__(self, desk: Desk, door: Door) -> None:
+        super().__init__(desk, door.path)
+        self.door = door
+        self._take = desk.deliver if door.permission == BY_KIND else desk.expose if door is METRICS else desk.ask
+
+    async def answer(
+        self, visit: Visit, principal: Principal, permissions: Mapping[str, frozenset[str]], language: Language
+    ) -> Response:
+        """By the table of doors."""
+        if self.door.permission != BY_KIND:
+            demand(principal, self.door.permission, permissions)
+        return await self._take(self.door, visit, principal, permissions, language)
+
+
+class PluginEndpoint(Endpoint):
+    """One door that a plugin brought.  For a tenant that does not run the plugin it does not exist."""
+
+    def __init__(self, desk: Desk, door: routes.Brought) -> None:
+        super().__init__(desk, door.path)
+        self.door = door
+
+    async def answer(
+        self, visit: Visit, principal: Principal, permissions: Mapping[str, frozenset[str]], language: Language
+    ) -> Response:
+        """By the plugin's manifest; its function is called in a thread."""
+        house, door = self.desk.house, self.door
+        endpoint = await run_in_threadpool(routes.admit, house, door, principal, permissions)
+        query, body = _query(visit, endpoint.query), None
+        if endpoint.body is not None:
+            _media(visit, {"application/json": (True, False)})
+            body = read_json(await _body(visit, SMALL_BODY), endpoint.body)
+        found = await run_in_threadpool(
+            routes.answer, house, door, endpoint, principal, language, visit.path, query, body
+        )
+        if door.page:
+            return _raw(200, found, b"text/html; charset=utf-8", _PAGE)
+        return _raw(200, found, b"application/json")
 
 
 class Desk:
@@ -190,8 +239,13 @@ class Desk:
         self._kinds: dict[str, tuple[float, Mapping[str, EventKind]]] = {}
         self._permissions: dict[str, tuple[float, Mapping[str, frozenset[str]]]] = {}
         self._waiting: Waiting | None = None
-        self._openapi: bytes | None = None
+        self._openapi: tuple[Any, bytes] | None = None
         self._script: bytes | None = None
+
+    def brought_doors(self) -> list[routes.Brought]:
+        """Doors of all installed plugins: one that is switched on later needs no restart."""
+        manifests, _ = discovery.manifests(self.house.installed)
+        return list(routes.brought(manifests.values()))
 
     # -- doors that ask for a key -----------------------------------------------------------------------------------
 
@@ -340,9 +394,15 @@ class Desk:
 
     async def openapi(self, _request: Request) -> Response:
         """The OpenAPI document."""
-        if self._openapi is None:
-            self._openapi = await run_in_threadpool(lambda: _encode(openapi_document(self._all_kinds())))
-        return _raw(200, self._openapi, b"application/json", _PAGE)
+        return _raw(200, await run_in_threadpool(self._document), b"application/json", _PAGE)
+
+    def _document(self) -> bytes:
+        """Made anew when what runs has changed."""
+        running = {tenant.id: tuple(tenant.plugins) for tenant in self.house.tenants().values()}
+        if self._openapi is None or self._openapi[0] != running:
+            document = openapi_document(self._all_kinds(), routes.doors(self.house))
+            self._openapi = running, _encode(document)
+        return self._openapi[1]
 
     def _all_kinds(self) -> dict[str, EventKind]:
         kinds: dict[str, EventKind] = {}

@@ -87,7 +87,13 @@ def test_whatever_happens_while_importing_is_the_plugins_fault(site, code, says)
 
 
 EVENTS = MANIFEST + '[events."iris.seen"]\nfacts = "tallystick_iris:Seen"\nsummary = "Seen."\nexample = {example}\n'
-SEEN = "from tallystick.events import Facts\nclass Seen(Facts):\n    times: int\n"
+SEEN = """\
+from typing import Annotated
+from msgspec import Meta
+from tallystick.events import Facts
+class Seen(Facts):
+    times: Annotated[int, Meta(ge=0, le=100)]
+"""
 
 
 @pytest.mark.parametrize(
@@ -96,6 +102,8 @@ SEEN = "from tallystick.events import Facts\nclass Seen(Facts):\n    times: int\
         (SEEN, '{ times = "two" }', "does not fit its facts: Expected `int`, got `str`"),
         (SEEN, '"absent.json"', "does not fit its facts: "),
         ("class Seen: pass", "{ times = 2 }", "is not a subclass of Facts"),
+        (SEEN.replace("ge=0, ", ""), "{ times = 2 }", "Seen.times: the number needs a lower and an upper bound"),
+        (SEEN.replace("Annotated[int, Meta(ge=0, le=100)]", "float"), "{ times = 2 }", "fractions are not exact"),
     ],
 )
 def test_an_event_whose_example_does_not_fit_is_refused(site, code, example, says) -> None:

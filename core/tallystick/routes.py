@@ -1,0 +1,198 @@
+"""Routes and pages that plugins bring: declared in manifests, imported only when a tenant that runs the plugin asks.
+
+An endpoint is a plain function.  Its first argument is the :class:`Request`; it may ask for ``query`` and ``body``, each
+annotated with a msgspec Struct that refuses unknown fields.  A route's endpoint returns a document, a page's returns HTML.
+Key, permission, tenant, member, size and form of what comes are dealt with before it is called.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any, get_type_hints
+
+import attrs
+import msgspec
+
+from . import api, database, discovery, people
+from .access import Principal, demand
+from .engine import Outcome
+from .errors import NotFound, PluginBroken, PluginFailed, TallyError, UnknownMember
+from .events import EventKind
+from .house import House
+from .intake import read_document
+from .ledger import moment
+from .manifest import Manifest
+from .problems import Language
+from .values import Text
+
+
+@attrs.frozen(kw_only=True)
+class Brought:
+    """One method of one route or page, as a manifest declares it."""
+
+    plugin: str
+    id: str  #: its name in the manifest
+    method: str
+    path: str
+    permission: str
+    endpoint: str  #: ``module:function``
+    summary: Text
+    page: bool = False
+    #: the plugin's own permissions, with the roles that have them
+    permissions: Mapping[str, frozenset[str]] = {}
+
+    @property
+    def name(self) -> str:
+        """The operation's id in the OpenAPI document."""
+        return f"{self.method.lower()}_{self.id.replace('.', '_')}"
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """A plugin's function, and what it takes and gives."""
+
+    call: Callable[..., Any]
+    query: type[msgspec.Struct] | None = None
+    body: type[msgspec.Struct] | None = None
+    gives: Any = Any
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What an endpoint gets: who asks, for which tenant, and the plugin as the tenant has set it up."""
+
+    house: House
+    principal: Principal
+    plugin: Any  #: the plugin's object, made with its settings
+    kinds: Mapping[str, EventKind]
+    language: Language
+    path: Mapping[str, str]
+    now: datetime
+    member: int = 0  #: the member whom ``{member}`` in the path names, found and allowed; 0 if it names none
+
+    @property
+    def tenant(self) -> str:
+        """Whose books this is about; nothing of another tenant may be read or written."""
+        return self.principal.tenant
+
+    def find(self, reference: str) -> int:
+        """The number of the member whom an external id or ``m-`` and digits names.
+
+        Raises UnknownMember; for a key of the role `member` everybody else is unknown.
+        """
+        with database.reading(self.house.db) as conn:
+            number = people.load(conn, self.house.secret, self.tenant, reference).number
+        if self.principal.role == "member" and number != self.principal.member:
+            raise UnknownMember
+        return number
+
+    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+        """Send events through the door, as any client would; one outcome each."""
+        return self.house.record(
+            [
+                read_document(one, tenant=self.tenant, kinds=self.kinds, received=self.now, actor=self.principal.actor)
+                for one in documents
+            ]
+        )
+
+
+def brought(manifests: Iterable[Manifest]) -> Iterator[Brought]:
+    """Every route and page that plugins declare; nothing of them is imported."""
+    for declared in manifests:
+        permissions = {one.id: frozenset(one.roles) for one in declared.permissions}
+        for route in declared.routes:
+            for method in route.methods:
+                yield Brought(
+                    plugin=declared.id, id=route.id, method=method, path=route.path, permission=route.permission,
+                    endpoint=route.endpoint, summary=route.summary, permissions=permissions,
+                )  # fmt: skip
+        for page in declared.pages:
+            yield Brought(
+                plugin=declared.id, id=page.id, method="GET", path=page.path, permission=page.permission,
+                endpoint=page.endpoint, summary=page.title, page=True, permissions=permissions,
+            )  # fmt: skip
+
+
+def admit(house: House, door: Brought, principal: Principal, permissions: Mapping[str, frozenset[str]]) -> Endpoint:
+    """The endpoint for this key.
+
+    Raises NotFound where the key's tenant does not run the plugin, Forbidden, or PluginBroken if it cannot be imported.
+    """
+    if door.plugin not in house.tenants()[principal.tenant].plugins:
+        raise NotFound("there is no such route")
+    demand(principal, door.permission, {**permissions, **door.permissions})
+    return load(door)
+
+
+@cache
+def _loaded(reference: str, plugin: str) -> Endpoint:
+    function = discovery.load(reference, plugin=plugin)
+    try:
+        hints = get_type_hints(function)
+        _, *parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError, NameError) as error:
+        raise PluginBroken(f'plugin "{plugin}": {reference} is no endpoint: {error}', plugin=plugin) from None
+    for name in parameters:
+        kind = hints.get(name)
+        known = name in ("query", "body") and isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        if not known or not kind.__struct_config__.forbid_unknown_fields:  # type: ignore[union-attr]
+            why = f'"{name}" must be "query" or "body", a Struct with forbid_unknown_fields'
+            raise PluginBroken(f'plugin "{plugin}": {reference} is no endpoint: {why}', plugin=plugin)
+    return Endpoint(call=function, query=hints.get("query"), body=hints.get("body"), gives=hints.get("return", Any))
+
+
+def load(door: Brought) -> Endpoint:
+    """Import the door's endpoint, once.  Raises PluginBroken."""
+    found = _loaded(door.endpoint, door.plugin)
+    if door.method in ("GET", "DELETE") and found.body is not None:
+        why = f"{door.endpoint} takes a body, but {door.method} has none"
+        raise PluginBroken(f'plugin "{door.plugin}": {why}', plugin=door.plugin)
+    return found
+
+
+def answer(
+    house: House, door: Brought, endpoint: Endpoint, principal: Principal, language: Language,
+    path: Mapping[str, str], query: Any, body: Any,
+) -> bytes:  # fmt: skip
+    """Call the endpoint; what it returns, as HTML or JSON.  Raises its refusals, and PluginFailed for anything else that goes wrong in it."""
+    generation = house.registry.latest(principal.tenant)
+    part = next((part for part in generation.pipeline.parts if part.id == door.plugin), None)
+    request = Request(
+        house=house, principal=principal, plugin=part.plugin if part is not None else None, kinds=generation.kinds,
+        language=language, path=path, now=moment(house.clock()),
+    )  # fmt: skip
+    if "member" in path:
+        request = attrs.evolve(request, member=request.find(path["member"]))
+    given = {name: value for name, value in (("query", query), ("body", body)) if getattr(endpoint, name) is not None}
+    try:
+        found = endpoint.call(request, **given)
+        return str(found).encode() if door.page else msgspec.json.encode(found, order="deterministic")
+    except TallyError:
+        raise
+    except Exception as error:
+        if (refusal := database.refusal(error)) is not None:
+            raise refusal from error
+        raise PluginFailed(f'plugin "{door.plugin}" failed at {door.method} {door.path}', plugin=door.plugin) from error
+
+
+def doors(house: House) -> list[api.Door]:
+    """The doors of plugins that some tenant runs now, for the OpenAPI document; what cannot be imported is left out."""
+    running = {name for tenant in house.tenants().values() for name in tenant.plugins}
+    found = []
+    for door in brought(house.installed[name].manifest for name in sorted(running)):
+        try:
+            endpoint = load(door)
+        except PluginBroken:
+            continue
+        found.append(
+            api.Door(
+                method=door.method, path=door.path, permission=door.permission, answer=None, operation=door.name,
+                summary=door.summary.in_language("en") or door.id, text=inspect.getdoc(endpoint.call) or "",
+                query=endpoint.query, body=endpoint.body, answers={200: str if door.page else endpoint.gives},
+                member="{member}" in door.path,
+            )
+        )  # fmt: skip
+    return found

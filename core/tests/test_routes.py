@@ -1,0 +1,245 @@
+"""Routes and pages of plugins: a matrix made from the manifest, for whoever may come, and what a bad endpoint does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from core.tests.conftest import Site
+from tallystick import config, discovery, keys, people, routes, switchboard
+from tallystick.document import Document
+from tallystick.errors import PluginBroken
+from tallystick.house import build_house, prepare
+from tallystick.ledger import member_name
+from tallystick.manifest import ROLES
+from tallystick.web import SMALL_BODY, build_app
+
+MANIFEST = """\
+id = "nuts"
+api = ">=1,<2"
+summary = "Nuts in a hollow tree."
+factory = "tallystick_nuts.tree:Tree"
+hooks = ["earn"]
+[routes."nuts.hidden"]
+path = "/v1/nuts/hidden"
+endpoint = "tallystick_nuts.routes:hidden"
+permission = "nuts.read"
+summary = "How many nuts are hidden"
+[routes."nuts.hide"]
+path = "/v1/nuts/members/{member}/hide"
+endpoint = "tallystick_nuts.routes:hide"
+permission = "nuts.write"
+methods = ["POST", "PUT"]
+[routes."nuts.bare"]
+path = "/v1/nuts/bare"
+endpoint = "tallystick_nuts.routes:bare"
+permission = "members.read"
+methods = ["DELETE"]
+[pages."nuts.tree"]
+path = "/v1/nuts/tree"
+endpoint = "tallystick_nuts.routes:tree"
+permission = "nuts.read"
+title = "The tree"
+[permissions."nuts.read"]
+summary = "See nuts"
+roles = ["owner", "integrator", "member"]
+[permissions."nuts.write"]
+summary = "Hide nuts"
+roles = ["owner", "member"]
+"""
+ROUTES = """\
+from msgspec import Struct
+class Asked(Struct, frozen=True, forbid_unknown_fields=True):
+    at_least: int = 0
+class Hidden(Struct, frozen=True):
+    tenant: str
+    nuts: int
+class Nuts(Struct, frozen=True, forbid_unknown_fields=True):
+    nuts: int
+def hidden(request, query: Asked) -> Hidden:
+    '''Count them.'''
+    return Hidden(request.tenant, query.at_least)
+def hide(request, body: Nuts) -> dict[str, int]:
+    if body.nuts == 13:
+        raise ZeroDivisionError
+    return {"member": request.member, "nuts": body.nuts * request.plugin.branches}
+def bare(request):
+    return None
+def tree(request) -> str:
+    return f"<h1>{request.tenant}</h1>"
+def lost(request, colour: str):
+    return colour
+"""
+TREE = """\
+class Tree:
+    branches = 2
+    def earn(self, event, situation):
+        return ()
+"""
+SETTINGS = """\
+[house]
+database = "{url}"
+[tenants.oak]
+zone = "UTC"
+currency = "USD"
+[tenants.oak.plugins.nuts]
+[tenants.elm]
+zone = "UTC"
+currency = "USD"
+[tenants.elm.plugins.nuts]
+[tenants.ash]
+zone = "UTC"
+currency = "USD"
+"""
+NOW = 1_795_256_100_000_000
+
+
+class Wood:
+    """Two tenants that run the plugin and one that does not, with a key for every role."""
+
+    def __init__(self, client: TestClient, house: Any, made: dict[str, str], members: dict[str, str]) -> None:
+        self.client, self.house, self.keys, self.members = client, house, made, members
+
+    def ask(self, method: str, path: str, key: str | None = "oak/owner", **more: Any) -> httpx2.Response:
+        headers = {"authorization": f"Bearer {self.keys[key]}"} if key else {}
+        return self.client.request(method, path, headers=headers, **more)
+
+
+@pytest.fixture(scope="module")
+def wood(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wood]:
+    folder = tmp_path_factory.mktemp("wood")
+    package = Site(folder).install("nuts", code="", manifest=MANIFEST)
+    (package / "routes.py").write_text(ROUTES)
+    (package / "tree.py").write_text(TREE)
+    sys.path.insert(0, str(folder))
+    try:
+        installed = {"nuts": discovery.discover()["nuts"]}
+        settings = SETTINGS.format(url=f"sqlite:///{folder / 'tally.db'}")
+        checked = config.check(Document(settings, "tally.toml"), installed=installed)
+        prepare(checked, installed=installed)
+        with build_house(checked, installed=installed, clock=lambda: NOW) as house:
+            made, members = {}, {}
+            with house.db.begin() as conn:
+                for tenant in checked.tenants:
+                    for name in ("ann", "bob"):
+                        number = people.enrol(conn, house.secret, tenant, NOW, external_ids=[name])
+                        members[f"{tenant}/{name}"] = member_name(number)
+                    for role in ROLES:
+                        own = int(members[f"{tenant}/ann"][2:]) if role == "member" else 0
+                        key = keys.create(conn, tenant=tenant, role=role, name=role, now=NOW, member=own)
+                        made[f"{tenant}/{role}"] = key[1]
+            assert "tallystick_nuts.routes" not in sys.modules
+            with TestClient(build_app(house)) as client:
+                assert "tallystick_nuts.routes" not in sys.modules
+                yield Wood(client, house, made, members)
+    finally:
+        sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tallystick_nuts"]:
+            del sys.modules[name]
+
+
+#: Every door of the manifest with the roles that have its permission.
+DOORS = {
+    ("GET", "/v1/nuts/hidden"): "owner integrator member",
+    ("POST", "/v1/nuts/members/{member}/hide"): "owner member",
+    ("PUT", "/v1/nuts/members/{member}/hide"): "owner member",
+    ("DELETE", "/v1/nuts/bare"): "owner admin cashier integrator device member",
+    ("GET", "/v1/nuts/tree"): "owner integrator member",
+}
+WHOSE = {"own": "oak/ann", "another's": "oak/bob", "another tenant's": "elm/bob"}
+
+
+def test_every_door_of_the_manifest_is_a_route(wood: Wood) -> None:
+    app: Any = wood.client.app
+    found = {(method, route.path) for route in app.routes for method in route.methods if method != "HEAD"}
+    assert {door for door in found if door[1].startswith("/v1/nuts/")} == set(DOORS)
+    assert {(one.method, one.path) for one in routes.brought([discovery.discover()["nuts"].manifest])} == set(DOORS)
+
+
+@pytest.mark.parametrize("whose", WHOSE)
+@pytest.mark.parametrize("role", [None, *ROLES])
+@pytest.mark.parametrize("tenant", ["oak", "ash"])
+@pytest.mark.parametrize("door", DOORS, ids=" ".join)
+def test_only_declared_cells_succeed(
+    wood: Wood, door: tuple[str, str], tenant: str, role: str | None, whose: str
+) -> None:
+    method, path = door
+    body = {"json": {"nuts": 3}} if "hide" in path else {}
+    path = path.format(member=wood.members[WHOSE[whose]])
+    answer = wood.ask(method, path, f"{tenant}/{role}" if role else None, **body)
+    if role is None:
+        expected = 401
+    elif tenant == "ash":
+        expected = 404
+    elif role not in DOORS[door].split():
+        expected = 403
+    elif "{member}" in door[1] and (whose == "another tenant's" or (role == "member" and whose == "another's")):
+        expected = 404
+    else:
+        expected = 200
+    assert answer.status_code == expected, answer.text
+
+
+def test_an_endpoint_is_given_the_tenant_the_member_and_the_plugin(wood: Wood) -> None:
+    assert wood.ask("GET", "/v1/nuts/hidden?at_least=4", "elm/owner").json() == {"tenant": "elm", "nuts": 4}
+    answer = wood.ask("POST", "/v1/nuts/members/bob/hide", json={"nuts": 3}).json()
+    assert answer == {"member": int(wood.members["oak/bob"][2:]), "nuts": 6}
+
+
+def test_a_page_is_html_that_may_load_nothing_from_elsewhere(wood: Wood) -> None:
+    answer = wood.ask("GET", "/v1/nuts/tree")
+    assert (answer.text, answer.headers["content-type"]) == ("<h1>oak</h1>", "text/html; charset=utf-8")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "path, more, code",
+    [
+        ("/v1/nuts/members/ann/hide", {"content": b"x" * (SMALL_BODY + 1)}, "too_large"),
+        ("/v1/nuts/members/ann/hide", {"json": {"nuts": 1, "shells": 2}}, "invalid_request"),
+        ("/v1/nuts/members/ann/hide?more=1", {"json": {"nuts": 1}}, "invalid_request"),
+        (
+            "/v1/nuts/members/ann/hide",
+            {"content": b"nuts=1", "headers": {"content-type": "text/plain"}},
+            "unsupported_media",
+        ),
+        ("/v1/nuts/members/ann/hide", {"json": {"nuts": 13}}, "plugin_failed"),
+        ("/v1/nuts/members/nobody/hide", {"json": {"nuts": 1}}, "unknown_member"),
+        ("/v1/nuts/hole", {"json": {}}, "not_found"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(wood: Wood, path: str, more: dict[str, Any], code: str) -> None:
+    headers = {"authorization": f"Bearer {wood.keys['oak/owner']}", "content-type": "application/json"}
+    answer = wood.client.post(path, **{**more, "headers": headers | more.get("headers", {})})
+    assert answer.json()["code"] == code, answer.text
+    assert "ZeroDivisionError" not in answer.text
+
+
+def test_the_document_knows_them_while_somebody_runs_the_plugin(wood: Wood) -> None:
+    paths = wood.ask("GET", "/openapi.json", None).json()["paths"]
+    assert {(method.upper(), path) for path in paths for method in paths[path] if "/nuts/" in path} == set(DOORS)
+    asked = paths["/v1/nuts/hidden"]["get"]
+    assert asked["operationId"] == "get_nuts_hidden"
+    assert [part["name"] for part in asked["parameters"]] == ["at_least"]
+    assert "text/html" in paths["/v1/nuts/tree"]["get"]["responses"]["200"]["content"]
+
+
+def test_switched_off_it_is_gone_at_once_and_switched_on_it_is_back_without_a_restart(wood: Wood) -> None:
+    assert wood.ask("GET", "/v1/nuts/hidden", "elm/owner").status_code == 200
+    switchboard.disable(wood.house, "elm", "nuts", actor="test")
+    assert wood.ask("GET", "/v1/nuts/hidden", "elm/owner").status_code == 404
+    switchboard.enable(wood.house, "elm", "nuts", actor="test")
+    assert wood.ask("GET", "/v1/nuts/hidden", "elm/owner").status_code == 200
+
+
+@pytest.mark.parametrize("reference", ["tallystick_nuts.routes:lost", "tallystick_nuts.routes:absent"])
+def test_what_is_no_endpoint_is_a_broken_plugin(wood: Wood, reference: str) -> None:
+    (door, *_) = routes.brought([discovery.discover()["nuts"].manifest])
+    with pytest.raises(PluginBroken, match='plugin "nuts"'):
+        routes.load(attrs.evolve(door, endpoint=reference))
