@@ -1,0 +1,138 @@
+"""What others may ask about gamification: progress, streak and badges of a member, leaderboards, proofs of draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from types import SimpleNamespace
+from typing import Any
+
+from msgspec import Struct
+
+from . import boards, draws, store
+from .checkin import ROW, Streak, read_streak
+from .errors import NotOffered
+from .jobs import Errand
+from .periods import period_of
+from .tasks import Look
+
+
+class TaskView(Struct, frozen=True, kw_only=True):
+    """A member's progress in one task, in the present period."""
+
+    task: str
+    progress: int
+    goal: int  #: what the next level (or round) takes in all; of the last level, what it took
+    level: int
+    levels: int  #: 0: without end
+    begun: bool  #: whether what comes before it is done
+
+
+class BoardView(Struct, frozen=True, kw_only=True):
+    """One line of a leaderboard."""
+
+    rank: int
+    name: str  #: as the member chose to be shown, or a pseudonym
+    score: int
+
+
+def today(errand: Errand) -> date:
+    """The programme's present day."""
+    day: date = errand.plugin.programme.local_date(errand.now)
+    return day
+
+
+def rows_of(errand: Errand, member: int) -> Mapping[str, Any]:
+    """All that the plugin keeps of a member."""
+    with errand.house.db.connect() as conn:
+        return store.own_rows(conn, errand.tenant, f"m:{member}")
+
+
+def tasks_of(errand: Errand, member: int) -> list[TaskView]:
+    """Where *member* stands in every task and quest as of today."""
+    return views(errand.plugin.tasks, rows_of(errand, member), today(errand))
+
+
+def views(tasks: Any, rows: Mapping[str, Any], day: date) -> list[TaskView]:
+    """What own rows come to on *day*."""
+    look = Look(tasks, SimpleNamespace(own={"{member}": rows}, entry=""))  # type: ignore[arg-type]
+    found = []
+    for task in tasks.by_name.values():
+        if not task.span.holds(day):
+            continue
+        period = period_of(task.repeat, day)
+        progress, level = look.count(task, period), look.level(task, period)
+        if task.measure == "steps":
+            steps = [tasks.by_name[step] for step in task.after]
+            progress, goal = sum(look.done_on(step, period) is not None for step in steps), len(steps)
+        elif task.repeat == "completion":
+            goal = tasks.goals[task.name][0] * (level + 1)
+        else:
+            goals = tasks.goals[task.name]
+            goal = goals[min(level, len(goals) - 1)]
+        found.append(
+            TaskView(
+                task=task.name, progress=progress, goal=goal, level=level,
+                levels=0 if task.repeat == "completion" else task.levels,
+                begun=task.measure == "steps" or look.begins(task, period) is not None,
+            )
+        )  # fmt: skip
+    return found
+
+
+def streak_of(errand: Errand, member: int) -> Streak:
+    """How a member stands with check-ins; a streak that a missed day has ended has length 0."""
+    streak = read_streak(rows_of(errand, member).get(ROW))
+    return streak if streak.day >= today(errand).toordinal() - 1 else streak._replace(length=0)
+
+
+def badges_of(errand: Errand, member: int) -> dict[str, int]:
+    """The member's badges, with the level of each."""
+    rows = rows_of(errand, member)
+    return {
+        name.removeprefix("badge:"): row["level"] for name, row in sorted(rows.items()) if name.startswith("badge:")
+    }
+
+
+def top(errand: Errand, board: str, *, scope: str = "", on: date | None = None, limit: int = 100) -> list[BoardView]:
+    """The first places of a leaderboard in the window around *on*, by default today.  Raises NotOffered."""
+    found = next((each for each in errand.plugin.settings.boards if each.name == board), None)
+    if found is None:
+        raise NotOffered(f"there is no leaderboard {board!r}")
+    start, tenant = boards.start_of(found.window, on or today(errand)), errand.tenant
+    with errand.house.db.connect() as conn:
+        places = store.top(conn, tenant, board, start, scope, limit)
+        names = store.names_of(conn, tenant, [place.member for place in places])
+    return [
+        BoardView(
+            rank=place.rank, name=names.get(place.member) or boards.pseudonym(tenant, place.member), score=place.score
+        )
+        for place in places
+    ]
+
+
+def place(errand: Errand, board: str, member: int, *, scope: str = "", on: date | None = None) -> store.Place | None:
+    """The member's own place; None if they are not on the list."""
+    found = next((each for each in errand.plugin.settings.boards if each.name == board), None)
+    if found is None:
+        raise NotOffered(f"there is no leaderboard {board!r}")
+    with errand.house.db.connect() as conn:
+        return store.place_of(
+            conn, errand.tenant, board, boards.start_of(found.window, on or today(errand)), scope, member
+        )
+
+
+def proof(errand: Errand, draw: str, number: int = 0) -> dict[str, Any]:
+    """What may be told of a round (by default the last one): the commitment while it is open, everything once it is closed."""
+    with errand.house.db.connect() as conn:
+        rows = store.own_rows(conn, errand.tenant, f"draw/{draw}")
+        found = draws.read_round(rows.get(f"round:{number}" if number else "round") or rows.get("round"))
+        if found is None or (number and found.number != number):
+            raise NotOffered(f"there is no such round of {draw!r}")
+        told: dict[str, Any] = {
+            "draw": draw, "round": found.number, "open": found.open, "commitment": found.commitment,
+            "table": [list(cell) for cell in found.table],
+        }  # fmt: skip
+        if not found.open:
+            told |= {"seed": found.seed, "draws": store.list_draws(conn, errand.tenant, draw, found.number)}
+        return told

@@ -1,0 +1,66 @@
+"""The commands of gamification: a document for programs, lines for people."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+
+from msgspec import to_builtins
+
+from tallystick.ledger import member_name
+
+from . import api
+from .jobs import Errand
+
+Answer = tuple[Any, list[str]]
+Scope = Annotated[str, {"en": "The store, city or club.", "zh": "门店、城市或俱乐部。"}]
+Limit = Annotated[int, {"en": "How many places.", "zh": "显示的名次数量。"}]
+Round = Annotated[int, {"en": "The round, by default the last one.", "zh": "第几轮，默认为最近一轮。"}]
+
+_WORDS = {
+    "en": {
+        "streak": "checked in {length} days in a row, {total} in all, best {best}", "badge": "badge {name}, level {level}",
+        "task": "{task}: {progress} of {goal}, level {level}", "waits": "  (comes later)", "none": "nobody yet",
+        "open": "round {round} of {draw} is open; committed to {commitment}",
+        "closed": "round {round} of {draw}: commitment {commitment}, seed {seed}, {n} draws; --json gives the proof",
+    },
+    "zh": {
+        "streak": "连续签到 {length} 天，累计 {total} 天，最长 {best} 天", "badge": "徽章 {name}，等级 {level}",
+        "task": "{task}：{progress}/{goal}，等级 {level}", "waits": "（尚未开始）", "none": "暂无",
+        "open": "{draw} 第 {round} 轮进行中；承诺哈希 {commitment}",
+        "closed": "{draw} 第 {round} 轮：承诺哈希 {commitment}，种子 {seed}，共 {n} 次抽奖；--json 输出完整证明",
+    },
+}  # fmt: skip
+
+
+class Person(Errand, Protocol):
+    """An errand that can find a member."""
+
+    def member(self, reference: str) -> int: ...
+
+
+def show(errand: Person, member: str, *, language: str = "en") -> Answer:
+    """Show a member's tasks, streak and badges."""
+    number, words = errand.member(member), _WORDS[language]
+    tasks, streak, badges = api.tasks_of(errand, number), api.streak_of(errand, number), api.badges_of(errand, number)
+    document = {
+        "member": member_name(number), "tasks": to_builtins(tasks), "badges": badges,
+        "check_in": {"length": streak.length, "best": streak.best, "total": streak.total},
+    }  # fmt: skip
+    lines = [words["task"].format(**to_builtins(task)) + ("" if task.begun else words["waits"]) for task in tasks]
+    if streak.total:
+        lines.append(words["streak"].format(**streak._asdict()))
+    return document, lines + [words["badge"].format(name=name, level=level) for name, level in badges.items()]
+
+
+def top(errand: Person, board: str, *, scope: Scope = "", limit: Limit = 10, language: str = "en") -> Answer:
+    """Show a leaderboard."""
+    found = api.top(errand, board, scope=scope, limit=limit)
+    lines = [f"{view.rank:>4}  {view.name:<32} {view.score:>12}" for view in found]
+    return {"board": board, "scope": scope, "places": to_builtins(found)}, lines or [_WORDS[language]["none"]]
+
+
+def proof(errand: Person, draw: str, *, round: Round = 0, language: str = "en") -> Answer:  # noqa: A002 - the option's name
+    """Show what is committed of a round of a draw, and once it is closed the proof."""
+    found, words = api.proof(errand, draw, round), _WORDS[language]
+    text = words["open"] if found["open"] else words["closed"]
+    return found, [text.format(**found, n=len(found.get("draws", ())))]

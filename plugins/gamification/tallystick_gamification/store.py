@@ -1,0 +1,154 @@
+"""What the plugin reads and writes: its projections, and its own rows from outside an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tallystick.ledger import Record
+from tallystick.tables import own
+
+from .tables import drawn, score
+
+PLUGIN = "gamification"
+BOARD = "gamification.board."
+
+
+class Place(NamedTuple):
+    """A place on a leaderboard."""
+
+    rank: int  #: members with the same score share a rank, and the next ones follow as if they did not
+    member: int
+    score: int
+
+
+# --- learning what was committed -----------------------------------------------------------------------------------
+
+
+def project(conn: sa.Connection, records: Iterable[Record]) -> None:
+    """Write what *records* add to leaderboards and draws.  Called once per record: the house keeps the offset."""
+    added: dict[tuple[str, str, int, str, int], int] = {}
+    draws: list[dict[str, Any]] = []
+    for record in records:
+        for member, counter, _, start, amount, _ in record.counts:
+            if counter.startswith(BOARD):
+                board, _, scope = counter.removeprefix(BOARD).partition("/")
+                key = (record.tenant, board, start, scope, member)
+                added[key] = added.get(key, 0) + amount
+        if record.kind == "gamification.drawn":
+            draws += [_drawn(record, step.data) for step in record.explanation if step.data and "drawn" in step.data]
+    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    keys = ("tenant", "board", "start", "scope", "member")
+    rows = [dict(zip((*keys, "score"), (*key, amount), strict=True)) for key, amount in sorted(added.items()) if amount]
+    if rows:
+        new = insert(score)
+        conn.execute(
+            new.on_conflict_do_update(index_elements=list(keys), set_={"score": score.c.score + new.excluded.score}),
+            rows,
+        )
+    if draws:
+        conn.execute(insert(drawn).on_conflict_do_nothing(), draws)
+
+
+def _drawn(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "tenant": record.tenant, "entry": record.entry, "member": record.member,
+        **{name: data[name] for name in ("draw", "round", "salt", "drawn", "prize")},
+    }  # fmt: skip
+
+
+# --- leaderboards ----------------------------------------------------------------------------------------------------
+
+
+def _shown(tenant: str) -> sa.ColumnElement[bool]:
+    """Members who do not hide."""
+    hiding = sa.select(1).where(
+        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == sa.literal("m:") + sa.cast(score.c.member, sa.Text),
+        own.c.name == "hidden",
+    )  # fmt: skip
+    return ~sa.exists(hiding)
+
+
+def _board(tenant: str, board: str, start: int, scope: str) -> tuple[sa.ColumnElement[bool], ...]:
+    c = score.c
+    return (c.tenant == tenant, c.board == board, c.start == start, c.scope == scope, c.score > 0)
+
+
+def top(conn: sa.Connection, tenant: str, board: str, start: int, scope: str, limit: int) -> list[Place]:
+    """The first *limit* places; those who hide are passed over, ties are listed by member number."""
+    query = (
+        sa.select(score.c.member, score.c.score)
+        .where(*_board(tenant, board, start, scope), _shown(tenant))
+        .order_by(score.c.score.desc(), score.c.member)
+        .limit(limit)
+    )
+    places: list[Place] = []
+    for place, row in enumerate(conn.execute(query), 1):
+        tied = places and places[-1].score == row.score
+        places.append(Place(places[-1].rank if tied else place, row.member, row.score))
+    return places
+
+
+def place_of(conn: sa.Connection, tenant: str, board: str, start: int, scope: str, member: int) -> Place | None:
+    """The member's own place, which they see even if they hide; None if they are not on the list."""
+    here = _board(tenant, board, start, scope)
+    mine = conn.scalar(sa.select(score.c.score).where(*here, score.c.member == member))
+    if mine is None:
+        return None
+    better = conn.scalar(
+        sa.select(sa.func.count()).select_from(score).where(*here, score.c.score > mine, _shown(tenant))
+    )
+    return Place((better or 0) + 1, member, mine)
+
+
+def names_of(conn: sa.Connection, tenant: str, members: Iterable[int]) -> dict[int, str]:
+    """The names that members chose to be shown by."""
+    keys = {f"m:{member}": member for member in members}
+    rows = sa.select(own.c.key, own.c.value).where(
+        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key.in_(keys), own.c.name == "shown_as"
+    )
+    return {keys[row.key]: msgspec.json.decode(row.value) for row in conn.execute(rows)}
+
+
+def forget(conn: sa.Connection, tenant: str, member: int) -> None:
+    """Take a member off all leaderboards."""
+    conn.execute(score.delete().where(score.c.tenant == tenant, score.c.member == member))
+
+
+def scores_of(conn: sa.Connection, tenant: str, member: int) -> list[dict[str, Any]]:
+    """All scores of a member."""
+    query = sa.select(score.c.board, score.c.start, score.c.scope, score.c.score).where(
+        score.c.tenant == tenant, score.c.member == member
+    )
+    return [dict(row._mapping) for row in conn.execute(query.order_by(score.c.board, score.c.start, score.c.scope))]  # noqa: SLF001 - SQLAlchemy's public name
+
+
+# --- own rows --------------------------------------------------------------------------------------------------------
+
+
+def own_rows(conn: sa.Connection, tenant: str, key: str) -> dict[str, Any]:
+    """The plugin's own rows under one key."""
+    query = sa.select(own.c.name, own.c.value).where(own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == key)
+    return {row.name: msgspec.json.decode(row.value) for row in conn.execute(query) if row.name}
+
+
+def list_due(conn: sa.Connection, tenant: str, first: str, last: str) -> list[tuple[str, Any]]:
+    """(friend, note) of invitations that fall due from day *first* to day *last*."""
+    query = sa.select(own.c.name, own.c.value).where(
+        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key.between(f"referrals/{first}", f"referrals/{last}"),
+        own.c.name != "",
+    )  # fmt: skip
+    found = conn.execute(query.order_by(own.c.key, own.c.name))
+    return [(row.name, value) for row in found if (value := msgspec.json.decode(row.value)) is not None]
+
+
+def list_draws(conn: sa.Connection, tenant: str, draw: str, round_: int) -> list[dict[str, Any]]:
+    """Every draw of a round."""
+    query = sa.select(drawn.c.entry, drawn.c.member, drawn.c.salt, drawn.c.drawn, drawn.c.prize).where(
+        drawn.c.tenant == tenant, drawn.c.draw == draw, drawn.c.round == round_
+    )
+    return [dict(row._mapping) for row in conn.execute(query.order_by(drawn.c.entry))]  # noqa: SLF001 - SQLAlchemy's public name
