@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -20,14 +19,15 @@ from . import database, demo, doctor, exporting, house, keys, migrate, people, p
 from .commands import WithPlugins
 from .discovery import Installed
 from .errors import InvalidConfig, InvalidRequest, ProofFailed, UnknownEntry
-from .house import House
 from .importing import Bookmark, Importer, Refusal, Tally, open_events
 from .ledger import Account, Lot, member_name, moment, parse_entry, read_record
 from .manifest import ROLES
 from .mapping import load_mapping
 from .receipts import explanation
+from .server import listen, run_server, serve_with
 from .store import Store
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
+from .upkeep import expected_heads, upkeep
 from .workbench import in_force, workbench
 
 
@@ -117,42 +117,12 @@ def check(desk: Desk, file: Path | None) -> None:
 @command(cli, "serve")
 @option("--host", help="The address to listen on, instead of the configured one.")
 @option("--port", type=click.IntRange(0, 65_535), help="The port to listen on, instead of the configured one.")
-def serve(desk: Desk, host: str | None, port: int | None) -> None:
+@option("--workers", type=click.IntRange(1, 256), help="How many processes answer, instead of as many as configured.")
+def serve(desk: Desk, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve HTTP until interrupted."""
     found = desk.config()
-    with (
-        listen(host or found.house.host, found.house.port if port is None else port) as listening,
-        desk.house() as built,
-    ):
-        run_server(built, listening)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; answers leave at once (TCP_NODELAY), for a till waits for each."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=1_024)
-    except OSError as error:
-        raise InvalidRequest(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
-
-
-def run_server(built: House, listening: socket.socket) -> None:
-    """Answer HTTP on *listening* until interrupted."""
-    import uvicorn
-
-    from . import web
-
-    host, port = listening.getsockname()[:2]
-    click.echo(
-        say("Serving on {url}; stop with Ctrl-C", url=f"http://{f'[{host}]' if ':' in host else host}:{port}"), err=True
-    )
-    level = built.config.house.log_level
-    settings = uvicorn.Config(
-        web.build_app(built), log_level=level, access_log=False, server_header=False, date_header=False
-    )
-    uvicorn.Server(settings).run(sockets=[listening])
+    with listen(host or found.house.host, found.house.port if port is None else port) as listening:
+        serve_with(workers or found.house.workers, listening, desk.house)
 
 
 @command(cli, "doctor")
@@ -167,7 +137,7 @@ def examine(desk: Desk) -> None:
         click.get_current_context().exit(1)
 
 
-for _found in workbench.commands.values():
+for _found in (*workbench.commands.values(), *upkeep.commands.values()):
     cli.add_command(_found)
 
 
@@ -461,12 +431,7 @@ def erase_member(desk: Desk, member: str, tenant: str | None, yes: bool) -> None
             row = people.load(conn, built.secret, chosen, member)
         if not yes and not click.confirm(say("Forget {member} for ever?", member=row.name), err=True):
             raise InvalidRequest(say("nothing was done"))
-        with built.db.begin() as conn:
-            receipt = people.erase(conn, chosen, row.number, house.now())
-        people.scrub(built.db)
-        # outside the database: a restored backup must not remember who asked to be forgotten
-        with (built.config.house.data_dir / "erasures.jsonl").open("ab") as file:
-            file.write(msgspec.json.encode(receipt.erasure) + b"\n")
+        receipt = built.erase(chosen, row.number)
     document = {"receipt": msgspec.to_builtins(receipt), "complete": receipt.complete}
     desk.answer(
         document, f"{receipt.erasure.id}  {', '.join(member_name(number) for number in receipt.erasure.members)}"
@@ -707,10 +672,16 @@ def show_report(desk: Desk, tenant: str | None) -> None:
 
 
 @command(cli, "verify")
-def verify(desk: Desk) -> None:
+@option(
+    "--head",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A signed head from earlier: then it is also found if the end was cut off or everything rewritten.",
+)
+@option("--key", help="The verifier key of whoever signed the head; by default this house's.")
+def verify(desk: Desk, head: Path | None, key: str | None) -> None:
     """Check all books: sums, lots, hashes and chains."""
     with desk.house() as built, database.reading(built.db) as conn:
-        found = proofs.verify(conn)
+        found = proofs.verify(conn, expected=expected_heads(built, head, key))
     desk.answer(msgspec.to_builtins(found), *verdict(found))
     if not found.ok:
         raise ProofFailed(found.findings[0].message, entry=found.first_bad)

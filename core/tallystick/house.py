@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
@@ -17,7 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from . import config as configuration
-from . import database, discovery, migrate, outbox, tables, values, vault
+from . import database, discovery, migrate, outbox, people, tables, values, vault
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Outcome, Receipt
@@ -173,6 +174,7 @@ class House:
     clock: Callable[[], int] = now
     _in_force: dict[str, InForce] = attrs.field(factory=dict)
     watchdog: Watchdog = attrs.field(factory=Watchdog)  #: ends loops in plugins
+    forgotten: int = 0  #: erasures that had to be done again when the house was built
     _works: bool = True  #: whether this process runs jobs
     _closing: threading.Event = attrs.field(factory=threading.Event)
     _keeper: threading.Thread | None = None
@@ -205,6 +207,46 @@ class House:
         if history or not self.writer.running:
             return self.engine.record(arrivals, history=history)
         return [future.result() for future in [self.writer.submit(arrival) for arrival in arrivals]]
+
+    # -- being forgotten ------------------------------------------------------------------------------------------------
+
+    def erase(self, tenant: str, number: int) -> people.Receipt:
+        """Forget a member, in every enabled plugin too, and note it where a restored backup does not reach."""
+        with self.db.begin() as conn:
+            receipt = people.erase(conn, tenant, number, self.clock(), plugins=self._forgetting(tenant, conn))
+        self.config.house.data_dir.mkdir(parents=True, exist_ok=True)
+        with erasures_file(self.config).open("ab") as file:
+            file.write(msgspec.json.encode(receipt.erasure) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        people.scrub(self.db)
+        return receipt
+
+    def forget_again(self) -> int:
+        """Forget whom a restored backup remembers; how many erasures had to be done anew.  Done before a house serves."""
+        try:
+            lines = erasures_file(self.config).read_bytes().splitlines()
+        except FileNotFoundError:
+            return 0
+        wanted = [msgspec.json.decode(line, type=people.Erasure) for line in lines if line.strip()]
+        with database.reading(self.db) as conn:
+            done = {erasure.id for erasure in people.erasures(conn)}
+        missing = [erasure for erasure in wanted if erasure.id not in done]
+        if missing:
+            with self.db.begin() as conn:
+                people.replay_erasures(conn, missing, lambda tenant: self._forgetting(tenant, conn))
+            people.scrub(self.db)
+            log.warning("%s erasures that a restored backup did not know were done again", len(missing))
+        return len(missing)
+
+    def _forgetting(self, tenant: str, conn: sa.Connection) -> list[people.Forgetting]:
+        if tenant not in self._in_force:
+            return []  # nobody serves it any more: what the core keeps is forgotten all the same
+        return [
+            (part.id, lambda number, plugin=part.plugin: plugin.erase_member(member=number, store=conn))  # type: ignore[misc]
+            for part in self.registry.latest(tenant).pipeline.parts
+            if hasattr(part.plugin, "erase_member")
+        ]
 
     def jobs(self) -> list[Job]:
         """What runs by the clock: the core's own work and the jobs that enabled plugins declare."""
@@ -341,10 +383,17 @@ def build_house(config: Config, *, installed: Mapping[str, Installed] | None = N
     registry = Registry(db, installed)
     writer, epoch = lease_writer(db, clock())
     engine = Engine(db, registry, secret, writer=writer, epoch=epoch, clock=clock)
-    return House(
+    built = House(
         config=config, installed=installed, db=db, secret=secret, registry=registry, engine=engine, writer=Writer(engine), clock=clock,
         in_force=in_force,
     )  # fmt: skip
+    built.forgotten = built.forget_again()
+    return built
+
+
+def erasures_file(config: Config) -> Path:
+    """Where it is kept who asked to be forgotten, by number: outside the database, and to be kept apart from its backups."""
+    return config.house.data_dir / "erasures.jsonl"
 
 
 def prepare(config: Config, *, installed: Mapping[str, Installed] | None = None) -> None:

@@ -168,6 +168,14 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     more: Mapping[str, Any] | None = None
 
 
+class Head(Struct, frozen=True, kw_only=True):
+    """How far one writer has come, and the hash that fixes everything it wrote."""
+
+    writer: int
+    number: int
+    chain: bytes
+
+
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Record).decode
 

@@ -24,10 +24,12 @@ from .ledger import (
     BATCH_BITS,
     NEVER,
     PLACE_BITS,
+    Head,
     chain_hash,
     entry_name,
     leaf_hash,
     member_name,
+    merkle_path,
     merkle_root,
     parse_entry,
     parse_member,
@@ -41,14 +43,6 @@ _MASK = _BUCKETS - 1
 MAX_FINDINGS = 100
 _CHUNK = 500  # members per statement
 _FLUSH = 20_000  # entries kept in memory while rebuilding
-
-
-class Head(Struct, frozen=True, kw_only=True):
-    """How far one writer has come, and the hash that fixes everything it wrote."""
-
-    writer: int
-    number: int
-    chain: bytes
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -91,6 +85,53 @@ def heads(conn: sa.Connection) -> list[Head]:
         .order_by(batch.c.writer)
     )
     return [Head(writer=row.writer, number=row.number, chain=bytes(row.chain)) for row in rows]
+
+
+class EntryProof(Struct, frozen=True, kw_only=True):
+    """One record and its way to the chain."""
+
+    body: bytes
+    index: int  #: place among the batch's leaves
+    count: int
+    path: tuple[bytes, ...]
+    previous: bytes  #: the chain up to the batch before
+    head: Head  #: the batch itself
+    at: int  #: when the batch was written
+
+
+def entry_proof(conn: sa.Connection, tenant: str, entry: int) -> EntryProof | None:
+    """The record of *entry* with its audit path; None if the tenant has no such entry."""
+    record, batch = tables.record, tables.batch
+    first = entry >> PLACE_BITS << PLACE_BITS
+    mates = conn.execute(
+        sa.select(record.c.entry, record.c.tenant, record.c.body)
+        .where(record.c.entry >= first, record.c.entry < first + (1 << PLACE_BITS))
+        .order_by(record.c.entry)
+    ).all()
+    index = next((n for n, row in enumerate(mates) if row.entry == entry and row.tenant == tenant), None)
+    writer, number = entry >> BATCH_BITS + PLACE_BITS, entry >> PLACE_BITS & (1 << BATCH_BITS) - 1
+    row = conn.execute(sa.select(batch).where(batch.c.writer == writer, batch.c.number == number)).one_or_none()
+    if index is None or row is None:
+        return None
+    return EntryProof(
+        body=bytes(mates[index].body),
+        index=index,
+        count=len(mates),
+        path=tuple(merkle_path([leaf_hash(bytes(mate.body)) for mate in mates], index)),
+        previous=bytes(row.previous),
+        head=Head(writer=writer, number=number, chain=bytes(row.chain)),
+        at=row.at,
+    )
+
+
+def writers_at_work(conn: sa.Connection, now: int) -> set[int]:
+    """Writers whose lease somebody holds."""
+    rows = tables.writer
+    return set(conn.scalars(sa.select(rows.c.id).where(rows.c.leased_until > now)))
+
+
+#: Findings about the journal itself: what is made anew from such a journal repeats the damage.
+JOURNAL = frozenset({"record", "facts", "transfer", "batch", "root", "chain", "gap", "head", "sum"})
 
 
 def verify(

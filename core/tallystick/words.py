@@ -25,6 +25,34 @@ CHINESE: Final[Mapping[str, str]] = {
     "The configuration file.": "配置文件。",
     "Print one JSON document on standard output and nothing else.": "只在标准输出打印一个 JSON 文档。",
     "The language of texts: en or zh; by default that of the environment.": "界面语言：en 或 zh；默认取自环境变量。",
+    "Print how far every writer has come; signed, it proves later that nothing was cut off or rewritten.": (
+        "打印每个写入者的进度；签名后，可在日后证明账目未被截断或改写。"
+    ),
+    "Sign it, to be kept where nobody who can change the books can change it.": "签名，并保存在能改账的人改不到的地方。",
+    "Print the verifier key, by which others check what this house signed.": "打印验证公钥，他人用它核对本系统的签名。",
+    "The verifier key the house has published; by default that of this house.": "系统公布的验证公钥；默认为本系统的公钥。",
+    "Write the receipt of an entry: a small file that proves it without the database.": "写出一条流水的凭证：无需数据库即可证明它的小文件。",
+    "Check a receipt, without the database if the key is given.": "核对凭证；给出公钥时无需数据库。",
+    "{entry} stands in the books as {name} signed them:": "{entry} 在 {name} 签名的账目之中：",
+    "give the verifier key of the house that wrote the receipt with --key": "请用 --key 给出出具凭证的系统的验证公钥",
+    "Copy the whole database at one instant to a file, while the house serves.": "在服务不停的情况下，把某一时刻的整个数据库复制到文件。",
+    "{file}: {size} bytes": "{file}：{size} 字节",
+    "Fill an empty database from a backup, forget again who was forgotten since, and prove the books.": (
+        "用备份填充空数据库，再次删除其后要求删除的会员，并核对账目。"
+    ),
+    "the database is not empty: a restore never replaces books; name another database": "数据库不为空：恢复绝不覆盖账目；请指定另一个数据库",
+    "Restored {entries} entries; {forgotten} erasures were done again.": "已恢复 {entries} 条流水；重新执行了 {forgotten} 次删除。",
+    "Write balances, lots, counters and orders anew from the journal.  The house must not serve meanwhile.": (
+        "由流水重新写出余额、批次、计数和订单。期间系统不得提供服务。"
+    ),
+    "Write everything of {tenant} anew?": "重新写出 {tenant} 的全部数据？",
+    "{found} differences before, none now.": "之前有 {found} 处差异，现在没有了。",
+    "a house serves these books: stop it first": "有系统正在使用这些账目：请先停止它",
+    "A signed head from earlier: then it is also found if the end was cut off or everything rewritten.": (
+        "先前签名的进度文件：据此还能发现末尾被截断或全部被改写。"
+    ),
+    "The verifier key of whoever signed the head; by default this house's.": "签名者的验证公钥；默认为本系统的公钥。",
+    "How many processes answer, instead of as many as configured.": "应答的进程数，代替配置中的数目。",
     "The tenant, if there are several.": "商户；只有一个时可省略。",
     # groups and commands
     "Tallystick, an open loyalty engine: every point is explained, every balance can be proved.": (

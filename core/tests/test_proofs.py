@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from core.tests.books import TENANT, Books
 from tallystick import database, proofs, tables
 from tallystick.errors import AliasTaken
-from tallystick.ledger import Record, canonical, chain_hash, entry_name, leaf_hash, merkle_root, read_record
-from tallystick.proofs import Finding, Head, Report
+from tallystick.ledger import Head, Record, canonical, chain_hash, entry_name, leaf_hash, merkle_root, read_record
+from tallystick.proofs import Finding, Report
 
 
 @pytest.fixture

@@ -1,0 +1,175 @@
+"""Commands that look after the books: signed heads, receipts, backups, making anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import msgspec
+
+from . import backup, database, house, proofs, witness
+from .errors import InvalidRequest, ProofFailed, UnknownEntry
+from .house import House
+from .ledger import Head, parse_entry
+from .receipts import explanation
+from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
+from .witness import Signer, VerifierKey
+
+upkeep = Group("upkeep")
+
+_output = option("--output", type=click.File("wb"), default="-", help="The file to write; - is standard output.")
+_key = option("--key", help="The verifier key the house has published; by default that of this house.")
+
+
+@command(upkeep, "head")
+@option("--sign", is_flag=True, help="Sign it, to be kept where nobody who can change the books can change it.")
+@option("--key", "show_key", is_flag=True, help="Print the verifier key, by which others check what this house signed.")
+@_output
+def show_head(desk: Desk, sign: bool, show_key: bool, output: IO[bytes]) -> None:
+    """Print how far every writer has come; signed, it proves later that nothing was cut off or rewritten."""
+    with desk.house() as built:
+        signer = Signer(built.secret)
+        if show_key:
+            desk.answer({"key": str(signer.key)}, str(signer.key))
+            return
+        with database.reading(built.db) as conn:
+            heads = proofs.heads(conn)
+        text = witness.write_head(signer.key.name, heads, built.clock())
+    if desk.as_json:
+        desk.answer([{"writer": head.writer, "number": head.number, "chain": head.chain.hex()} for head in heads])
+        return
+    output.write((signer.sign(text) if sign else text).encode())
+
+
+def expected_heads(built: House, file: Path | None, key: str | None) -> list[Head]:
+    """The heads in a signed file; none without a file.  Raises ProofFailed if the signature does not fit."""
+    if file is None:
+        return []
+    chosen = witness.read_key(key) if key else Signer(built.secret).key
+    return witness.read_head(chosen.open(_text(file)))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ProofFailed("this is no signed head") from None
+
+
+@command(upkeep, "receipt")
+@click.argument("entry")
+@tenant_option
+@_output
+def write_receipt(desk: Desk, entry: str, tenant: str | None, output: IO[bytes]) -> None:
+    """Write the receipt of an entry: a small file that proves it without the database."""
+    number = parse_entry(entry)
+    with desk.house() as built, database.reading(built.db) as conn:
+        found = proofs.entry_proof(conn, tenant_of(built.config, tenant), number) if number is not None else None
+        if found is None:
+            raise UnknownEntry(f"there is no entry {entry}")
+        signer = Signer(built.secret)
+        text = witness.write_head(signer.key.name, [found.head], found.at)
+        output.write(
+            witness.write_receipt(found.body, found.index, found.count, found.path, found.previous, signer.sign(text))
+        )
+
+
+@command(upkeep, "verify-receipt")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_key
+def verify_receipt(desk: Desk, file: Path, key: str | None) -> None:
+    """Check a receipt, without the database if the key is given."""
+    receipt = witness.read_receipt(file.read_bytes())
+    chosen = witness.read_key(key) if key else _own_key(desk)
+    record, head = witness.check_receipt(receipt, chosen)
+    told = explanation(record, language())
+    document = {"entry": record.entry, "writer": head.writer, "batch": head.number, "signed_by": chosen.name}
+    moved = [f"  {t['debit']} -> {t['credit']}: {t['amount']:,} {t['unit']}" for t in told.transfers]
+    desk.answer(
+        {**document, "record": msgspec.to_builtins(record)},
+        say("{entry} stands in the books as {name} signed them:", entry=record.entry, name=chosen.name),
+        f"  {told.receipt.type}  {told.receipt.status}  {told.receipt.time.isoformat()}  {told.receipt.member}",
+        *moved,
+    )
+
+
+def _own_key(desk: Desk) -> VerifierKey:
+    if not desk.path.exists():
+        raise InvalidRequest(say("give the verifier key of the house that wrote the receipt with --key"))
+    with desk.house() as built:
+        return Signer(built.secret).key
+
+
+# --- backups ---------------------------------------------------------------------------------------------------------
+
+
+@command(upkeep, "backup")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def back_up(desk: Desk, file: Path) -> None:
+    """Copy the whole database at one instant to a file, while the house serves."""
+    engine = database.connect(desk.config().house.database)
+    try:
+        size = backup.write(engine, file)
+    finally:
+        engine.dispose()
+    desk.answer({"file": str(file), "bytes": size}, say("{file}: {size} bytes", file=file, size=f"{size:,}"))
+
+
+@command(upkeep, "restore")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore(desk: Desk, file: Path) -> None:
+    """Fill an empty database from a backup, forget again who was forgotten since, and prove the books."""
+    found = desk.config()
+    engine = database.connect(found.house.database)
+    try:
+        if not backup.is_empty(engine):
+            raise InvalidRequest(
+                say("the database is not empty: a restore never replaces books; name another database")
+            )
+        if engine.dialect.name == "postgresql":
+            house.prepare(found, installed=desk.installed())
+        backup.put_back(engine, file)
+    finally:
+        engine.dispose()
+    if engine.dialect.name == "sqlite":
+        house.prepare(found, installed=desk.installed())
+    with desk.house() as built, database.reading(built.db) as conn:
+        forgotten = built.forgotten
+        report = proofs.verify(conn)
+    document = {"entries": report.entries, "erasures_done_again": forgotten, "ok": report.ok}
+    words = {"entries": f"{report.entries:,}", "forgotten": forgotten}
+    desk.answer(document, say("Restored {entries} entries; {forgotten} erasures were done again.", **words))
+    if not report.ok:
+        raise ProofFailed(report.findings[0].message, entry=report.first_bad)
+
+
+@command(upkeep, "rebuild")
+@tenant_option
+@option("--yes", is_flag=True, help="Do it without asking.")
+def rebuild(desk: Desk, tenant: str | None, yes: bool) -> None:
+    """Write balances, lots, counters and orders anew from the journal.  The house must not serve meanwhile."""
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        if not yes and not click.confirm(say("Write everything of {tenant} anew?", tenant=chosen), err=True):
+            raise InvalidRequest(say("nothing was done"))
+        with built.db.begin() as conn:
+            _alone(conn, built)
+            report = proofs.verify(conn)
+            damaged = next((finding for finding in report.findings if finding.code in proofs.JOURNAL), None)
+            if damaged is not None:
+                raise ProofFailed(damaged.message, entry=damaged.entry)
+            done = proofs.rebuild(conn, chosen)
+            left = proofs.verify(conn, chosen)
+            if not left.ok:
+                raise ProofFailed(left.findings[0].message, entry=left.first_bad)
+    document: dict[str, Any] = {"found": len(report.findings), "written": msgspec.to_builtins(done)}
+    rows = ", ".join(f"{name} {count:,}" for name, count in document["written"].items())
+    desk.answer(document, say("{found} differences before, none now.", found=len(report.findings)), f"  {rows}")
+
+
+def _alone(conn: Any, built: House) -> None:
+    """Raises InvalidRequest while another process holds a writer's row."""
+    others = proofs.writers_at_work(conn, built.clock()) - {built.engine.writer}
+    if others:
+        raise InvalidRequest(say("a house serves these books: stop it first"))
