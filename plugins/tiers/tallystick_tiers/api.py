@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from msgspec import Struct
@@ -86,8 +88,18 @@ def view_of(place: Place, day: date) -> View:
 def benefits_of(course: Course, tier: str) -> Mapping[str, Any]:
     """What a tier gives: the declared benefits, and its multiplier if it has one."""
     found = course.tiers[tier]
-    multiplier = {"multiplier": str(found.multiplier)} if found.multiplier is not None else {}
+    multiplier = {"multiplier": written(found.multiplier)} if found.multiplier is not None else {}
     return {**multiplier, **found.benefits}
+
+
+def written(factor: Fraction) -> str:
+    """A factor as people write it.
+
+    >>> written(Fraction(5, 4)), written(Fraction(2)), written(Fraction(1, 3))
+    ('1.25', '2', '1/3')
+    """
+    decimal = Decimal(factor.numerator) / factor.denominator
+    return str(decimal) if Fraction(decimal) == factor else str(factor)
 
 
 def added(now: Mapping[str, Any], then: Mapping[str, Any]) -> Mapping[str, Any]:
