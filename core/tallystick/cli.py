@@ -122,7 +122,7 @@ def serve(desk: Desk, host: str | None, port: int | None, workers: int | None) -
     """Serve HTTP until interrupted."""
     found = desk.config()
     with listen(host or found.house.host, found.house.port if port is None else port) as listening:
-        serve_with(workers or found.house.workers, listening, desk.house)
+        serve_with(workers or found.house.workers, listening, desk.serving)
 
 
 @command(cli, "doctor")
@@ -469,9 +469,7 @@ def expire(desk: Desk, tenant: str | None) -> None:
     """Sweep lots that are due."""
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
-        count = 0
-        while swept := built.engine.expire(chosen):
-            count += swept
+        count = built.expire(chosen)
     desk.answer({"tenant": chosen, "members": count}, say("{count} members had points that expired", count=count))
 
 
@@ -753,10 +751,9 @@ def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serv
         )  # fmt: skip
         if not proof.ok:
             raise ProofFailed(proof.findings[0].message, entry=proof.first_bad)
-        if not serve or desk.as_json:
-            return
+    if serve and not desk.as_json:
         if key:
             click.echo(say("The first admin key, shown this once:"))
             click.echo(f"  {key}")
-        with listen(built.config.house.host, port) as listening:
+        with listen("127.0.0.1", port) as listening, Desk(path, as_json=False).serving() as built:
             run_server(built, listening)

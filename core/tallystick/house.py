@@ -176,6 +176,8 @@ class House:
     watchdog: Watchdog = attrs.field(factory=Watchdog)  #: ends loops in plugins
     forgotten: int = 0  #: erasures that had to be done again when the house was built
     _works: bool = True  #: whether this process runs jobs
+    #: for a command: events come from the caller's thread alone, and nothing runs by the clock meanwhile
+    _alone: bool = False
     _closing: threading.Event = attrs.field(factory=threading.Event)
     _keeper: threading.Thread | None = None
 
@@ -335,7 +337,8 @@ class House:
     def open(self) -> House:
         """Begin to take events; the lease of the writer's row is kept from now on."""
         self.watchdog.start()
-        self.writer.start()
+        if not self._alone:
+            self.writer.start()
         self._keeper = threading.Thread(target=self._keep, name="tally-lease", daemon=True)
         self._keeper.start()
         return self
@@ -343,6 +346,8 @@ class House:
     def close(self) -> None:
         """Record what was accepted, give the writer's row back, and let go of the database."""
         self._closing.set()
+        if self._keeper is not None and self._keeper is not threading.current_thread():
+            self._keeper.join()  # it may be at work in the database that is let go of below
         self.writer.stop()
         self.watchdog.stop()
         release_writer(self.db, *self.engine.lease)
@@ -364,14 +369,18 @@ class House:
                     log.warning("the lease of writer %s was lost; another one is taken", self.engine.lease[0])
                     self.engine.lease, self.engine.replaced = lease_writer(self.db, at), False
                 database.checkpoint(self.db)
-                if self._works:
+                if self._works and not self._alone:
                     self.run_jobs()
             except Exception:  # what could not be done now is due again in a second; the till must not notice
                 log.exception("work by the clock failed")
 
 
-def build_house(config: Config, *, installed: Mapping[str, Installed] | None = None, clock: Callable[[], int] = now) -> House:
+def build_house(
+    config: Config, *, installed: Mapping[str, Installed] | None = None, clock: Callable[[], int] = now, alone: bool = False
+) -> House:
     """Connect a checked configuration with its database.  The database must be migrated; see :func:`prepare`.
+
+    *alone* is for a command that ends when its own work is done: it records in its own thread and runs no jobs.
 
     Raises DatabaseNotReady, DatabaseTooNew, and PluginBroken if a plugin fails while it is made.
     """
@@ -385,7 +394,7 @@ def build_house(config: Config, *, installed: Mapping[str, Installed] | None = N
     engine = Engine(db, registry, secret, writer=writer, epoch=epoch, clock=clock)
     built = House(
         config=config, installed=installed, db=db, secret=secret, registry=registry, engine=engine, writer=Writer(engine), clock=clock,
-        in_force=in_force,
+        in_force=in_force, alone=alone,
     )  # fmt: skip
     built.forgotten = built.forget_again()
     return built

@@ -132,7 +132,7 @@ class Importer:
                 places.append(item)
         if self.enrol:
             self._enrol(arrivals)
-        outcomes = self.house.engine.record(arrivals, history=self.history)
+        outcomes = self.house.record(arrivals, history=self.history)
         for item, outcome in zip(places, outcomes, strict=True):
             self._count(item, outcome)
         self.tally.read += len(batch)
@@ -191,12 +191,16 @@ class Importer:
 
     def _end_days(self, at: int) -> None:
         """Let every day end that ended before *at*: what was due then expires then."""
+        at = min(at, self.house.clock())  # an event that claims to come from the future is refused and moves no day
         if self._midnight is None:
             self._midnight = self._day_after(at)
-        while self._midnight <= at:
-            while swept := self.house.engine.expire(self.tenant, now=self._midnight):
-                self.tally.swept += swept
-            self._midnight = self._day_after(self._midnight)
+        if self._midnight > at:
+            return
+        if self.house.engine.due(self.tenant, at, limit=1):
+            while self._midnight <= at:
+                self.tally.swept += self.house.expire(self.tenant, now=self._midnight, history=True)
+                self._midnight = self._day_after(self._midnight)
+        self._midnight = self._day_after(at)
 
 
 def _acceptable(newcomer: Newcomer) -> bool:

@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +156,17 @@ class Desk:
             self._installed = discovery.discover()
         return self._installed
 
+    def house(self) -> AbstractContextManager[House]:
+        """The house for a command: it alone records, in its own thread, and nothing runs by the clock meanwhile."""
+        return self._house(alone=True)
+
+    def serving(self) -> AbstractContextManager[House]:
+        """The house as it serves: events come through its writer, and jobs run when they are due."""
+        return self._house(alone=False)
+
     @contextmanager
-    def house(self) -> Iterator[House]:
-        """The house, connected; given back at the end.  Events are recorded through its engine."""
-        built = house.build_house(self.config(), installed=self.installed())
+    def _house(self, *, alone: bool) -> Iterator[House]:
+        built = house.build_house(self.config(), installed=self.installed(), alone=alone)
         # what is here by now stays, and events leave no cycles: looking for garbage less often halves the cost of an event
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
