@@ -250,7 +250,7 @@ def settings(path: str, found: Mapping[str, Any], *, hidden: str = "") -> Iterat
         match definition:
             case {"schema": {"type": "dict", "schema": inner}}:
                 yield from settings(f"{place}[]", inner, hidden=hidden)
-            case {"valuesrules": {"schema": inner}}:
+            case {"valuesrules": {"type": "dict", "schema": inner}}:
                 yield from settings(f"{place}.NAME", inner, hidden=hidden)
             case {"type": "dict", "schema": inner}:
                 yield from settings(place, inner, hidden=hidden)
