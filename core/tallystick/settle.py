@@ -186,7 +186,7 @@ def _settle_unit(
     postings = [Posting(grant.rule, grant.amount, grant, grant.lines) for grant in grants]
     if gains.factors and grants:
         _order(gains.factors, lambda multiply: multiply.rule)
-        _multiply(grants, gains.factors, unit, postings, versions, steps)
+        _multiply(grants, gains.factors, unit, postings)
     if gains.bonuses:
         _order(gains.bonuses, lambda bonus: (bonus.rule, bonus.amount, bonus.to))
         postings += [Posting(bonus.rule, bonus.amount, bonus, bonus.lines) for bonus in gains.bonuses]
@@ -204,7 +204,9 @@ def _settle_unit(
         if not cut and posting.rule == gain.rule and gain.reversible and not gain.to:
             effect = "grant" if type(gain) is Grant else "bonus"
             version = _version(gain.rule, versions)
-            steps.append(Step(gain.rule, effect, version, unit.name, amount, None, "", "", posting.weights, False, gain.data))
+            steps.append(
+                Step(gain.rule, effect, version, unit.name, amount, None, "", "", posting.weights, False, gain.data)
+            )
             if amount:
                 settled.append(posting)
             continue
@@ -252,9 +254,7 @@ def _factor_data(rule: str, factors: Sequence[Multiply]) -> Mapping[str, Any] | 
     return None
 
 
-def _groups(
-    grants: list[Grant], unit: Unit, versions: Mapping[str, str], steps: list[Step]
-) -> list[Grant]:
+def _groups(grants: list[Grant], unit: Unit, versions: Mapping[str, str], steps: list[Step]) -> list[Grant]:
     """An exclusive grant displaces the stackable ones of its group; ``stop`` ends its group."""
     winner: dict[str, Grant] = {}
     stopped: dict[str, Grant] = {}
@@ -305,14 +305,7 @@ def combined_factor(factors: Iterable[Multiply]) -> Fraction:
     return max(Fraction(0), compound + gain)
 
 
-def _multiply(
-    grants: Sequence[Grant],
-    factors: Sequence[Multiply],
-    unit: Unit,
-    postings: list[Posting],
-    versions: Mapping[str, str],
-    steps: list[Step],
-) -> None:
+def _multiply(grants: Sequence[Grant], factors: Sequence[Multiply], unit: Unit, postings: list[Posting]) -> None:
     """Scale each grant's share of each line, round the total once, and say which multiplier added what.
 
     The members' shares are scaled per recipient, so that rounding of one never moves a point of another.
@@ -321,55 +314,69 @@ def _multiply(
         if exact(multiply.factor) < 0:
             raise EffectRefused(f"{multiply.rule}: a factor below 0", rule=multiply.rule)
     for to in sorted({grant.to for grant in grants}):
-        base = 0
-        total = Fraction(0)
-        extra: dict[str, Fraction] = {}
-        weights: dict[str, dict[int, Fraction]] = {}
-        host: dict[str, Grant] = {}
-        lost: dict[int, Fraction] = {}
+        scaled = _Scaled()
         for place, grant in enumerate(grants):
-            if grant.to != to:
-                continue
-            base += grant.amount
-            for line, share in _shares(grant):
-                hitting = [
-                    m
-                    for m in factors
-                    if (m.rules is None or grant.rule in m.rules)
-                    and (m.lines is None or (line is not None and line in m.lines))
-                ]
-                if not hitting:
-                    total += share
-                    continue
-                scaled = share * combined_factor(hitting)
-                total += scaled
-                gained = scaled - share
-                if gained < 0:
-                    lost[place] = lost.get(place, Fraction(0)) - gained
-                    continue
-                # what the multipliers added is told apart in proportion to what each would add alone
-                alone = [(m, max(Fraction(0), exact(m.factor) - 1)) for m in hitting]
-                whole = sum((part for _, part in alone), Fraction(0))
-                for m, part in alone:
-                    if part and whole:
-                        piece = gained * part / whole
-                        extra[m.rule] = extra.get(m.rule, Fraction(0)) + piece
-                        host.setdefault(m.rule, grant)
-                        if line is not None:
-                            by_line = weights.setdefault(m.rule, {})
-                            by_line[line] = by_line.get(line, Fraction(0)) + piece
-        rounded = round_to_unit(total, unit.rounding)
-        _reduce(postings, grants, to, lost)
-        left = sum([posting.amount for posting in postings if posting.gain.to == to])
-        names = sorted(extra)
-        for rule, amount in zip(names, _apportion(rounded - left, [extra[name] for name in names]), strict=True):
-            posting = Posting(rule, amount, host[rule], _line_weights(weights.get(rule)))
-            postings.append(posting)
-        short = left + sum([p.amount for p in postings if p.gain.to == to and p.rule in extra]) - rounded
-        _trim(postings, to, short)
-        if not names and rounded > left:  # only rounding up is left: it belongs to the first grant
-            first = next(p for p in postings if p.gain.to == to)
-            first.amount += rounded - left
+            if grant.to == to:
+                for line, share in _shares(grant):
+                    scaled.add(place, grant, line, share, [m for m in factors if _hits(m, grant, line)])
+        _post_scaled(scaled, to, unit, postings)
+
+
+def _hits(multiply: Multiply, grant: Grant, line: int | None) -> bool:
+    return (multiply.rules is None or grant.rule in multiply.rules) and (
+        multiply.lines is None or (line is not None and line in multiply.lines)
+    )
+
+
+class _Scaled:
+    """What one recipient's grants come to after multipliers, and which multiplier added what."""
+
+    __slots__ = ("extra", "host", "lost", "total", "weights")
+
+    def __init__(self) -> None:
+        self.total = Fraction(0)
+        self.extra: dict[str, Fraction] = {}  #: multiplier -> what it added
+        self.weights: dict[str, dict[int, Fraction]] = {}  #: the same by line
+        self.host: dict[str, Grant] = {}  #: the grant whose terms the addition shares
+        self.lost: dict[int, Fraction] = {}  #: place of a grant -> what factors below 1 took of it
+
+    def add(self, place: int, grant: Grant, line: int | None, share: Fraction, hitting: Sequence[Multiply]) -> None:
+        if not hitting:
+            self.total += share
+            return
+        scaled = share * combined_factor(hitting)
+        self.total += scaled
+        gained = scaled - share
+        if gained < 0:
+            self.lost[place] = self.lost.get(place, Fraction(0)) - gained
+            return
+        # what the multipliers added is told apart in proportion to what each would add alone
+        alone = [(m.rule, max(Fraction(0), exact(m.factor) - 1)) for m in hitting]
+        whole = sum((part for _, part in alone), Fraction(0))
+        for rule, part in alone:
+            if part and whole:
+                piece = gained * part / whole
+                self.extra[rule] = self.extra.get(rule, Fraction(0)) + piece
+                self.host.setdefault(rule, grant)
+                if line is not None:
+                    by_line = self.weights.setdefault(rule, {})
+                    by_line[line] = by_line.get(line, Fraction(0)) + piece
+
+
+def _post_scaled(scaled: _Scaled, to: int, unit: Unit, postings: list[Posting]) -> None:
+    rounded = round_to_unit(scaled.total, unit.rounding)
+    for place, lost in scaled.lost.items():
+        # the fraction stays with the total's rounding
+        postings[place].amount -= lost.numerator // lost.denominator
+    mine = [posting for posting in postings if posting.gain.to == to]
+    left = sum([posting.amount for posting in mine])
+    names = sorted(scaled.extra)
+    for rule, amount in zip(names, _apportion(rounded - left, [scaled.extra[name] for name in names]), strict=True):
+        mine.append(Posting(rule, amount, scaled.host[rule], _line_weights(scaled.weights.get(rule))))
+        postings.append(mine[-1])
+    _trim(mine, sum([posting.amount for posting in mine]) - rounded)
+    if not names and rounded > left:  # only rounding up is left: it belongs to the first grant
+        mine[0].amount += rounded - left
 
 
 def _shares(grant: Grant) -> list[tuple[int | None, Fraction]]:
@@ -389,22 +396,14 @@ def _line_weights(weights: Mapping[int, Fraction] | None) -> LineBasis | None:
     return tuple((line, int(weight * 1000)) for line, weight in sorted(weights.items()))
 
 
-def _reduce(postings: list[Posting], grants: Sequence[Grant], to: int, lost: Mapping[int, Fraction]) -> None:
-    """A factor below 1 makes the grants themselves smaller; the fraction stays with the total's rounding."""
-    for place, amount in lost.items():
-        if grants[place].to == to:
-            postings[place].amount -= amount.numerator // amount.denominator
-
-
-def _trim(postings: list[Posting], to: int, short: int) -> None:
+def _trim(postings: Sequence[Posting], short: int) -> None:
     """Take what rounding left too much from the last postings."""
     for posting in reversed(postings):
         if short <= 0:
             return
-        if posting.gain.to == to:
-            taken = min(posting.amount, short)
-            posting.amount -= taken
-            short -= taken
+        taken = min(posting.amount, short)
+        posting.amount -= taken
+        short -= taken
 
 
 def _apportion(amount: int, parts: Sequence[Fraction]) -> list[int]:
