@@ -211,7 +211,7 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
 
 def chain_hash(previous: bytes, root: bytes, writer: int, number: int, count: int) -> bytes:
     """The link of a batch: it covers every batch of the writer before it."""
-    place = b"".join(value.to_bytes(8, "big") for value in (writer, number, count))
+    place = b"".join(value.to_bytes(8, "big", signed=True) for value in (writer, number, count))
     return hashlib.sha256(previous + root + place).digest()
 
 

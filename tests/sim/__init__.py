@@ -1,0 +1,1 @@
+"""The simulator: a whole life of a shop in one seeded process."""
