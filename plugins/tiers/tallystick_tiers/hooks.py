@@ -166,7 +166,14 @@ class Tiers:
             return ()
         tier = course.tiers[facts.tier]
         rule = f"tiers.{course.ladder.name}.{tier.name}"
-        return [Bonus(rule=rule, unit=course.ladder.unit, amount=tier.bonus)] if tier.bonus else ()
+        if not tier.bonus:
+            return ()
+        expires_at = None
+        if (valid := course.ladder.bonus_valid) is not None:
+            expires_at = datetime.combine(
+                valid.after(self._day(event.at)[0]), time.min, self.programme.zone
+            ).astimezone(UTC)
+        return [Bonus(rule=rule, unit=course.ladder.unit, amount=tier.bonus, expires_at=expires_at)]
 
     def _multiplied(
         self, course: Course, event: Event, situation: Situation, member: Member, added: Mapping[str, int]
@@ -215,9 +222,12 @@ class Tiers:
         was = read_standing(row) if row is not None else None
         standing = was if was is not None else course.begin(day, member, before)
         standing, changes = course.until(standing, day, before, member)
-        if type(event.facts) is Warned:
-            return self._warning(course, event.facts, standing, after, member)
         effects: list[Effect] = []
+        if isinstance(event.facts, Warned) and event.facts.ladder == ladder.name:
+            warning = self._warning(course, event.facts, standing, after, member)
+            if warning is not None:
+                standing = replace(standing, warned=event.facts.review)
+                effects.append(warning)
         if situation.original is None:
             effects += self._gains(course, event, totals, after)
             standing = self._month(course, event, event.facts, standing, day, member, 1)
@@ -338,19 +348,17 @@ class Tiers:
             )  # fmt: skip
 
     @staticmethod
-    def _warning(course: Course, facts: Warned, standing: Standing, counted: Counted, member: Member) -> list[Effect]:
+    def _warning(course: Course, facts: Warned, standing: Standing, counted: Counted, member: Member) -> Notify | None:
         """Tell a member who would fall at the next review what is missing, at most once for each review."""
         ladder, rank = course.ladder, course.rank(standing.earned)
         target = course.next_verdict(standing, counted, member)
-        if facts.ladder != ladder.name or standing.review != facts.review or course.rank(target) >= rank:
-            return []
+        if standing.review != facts.review or standing.warned == facts.review or course.rank(target) >= rank:
+            return None
         tier = ladder.tiers[rank]
         keep = tier.at if tier.keep is None else tier.keep
         amount = course.values(standing, counted, facts.review).get(ladder.by, 0)
         told = {"ladder": ladder.name, "tier": tier.name, "next": target, "before": facts.review.isoformat()}
-        return [
-            Notify(
-                rule=f"tiers.{ladder.name}", template="tiers.at_risk", purpose="reminder",
-                key=f"{ladder.name}/{facts.review.isoformat()}", facts={**told, "missing": max(0, (keep or 0) - amount)},
-            )
-        ]  # fmt: skip
+        return Notify(
+            rule=f"tiers.{ladder.name}", template="tiers.at_risk", purpose="reminder",
+            key=f"{ladder.name}/{facts.review.isoformat()}", facts={**told, "missing": max(0, (keep or 0) - amount)},
+        )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from tallystick.ledger import member_name
+from tallystick.ledger import member_name, moment
 
 from .course import Course
 from .hooks import Tiers
@@ -26,6 +26,8 @@ class Errand(Protocol):
     def house(self) -> Any: ...
     @property
     def tenant(self) -> str: ...
+    @property
+    def generation(self) -> Any: ...
     @property
     def now(self) -> datetime: ...
     def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
@@ -61,19 +63,23 @@ def record_review(errand: Errand, day: date) -> list[Move]:
     """Review everybody as of *day*; the changes.  Each is an event of its member, judged once more under their lock."""
     moves = list(list_moves(errand, day))
     members = list(dict.fromkeys(move.member for move in moves))
-    # all of the event follows from the day: said again, it is the same event and changes nothing
-    time = begin_of(day, errand).isoformat()
+    # all of the event follows from the day and the settings: said again, it is the same event and changes nothing
+    number = errand.generation.number
+    time = begin_of(day, errand)
+    if day == today(errand):
+        time = max(time, moment(errand.generation.since))  # settings of today judge, even where they are younger
+    refused: list[Exception] = []
     for start in range(0, len(members), AT_ONCE):
-        _send(
-            errand,
-            [
-                {
-                    "id": f"review/{day.isoformat()}/{member}", "source": "tiers", "type": "tiers.reviewed", "time": time,
-                    "member": member_name(member), "data": {"day": day.isoformat()},
-                }
-                for member in members[start : start + AT_ONCE]
-            ],
+        outcomes = errand.record(
+            {
+                "id": f"review/{day.isoformat()}/{number}/{member}", "source": "tiers", "type": "tiers.reviewed",
+                "time": time.isoformat(), "member": member_name(member), "data": {"day": day.isoformat()},
+            }
+            for member in members[start : start + AT_ONCE]
         )  # fmt: skip
+        refused += [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    if refused:  # what was recorded stands; who was refused is looked at again by the next review
+        raise refused[0]
     return moves
 
 
@@ -90,7 +96,7 @@ def record_warnings(errand: Errand, day: date) -> int:
             course, member = place.course, place.member
             standing, _ = course.until(place.standing, day, place.counted, member)
             review = standing.review
-            if not near(course, review, day) or review is None:
+            if review is None or standing.warned == review or not near(course, review, day):
                 continue
             if course.rank(course.next_verdict(standing, place.counted, member)) < course.rank(standing.earned):
                 found.append(
@@ -106,18 +112,11 @@ def record_warnings(errand: Errand, day: date) -> int:
     return said
 
 
-def near(course: Course, review: date | None, day: date) -> bool:
+def near(course: Course, review: date, day: date) -> bool:
     """Whether a review is so near that members are told."""
-    return review is not None and day < review <= day + timedelta(days=course.ladder.warn_days)
+    return day < review <= day + timedelta(days=course.ladder.warn_days)
 
 
 def begin_of(day: date, errand: Errand) -> datetime:
     """The first instant of a local day."""
     return datetime.combine(day, datetime.min.time(), errand.plugin.programme.zone).astimezone(UTC)
-
-
-def _send(errand: Errand, documents: list[Mapping[str, Any]]) -> None:
-    """Record events; the first refusal is raised, and what was recorded stays."""
-    for outcome in errand.record(documents):
-        if isinstance(outcome, Exception):
-            raise outcome

@@ -67,6 +67,7 @@ class Ladder:
     returns: Literal["at_once", "policy"] = "at_once"
     includes_current: bool = False
     unit: str = "points"  #: what multipliers scale and bonuses give
+    bonus_valid: Period | None = None  #: how long what a bonus gives can be used; None: for ever
     near: Fraction = Fraction(4, 5)  #: share of the next threshold at which members are told; 0: never
     warn_days: int = 30  #: how long before a review members hear that they may fall; 0: never
 
@@ -115,6 +116,7 @@ def _ladder(fields: Mapping[str, Any]) -> Ladder:
         by=fields.get("by", metrics[0].name),
         tiers=tuple(_tier(tier, place) for place, tier in enumerate(fields["tiers"])),
         review=review,
+        bonus_valid=values.period(fields["bonus_valid"]) if "bonus_valid" in fields else None,
         returns=fields.get("returns", "policy" if downgrade == "never" else "at_once"),
         near=values.exact(fields.get("near", "0.8")),
     )
@@ -235,6 +237,7 @@ _LADDER: Final = {
     ),
     "includes_current": _says("Whether a purchase that reaches a tier is multiplied by that tier already.", _FLAG),
     "unit": _says("What multipliers scale and bonuses give. By default `points`.", {"type": "unit"}),
+    "bonus_valid": _says("How long what a bonus gives can be used. By default for ever.", {"type": "period"}),
     "near": _says('Members hear how little is missing from that share of the next threshold on. By default "0.8"; "0": never.', {"type": "exact"}),
     "warn_days": _says(
         "So many days before a review members hear that they may fall. By default 30; 0: never.", {"type": "integer", "min": 0, "max": 366}

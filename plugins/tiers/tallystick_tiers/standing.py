@@ -37,6 +37,7 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paid_ends: date | None = None
     paid_order: str = ""
     rewarded: tuple[str, ...] = ()  #: tiers whose bonus was given for this climb
+    warned: date | None = None  #: the review of which the member was warned
     months: Mapping[str, int] = {}  #: events by month, where months are counted
 
 

@@ -13,7 +13,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+from tallystick import config, discovery
 from tallystick.config import Context
+from tallystick.document import Document
+from tallystick.house import build_house
 from tallystick.ledger import read_record
 from tallystick.situation import Member, Programme, Unit
 from tallystick.testing import Stage, make_stage, play
@@ -155,6 +158,14 @@ class Shop:
         self.stage.enrol(member)
         return self.stage.send(kind, data, member=member)
 
+    def reopens(self, folder: Path, text: str) -> None:
+        """The house is closed and opened again with another tally.toml."""
+        file, installed = folder / "tally.toml", discovery.discover()
+        file.write_text(text)
+        self.stage.house.close()
+        found = config.check(Document.read(file), installed=installed, folder=folder)
+        self.stage.house = build_house(found, installed=installed, clock=lambda: self.stage.clock[0])
+
     def runs(self, job: str) -> None:
         assert self.stage.house.run_jobs(force=True, only=job)
 
@@ -200,3 +211,4 @@ def shop(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Shop]]:
         yield open_shop
         for found in opened:
             found.nothing_was_skipped()
+            found.stage.house.close()

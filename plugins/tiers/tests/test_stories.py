@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -285,3 +286,32 @@ def test_a_blocked_member_stays_and_goes_on_when_the_block_ends(shop: Opens) -> 
         conn.exec_driver_sql("UPDATE member SET status = 'active'")
     club.on("2027-01-02").runs("tiers.review")
     assert club.tier("ada") == "silver"
+
+
+def test_lower_thresholds_lift_everybody_with_the_next_review(shop: Opens, tmp_path: Path) -> None:
+    club = shop(CLUB)
+    club.play("2025-03-01  ada buys 400.00")
+    club.on("2025-03-02").reopens(tmp_path, (tmp_path / "tally.toml").read_text().replace("at = 50000", "at = 40000"))
+    club.runs("tiers.review")
+    assert club.tier("ada") == "silver"
+
+
+def test_switched_off_it_keeps_everything_and_switched_on_it_goes_on(shop: Opens, tmp_path: Path) -> None:
+    club = shop(CLUB.replace("bonus = 200", ""))
+    written = (tmp_path / "tally.toml").read_text()
+    off = written[: written.index("[[tenants.shop.plugins.tiers")] + "[tenants.shop.plugins.tiers]\nenabled = false\n"
+    club.play("2025-03-01  ada buys 500.00 as A-1")
+    club.on("2025-03-02").reopens(tmp_path, off)
+    club.play("2025-03-03  ada returns 100.00 of A-1")  # the core takes back what had been counted
+    assert club.tier("ada") == "silver"
+    club.on("2025-03-04").reopens(tmp_path, written)
+    club.play("2025-03-05  ada buys 99.99  earns 148 points")
+    assert club.standing("ada")["earned"] == "silver"
+    club.play("2025-03-06  ada returns 0.01 of A-1")
+    assert club.changes("ada")[-1] == ("base", "returned")
+
+
+def test_what_a_bonus_gives_may_end(shop: Opens) -> None:
+    club = shop(CLUB.replace("soft_landing = true", 'soft_landing = true\nbonus_valid = "P1M"'))
+    club.play("2025-01-31  ada buys 500.00")
+    assert sorted(lot[2].isoformat() for lot in club.stage.lots("ada") if lot[2]) == ["2025-02-28T05:00:00+00:00"]
