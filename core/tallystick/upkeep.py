@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+import attrs
 import click
 import msgspec
 
-from . import backup, database, house, proofs, witness
+from . import backup, database, house, keys, proofs, vault, witness, yardstick
+from . import config as configuration
 from .errors import InvalidRequest, ProofFailed, UnknownEntry
 from .house import House
 from .ledger import Head, parse_entry
@@ -173,3 +178,55 @@ def _alone(conn: Any, built: House) -> None:
     others = proofs.writers_at_work(conn, built.clock()) - {built.engine.writer}
     if others:
         raise InvalidRequest(say("a house serves these books: stop it first"))
+
+
+# --- speed -----------------------------------------------------------------------------------------------------------
+
+
+@command(upkeep, "bench")
+@option(
+    "--database", "url", default="", help="An empty database to measure with; by default a SQLite file, thrown away."
+)
+@option("--events", type=click.IntRange(500, 1_000_000), default=2_000, show_default=True, help="Events per round.")
+def run_bench(desk: Desk, url: str, events: int) -> None:
+    """Measure this machine: a table of rates, each beside a yardstick of the same minute."""
+    with tempfile.TemporaryDirectory(prefix="tally-bench-", dir=Path.cwd()) as name:
+        figures, speed = _measured(Path(name), url, events, desk)
+    head = [
+        say(each) for each in ("work", "per second: min / median / max of 3", "commits/s", "ratio", "CPU us", "besides")
+    ]
+    document = [msgspec.to_builtins(figure) for figure in figures]
+    desk.answer(
+        {"figures": document, "python_ms": speed},
+        *yardstick.table(figures, head),
+        say("A million additions in Python took {speed} ms of processor time.", speed=f"{speed:.0f}"),
+    )
+
+
+def _measured(folder: Path, url: str, events: int, desk: Desk) -> tuple[list[yardstick.Figure], float]:
+    config = folder / "tally.toml"
+    text = configuration.render_default("bench", name=None, zone="UTC", currency="USD", language="en")
+    config.write_text(text, encoding="utf-8")
+    (folder / "tally.secret").write_text(vault.new_key().hex(), encoding="utf-8")
+    environ = {**os.environ, "TALLY_CONFIG": str(config)}
+    if url:
+        environ["TALLY__HOUSE__DATABASE"] = url
+    found = Desk(config, as_json=False).config()
+    if url:
+        found = attrs.evolve(found, house=attrs.evolve(found.house, database=url))
+    house.prepare(found, installed=desk.installed())
+    built = house.build_house(found, installed=desk.installed())
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        with built.db.begin() as conn:
+            secret = keys.create(conn, tenant="bench", role="owner", name="bench", now=house.now())[1]
+        bench = yardstick.Bench(built, "bench", events=events)
+        built.engine.record(bench.arrivals(200))  # what is compiled once is not measured
+        figures = [bench.in_process(100), bench.in_process(1_000), bench.bulk(), bench.verification()]
+        with yardstick.Server(config, environ) as server:
+            for clients, one in ((1, False), (32, False), (128, False), (16, True)):
+                figures.append(bench.over_http(clients, server.url, secret, pid=server.process.pid, one=one))
+        return figures, yardstick.python_speed()
+    finally:
+        built.close()

@@ -25,6 +25,16 @@ CHINESE: Final[Mapping[str, str]] = {
     "The configuration file.": "配置文件。",
     "Print one JSON document on standard output and nothing else.": "只在标准输出打印一个 JSON 文档。",
     "The language of texts: en or zh; by default that of the environment.": "界面语言：en 或 zh；默认取自环境变量。",
+    "Measure this machine: a table of rates, each beside a yardstick of the same minute.": "测量这台机器：各项速率与同一分钟内的基准并列成表。",
+    "An empty database to measure with; by default a SQLite file, thrown away.": "用于测量的空数据库；默认用一个随后丢弃的 SQLite 文件。",
+    "Events per round.": "每轮的事件数。",
+    "work": "工作",
+    "per second: min / median / max of 3": "每秒：三轮的最小 / 中位 / 最大",
+    "commits/s": "提交/秒",
+    "ratio": "比值",
+    "CPU us": "CPU 微秒",
+    "besides": "其他",
+    "A million additions in Python took {speed} ms of processor time.": "Python 一百万次加法用了 {speed} 毫秒处理器时间。",
     "Print how far every writer has come; signed, it proves later that nothing was cut off or rewritten.": (
         "打印每个写入者的进度；签名后，可在日后证明账目未被截断或改写。"
     ),

@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick import backup, database, proofs, tables, witness
+from tallystick import backup, database, proofs, tables, witness, yardstick
 from tallystick.cli import cli
 from tallystick.errors import ProofFailed
 from tallystick.ledger import Head, entry_number
+from tallystick.terminal import Desk
 
 #: Everything after the first batch of the first writer.
 ENTRY = entry_number(1, 1, 4095)
@@ -293,3 +294,21 @@ def test_a_damaged_journal_is_not_built_on(shop: Shop) -> None:
     with database.reading(db) as conn:
         assert {finding.code for finding in proofs.verify(conn).findings} <= proofs.JOURNAL
     db.dispose()
+
+
+# --- speed
+
+
+def test_the_bench_measures_durable_work_beside_its_yardstick(shop: Shop) -> None:
+    found = Desk(shop.folder / "tally.toml", as_json=False)
+    with found.house() as built:
+        bench = yardstick.Bench(built, "shop", events=40)
+        figures = [bench.in_process(20), bench.bulk(), bench.verification()]
+        with database.reading(built.db) as conn:
+            report = proofs.verify(conn)
+    assert report.entries == 2 * 40 * yardstick.ROUNDS
+    for figure in figures:
+        assert len(figure.rates) == len(figure.yardsticks) == yardstick.ROUNDS
+        assert min(*figure.rates, *figure.yardsticks, figure.cpu) > 0
+    head, rule, *rows = yardstick.table(figures, "abcdef")
+    assert {line.count("|") for line in (head, rule, *rows)} == {7}
