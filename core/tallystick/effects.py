@@ -206,7 +206,7 @@ class Command(Effect, frozen=True, kw_only=True):
 
 
 class Emit(Effect, frozen=True, kw_only=True):
-    """A derived event, recorded right after this one under id ``<cause>/<rule>/<n>``."""
+    """A derived event, recorded right after this one under id ``<entry of the cause>/<rule>/<n>``."""
 
     kind: str
     facts: Any

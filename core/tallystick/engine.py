@@ -574,7 +574,7 @@ def _conflict(arrival: Arrival, record: Record) -> EventConflict:
 
 def derived_id(cause: Record, emit: Emit, n: int) -> str:
     """The id of the *n*-th event that *cause* led to."""
-    return f"{cause.entry}/{n}/{emit.rule}"[:128]
+    return f"{cause.entry}/{emit.rule[:80]}/{n}"
 
 
 def derive(cause: Record, emit: Emit, n: int, kinds: Mapping[str, EventKind], depth: int, member: int) -> Arrival:
