@@ -22,7 +22,7 @@ from . import database, discovery, migrate, outbox, people, tables, values, vaul
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Outcome, Receipt
-from .errors import DatabaseNotReady, UnknownTenant
+from .errors import DatabaseNotReady, Unavailable, UnknownTenant
 from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
 from .intake import read_document
@@ -300,7 +300,8 @@ class House:
     def _relay(self) -> None:
         """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections."""
         while batches := outbox.unseen(self.db, "core.events"):
-            self.record(self.engine.cut_off(batches))
+            if any(isinstance(outcome, Unavailable) for outcome in self.record(self.engine.cut_off(batches))):
+                break  # they come again
             outbox.advance(self.db, "core.events", batches)
         for plugin, tenants in self._projecting().items():
             hook = self.installed[plugin].manifest
