@@ -44,14 +44,20 @@ CODE = """\
 from typing import Annotated
 from msgspec import Meta
 from tallystick.effects import Grant, Spend
-from tallystick.events import Facts
+from tallystick.events import Facts, Purchase
 from tallystick.hookspecs import hookimpl
+from tallystick.rules import Int, Object, RuleText, Scope, compile_rules, object_type
 from tallystick.situation import Needs
+SCOPE = Scope({"purchase": Object("purchase", {**object_type(Purchase).fields, "total": Int(0, 1 << 40)})})
 class Spent(Facts):
     acorns: Annotated[int, Meta(ge=1, le=1_000_000)]
 class Acorns:
     def __init__(self, settings, programme):
-        pass
+        self.rules = compile_rules([RuleText("purchase", when="purchase.total >= 100", value="purchase.total / 100")], SCOPE)
+    def rules_about(self, kind):
+        return self.rules if kind == "purchase.completed" else None
+    def facts_about(self, event, situation):
+        return {"purchase": event.facts}
     @hookimpl
     def needs(self, kind):
         return Needs(balances=frozenset({"acorns"})) if kind == "acorns.spent" else None

@@ -21,6 +21,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
         "members.read": "owner admin cashier integrator device member",
         "profiles.read": "owner admin member",
         "entries.read": "owner admin cashier integrator member",
+        "rules.ask": "owner admin cashier integrator member",
         "members.write": "owner admin cashier integrator",
         "members.merge": "owner admin",
         "members.forget": "owner admin",

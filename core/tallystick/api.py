@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from msgspec import Meta, Struct
 
-from . import database, people, queries, receipts, switchboard
+from . import database, people, queries, receipts, rulebook, switchboard
 from .access import Principal, demand, may
 from .engine import Outcome
 from .errors import (
@@ -344,8 +344,13 @@ def post_unmerge(call: Call) -> Answer:
 
 
 def _member(call: Call) -> MemberRow:
+    return _whose(call, call.path["member"])
+
+
+def _whose(call: Call, member: str) -> MemberRow:
+    """The member that is named; a key of the role `member` knows nobody but its own."""
     with database.reading(call.house.db) as conn:
-        row = people.load(conn, call.house.secret, call.tenant, call.path["member"])
+        row = people.load(conn, call.house.secret, call.tenant, member)
     if call.principal.role == "member" and row.number != call.principal.member:
         raise UnknownMember
     return row
@@ -565,8 +570,14 @@ def get_entries(call: Call) -> Answer:
     return Answer(Entries(member=row.name, entries=tuple(lines), next=page.next or ""))
 
 
+class Explained(Explanation, frozen=True, kw_only=True, omit_defaults=True):
+    """An explanation with what each rule asks for and what its conditions looked at."""
+
+    why: Annotated[tuple[rulebook.Told, ...], Meta(description="step by step; not for members")] = ()
+
+
 def get_explanation(call: Call) -> Answer:
-    """Why an entry is as it is: rules, versions and numbers as they were stored then."""
+    """Why an entry is as it is: rules, versions and numbers as they were stored then, and what conditions looked at."""
     number = parse_entry(call.path["entry"])
     if number is None:
         raise UnknownEntry
@@ -575,11 +586,52 @@ def get_explanation(call: Call) -> Answer:
     member = call.principal.role == "member"
     if member and found.record.member != member_name(call.principal.member):
         raise UnknownEntry(f"there is no entry {entry_name(number)}")  # word for word as if it were missing
-    return Answer(
-        receipts.explanation(
-            found.record, call.language, full=not member, taken_back=found.taken_back, related=found.related
-        )
+    said = receipts.explanation(
+        found.record, call.language, full=not member, taken_back=found.taken_back, related=found.related
     )
+    why = () if member else rulebook.told(call.house, call.tenant, number, call.language)
+    return Answer(Explained(**{name: getattr(said, name) for name in said.__struct_fields__}, why=why))
+
+
+class WhyNotQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom a question about a rule is about."""
+
+    member: Annotated[str, Meta(min_length=1, max_length=200, description="number or external id")]
+    entry: Annotated[str, Meta(description="by default the member's last one that the rule is about")] = ""
+
+
+class WhyNotAbout(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event that may come; it is only asked about and never recorded."""
+
+    member: Annotated[str, Meta(min_length=1, max_length=200, description="number or external id")]
+    data: Annotated[Mapping[str, Any], Meta(description="the facts, as an event of the kind has them")]
+    type: Annotated[str, Meta(description="by default the kind the rule is about")] = ""
+    time: Annotated[datetime | None, Meta(description="by default now")] = None
+
+
+def get_whynot(call: Call) -> Answer:
+    """Why a rule did not fire for an entry, and the smallest changes of one fact that would have made it fire.
+
+    What the rule saw is played back to the moment before the entry.
+    """
+    row = _whose(call, call.query.member)
+    rule, asked = call.path["rule"], call.query.entry
+    number = parse_entry(asked) if asked else rulebook.last_entry(call.house, call.tenant, row.name, rule)
+    if number is None:
+        raise UnknownEntry(f"there is no entry {asked}")
+    return Answer(
+        rulebook.whynot(call.house, call.tenant, rule, entry=number, member=row.name, language=call.language)
+    )
+
+
+def post_whynot(call: Call) -> Answer:
+    """Why a rule would not fire for an event that may come, and what it would take.  Nothing is recorded."""
+    row, rule = _whose(call, call.body.member), call.path["rule"]
+    document = {"data": call.body.data, "type": call.body.type}
+    if call.body.time is not None:
+        document["time"] = call.body.time.isoformat()
+    arrival = rulebook.imagine(call.house, call.tenant, row.name, document, rule, call.principal.actor)
+    return Answer(rulebook.whynot(call.house, call.tenant, rule, arrival=arrival, language=call.language))
 
 
 # --- the deployment -------------------------------------------------------------------------------------------------
@@ -782,7 +834,25 @@ DOORS: Final[tuple[Door, ...]] = (
         permission="entries.read",
         answer=get_explanation,
         summary="Why an entry is as it is",
-        answers={200: Explanation},
+        answers={200: Explained},
+    ),
+    Door(
+        method="GET",
+        path="/v1/rules/{rule}/whynot",
+        permission="rules.ask",
+        answer=get_whynot,
+        summary="Why a rule did not fire",
+        query=WhyNotQuery,
+        answers={200: rulebook.WhyNot},
+    ),
+    Door(
+        method="POST",
+        path="/v1/rules/{rule}/whynot",
+        permission="rules.ask",
+        answer=post_whynot,
+        summary="Why a rule would not fire",
+        body=WhyNotAbout,
+        answers={200: rulebook.WhyNot},
     ),
     Door(
         method="GET",

@@ -15,15 +15,16 @@ import click
 import msgspec
 
 from . import config as configuration
-from . import database, demo, doctor, exporting, house, keys, migrate, people, proofs, report, vault
+from . import database, demo, doctor, exporting, house, keys, migrate, people, proofs, queries, report, rulebook, vault
 from .commands import WithPlugins
 from .discovery import Installed
 from .errors import InvalidConfig, InvalidRequest, ProofFailed, UnknownEntry
 from .importing import Bookmark, Importer, Refusal, Tally, open_events
-from .ledger import Account, Lot, member_name, moment, parse_entry, read_record
+from .ledger import Account, Lot, member_name, moment, parse_entry
 from .manifest import ROLES
 from .mapping import load_mapping
 from .receipts import explanation
+from .ruledesk import ruledesk
 from .server import listen, run_server, serve_with
 from .store import Store
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
@@ -137,7 +138,7 @@ def examine(desk: Desk) -> None:
         click.get_current_context().exit(1)
 
 
-for _found in (*workbench.commands.values(), *upkeep.commands.values()):
+for _found in (*workbench.commands.values(), *upkeep.commands.values(), *ruledesk.commands.values()):
     cli.add_command(_found)
 
 
@@ -445,22 +446,24 @@ def erase_member(desk: Desk, member: str, tenant: str | None, yes: bool) -> None
 @click.argument("entry")
 @tenant_option
 def explain_entry(desk: Desk, entry: str, tenant: str | None) -> None:
-    """Explain an entry: which rule did what, in which version, with which numbers."""
+    """Explain an entry: which rule did what, in which version, with which numbers, line by line."""
     number = parse_entry(entry)
-    with desk.house() as built, database.reading(built.db) as conn:
-        chosen = tenant_of(built.config, tenant)
-        store = Store(built.db.dialect.name, locking=False)
-        found = store.load_records(store.cursor(conn), chosen, [number]) if number is not None else {}
-    if number is None or number not in found:
+    if number is None:
         raise UnknownEntry(f"there is no entry {entry}")
-    told = explanation(read_record(found[number][0]), language())
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        with database.reading(built.db) as conn:
+            record = queries.load_record(conn, chosen, number)
+        why = rulebook.told(built, chosen, number, language())
+    told = explanation(record, language())
     receipt = told.receipt
     lines = [f"{receipt.entry}  {receipt.type}  {receipt.status}  {receipt.time.isoformat()}  {receipt.member}"]
-    for reason in receipt.explanation:
+    for reason, each in zip(told.steps, why, strict=True):
         numbers = ", ".join(f"{name} {value}" for name, value in (reason.numbers or {}).items())
         lines.append(f"  {reason.text}  [{reason.rule} {reason.version}{f'; {numbers}' if numbers else ''}]")
+        lines += [f"      {sentence}" for sentence in each.sentences[1:]]
     lines += [f"  {t['debit']} -> {t['credit']}: {t['amount']:,} {t['unit']}" for t in told.transfers]
-    desk.answer(msgspec.to_builtins(told), *lines)
+    desk.answer({**msgspec.to_builtins(told), "why": msgspec.to_builtins(why)}, *lines)
 
 
 @command(cli, "expire")

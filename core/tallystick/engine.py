@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 import sqlalchemy as sa
 
-from . import database, people, vault
+from . import database, people, queries, vault
 from .effects import Command, Emit, Notify
 from .errors import (
     EventConflict,
@@ -18,6 +18,7 @@ from .errors import (
     TenantNotServed,
     TooLate,
     Unavailable,
+    UnknownEntry,
     UnknownMember,
     UnknownTenant,
 )
@@ -47,7 +48,8 @@ from .ledger import (
 )
 from .outbox import Committed
 from .pipeline import Plan
-from .situation import Member
+from .rewind import rewind
+from .situation import Member, Situation
 from .store import Cursor, Store
 from .windows import grain_of, start_of
 from .working import NotRead, OrderEntry, Person, Working
@@ -75,6 +77,26 @@ log = logging.getLogger("tallystick")
 
 #: arrival, entry, what came of it, and whether the house itself made the event (then its id is claimed now)
 Done = tuple[Arrival, int, Judged, bool]
+
+
+class Look(NamedTuple):
+    """One event as plugins see it."""
+
+    generation: Generation
+    event: Event
+    situation: Situation
+    own: Mapping[str, Situation]  #: by plugin, for those that asked for own rows
+
+    def situation_of(self, plugin: str) -> Situation:
+        """What *plugin* may look at."""
+        return self.own.get(plugin, self.situation)
+
+
+class LookBack(NamedTuple):
+    """A recorded event as plugins saw it; nothing but the record if its member or its kind was forgotten since."""
+
+    record: Record
+    look: Look | None
 
 
 class Generations(Protocol):
@@ -198,6 +220,49 @@ class Engine:
             self._in_time(judge.generation, arrival, received)
             judge.chance = vault.new_key()
             return Receipt(self._judge_again(cur, judge, arrival, entry, received, store).record)
+
+    def look(self, arrival: Arrival) -> Look:
+        """What plugins would see of *arrival* if it came now.  Raises UnknownTenant, and UnknownMember for a member nobody knows."""
+        with database.reading(self.db) as conn:
+            judge, received, entry = self._onlooker(conn, arrival)
+            return Look(judge.generation, *judge.look(arrival, entry, received))
+
+    def look_back(self, tenant: str, number: int) -> LookBack:
+        """What plugins saw of the event of entry *number*: balances, counters and tiers are played back to what they were.
+
+        Profile, tags, own rows of plugins, budgets and shelves are as they are now.  Raises UnknownEntry.
+        """
+        with database.reading(self.db) as conn:
+            found = self.looks.load_records(self.looks.cursor(conn), tenant, [number])
+            if number not in found:
+                raise UnknownEntry(f"there is no entry {entry_name(number)}")
+            record, sealed = read_record(found[number][0]), found[number][1]
+            member = parse_member(record.member) or 0
+            # who it was comes first: the facts open with the member's own key, and say what else must be read
+            arrival = Arrival(tenant, record.id, record.source, record.kind, moment(record.at), record.member, NoFacts(), b"")
+            judge, _, _ = self._onlooker(conn, arrival, number, record.received)
+            told = judge.reopen(record, sealed) if record.kind in judge.kinds else None
+            if told is None:
+                return LookBack(record, None)
+            judge, received, entry = self._onlooker(conn, told, number, record.received)
+            records = list(queries.records_of(conn, tenant, member)) if member else []
+            place = next((place for place, each in enumerate(records) if each.entry == record.entry), len(records))
+            rewind(judge.working, member, records[:place], records[place:])
+            return LookBack(record, Look(judge.generation, *judge.look(told, entry, received)))
+
+    def _onlooker(
+        self, conn: sa.Connection, arrival: Arrival, entry: int = 0, received: int = 0
+    ) -> tuple[Judge, int, int]:
+        """A judge who has read what *arrival* needs from a snapshot, and locked nothing; received time and entry it is to take."""
+        store = self.looks
+        cur = store.cursor(conn)
+        found = store.share_generations(cur, [arrival.tenant])
+        if arrival.tenant not in found:
+            raise UnknownTenant(f"no tenant {arrival.tenant!r} here")
+        received, entry = received or self.clock(), entry or entry_number(0, 0, 0)
+        judge = self._load(store, cur, [(arrival, entry, received)], found)[arrival.tenant]
+        then = judge.older.get(entry)
+        return (judge if then is None else Judge(judge.working, then, self.secret)), received, entry
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 

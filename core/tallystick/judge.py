@@ -89,19 +89,7 @@ class Judge:
 
     def _judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
         person = self.person(arrival) if arrival.kind != EXPIRED_KIND else None
-        kind = self.kinds.get(arrival.kind)
-        event = Event(
-            tenant=arrival.tenant,
-            id=arrival.id,
-            source=arrival.source,
-            kind=arrival.kind,
-            at=arrival.at,
-            received=moment(received),
-            member=person.number if person else 0,
-            facts=arrival.facts,
-            others=self._others(arrival, kind) if kind is not None and kind.members else _NOBODY,
-            depth=arrival.depth,
-        )
+        event = self._event(arrival, person, received)
         match arrival.kind:
             case "purchase.completed":
                 return self._sale(arrival, event, person, entry, received)
@@ -120,6 +108,29 @@ class Judge:
             case "member.unmerged":
                 return self._unmerge(arrival, event, entry, received)
         return self._plain(arrival, event, person, entry, received)
+
+    def _event(self, arrival: Arrival, person: Person | None, received: int) -> Event:
+        kind = self.kinds.get(arrival.kind)
+        return Event(
+            tenant=arrival.tenant,
+            id=arrival.id,
+            source=arrival.source,
+            kind=arrival.kind,
+            at=arrival.at,
+            received=moment(received),
+            member=person.number if person else 0,
+            facts=arrival.facts,
+            others=self._others(arrival, kind) if kind is not None and kind.members else _NOBODY,
+            depth=arrival.depth,
+        )
+
+    def look(self, arrival: Arrival, entry: int, received: int) -> tuple[Event, Situation, Mapping[str, Situation]]:
+        """What plugins see of an event: the situation, and that of each plugin which asked for own rows.  Nothing is judged."""
+        person = self.person(arrival)
+        event = self._event(arrival, person, received)
+        plan = self.pipeline.plan(event.kind)
+        situation = self.situation(event, plan, entry, person)
+        return event, situation, self._private(plan, event, situation) if plan.own else _NONE
 
     # -- who ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
-from .errors import TallyError
+from .errors import InvalidConfig, TallyError
 
 Language = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
@@ -120,6 +120,8 @@ def problem_document(error: TallyError, language: Language = "en") -> dict[str, 
     if language == "zh":
         title = _own_chinese(error) or _row(error)[1]
         detail = _in_chinese(error) or title
+        if isinstance(error, InvalidConfig) and error.problems:  # where it is says more than that it is
+            detail = f"{title}\n{error.message}"
     document = {
         "type": f"urn:tallystick:problem:{error.code}",
         "title": title,

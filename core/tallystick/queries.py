@@ -384,6 +384,11 @@ def load_record(conn: sa.Connection, tenant: str, entry: int) -> Record:
     return read_record(bytes(body))
 
 
+def records_of(conn: sa.Connection, tenant: str, member: int) -> Iterator[Record]:
+    """Every record that moved something of the member or is about it, in the order in which they were received."""
+    return _records(conn, tenant, member, NEVER)
+
+
 def load_facts(conn: sa.Connection, house_secret: bytes, tenant: str, entry: int) -> Any:
     """What the sender claimed, as a document; None if the member was forgotten."""
     record, member = tables.record, tables.member

@@ -113,7 +113,7 @@ def receipt(record: Record, language: Language = "en", *, dry: bool = False) -> 
         member=record.member,
         units=_units(record),
         lots=tuple([_lot(lot, dry) for lot in record.lots if lot.member == record.member]),
-        explanation=tuple([_reason(step, language) for step in record.explanation if _own(step, record)]),
+        explanation=tuple([reason(step, language) for step in record.explanation if _own(step, record)]),
         gives=record.gives,
         cause=record.cause,
         programme=record.programme,
@@ -146,7 +146,7 @@ def explanation(
     """
     back = [*taken_back, *[0] * (len(record.explanation) - len(taken_back))]
     steps = [
-        _reason(step, language, taken)
+        reason(step, language, taken)
         for step, taken in zip(record.explanation, back, strict=True)
         if full or _own(step, record)
     ]
@@ -208,7 +208,8 @@ def _lot(lot: LotGiven, dry: bool) -> LotOpened:
     )
 
 
-def _reason(step: Step, language: Language, taken_back: int = 0) -> Reason:
+def reason(step: Step, language: Language = "en", taken_back: int = 0) -> Reason:
+    """One line of an explanation, in public words."""
     return Reason(
         rule=step.rule,
         plugin=step.rule.partition(".")[0],

@@ -77,7 +77,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Sweep lots that are due.": "清理已到期的积分批次。",
     "List installed plugins and what each tenant runs.": "列出已安装的插件以及各商户启用的插件。",
     "Show what runs for each kind of event.": "显示每种事件运行哪些插件钩子。",
-    "Explain an entry: which rule did what, in which version, with which numbers.": (
+    "Explain an entry: which rule did what, in which version, with which numbers, line by line.": (
         "解释一条流水：哪条规则、哪个版本、用哪些数字做了什么。"
     ),
     "Check all books: sums, lots, hashes and chains.": "核对全部账目：合计、批次、哈希与链。",
@@ -115,7 +115,31 @@ CHINESE: Final[Mapping[str, str]] = {
     "Write plugins.lock: who runs in which order; say what changed since it was last written.": (
         "写出 plugins.lock：哪些插件按什么顺序运行；并说明自上次写出以来的变化。"
     ),
+    "Begin something.": "新建。",
+    "Write a plugin that works, is tested and certified as it comes, to be changed from there.": "生成一个可运行、已测试、可认证的插件，供您在此基础上修改。",
+    "Compute a plugin's level, bronze to platinum, from checks; PLUGIN is an installed one's id or a project's folder.": (
+        "通过检查计算插件的等级（bronze 至 platinum）；PLUGIN 为已安装插件的标识或项目文件夹。"
+    ),
+    "Rules, read aloud.": "朗读规则。",
+    "List all rules, each as a sentence.": "列出全部规则，每条一句话。",
+    "Show a rule as a sentence, and what it does just below, at and just above each of its thresholds.": (
+        "用一句话说明一条规则，并显示在每个门槛之下、之上与正好之处的结果。"
+    ),
+    "Say why a rule did not fire, and the smallest change that would make it fire.": "说明一条规则为何未触发，以及最小改动多少就会触发。",
+    "Look for rules that cannot be meant: they never fire, never count, or give more than they take.\n\nThe exit status is 1 if one of them is certainly wrong.": (
+        "查找不可能是本意的规则：从不触发、从不生效，或送出多于收取。\n\n若有肯定错误的规则，退出状态为 1。"
+    ),
     # options of commands
+    "Whom it is about.": "所问的会员。",
+    "The rule's public name, such as points.base.": "规则的公开名称，例如 points.base。",
+    "An entry, or a JSON file with an event; by default the member's last one that the rule is about.": (
+        "一条流水，或含一个事件的 JSON 文件；默认为该会员与此规则有关的最近一条流水。"
+    ),
+    "What else it brings: jobs, routes, page; separated by commas.": "还包含什么：jobs、routes、page，用逗号分隔。",
+    "Where to; by default a folder of the plugin's name.": "生成到哪里；默认为插件名称的文件夹。",
+    "The URL of an empty PostgreSQL database, for gold.": "一个空 PostgreSQL 数据库的 URL，gold 需要。",
+    "Ask no more than this level does.": "只做到这一等级的检查。",
+    "Refuse with exit status 1 below this level.": "低于此等级时以状态 1 退出。",
     "Only this tenant.": "只看这个商户。",
     "KEY=VALUE, with the value as TOML writes it; repeatable.": "KEY=VALUE，值按 TOML 书写；可重复。",
     "A TOML file with all settings of the plugin.": "包含该插件全部设置的 TOML 文件。",
@@ -166,6 +190,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "tenant {tenant}": "商户 {tenant}",
     "Plugins run inside the house: install only code you trust.": "插件在系统进程内运行：请只安装可信的代码。",
     "Nothing runs otherwise than {file} says.": "运行方式与 {file} 一致。",
+    "Test it: cd {folder} && python -m pytest": "测试：cd {folder} && python -m pytest",
+    "Certify it: tally certify {folder}": "认证：tally certify {folder}",
     "{file} is new.": "{file} 是新写的。",
     "{tenant}: generation {generation} is in force, tried on {tried} purchases": (
         "{tenant}：第 {generation} 代设置已生效，已用 {tried} 笔购物试运行"
@@ -174,6 +200,12 @@ CHINESE: Final[Mapping[str, str]] = {
         "已记录 {recorded} 个事件，{repeated} 个此前已知，{refused} 个被拒绝"
     ),
     "Refused rows are listed in {file}.": "被拒绝的行列在 {file} 中。",
+    "there are no rules": "没有规则",
+    "No change of a single fact would make it fire.": "只改变任何一项都不会使它触发。",
+    "Nothing is suspicious about the rules.": "规则没有可疑之处。",
+    "error": "错误",
+    "warning": "警告",
+    "note": "提示",
     "row": "第几行",
     "a year of purchases": "一年的购物",
     "{baskets} baskets worth {dollars} USD, {eligible} of it earning": "{baskets} 笔购物，金额 {dollars} 美元，其中 {eligible} 可积分",

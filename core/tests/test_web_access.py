@@ -27,6 +27,8 @@ MAY: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/members/{member}/merge"): "owner admin",
     ("POST", "/v1/members/{member}/unmerge"): "owner admin",
     ("GET", "/v1/entries/{entry}/explanation"): f"{STAFF} member",
+    ("GET", "/v1/rules/{rule}/whynot"): f"{STAFF} member",
+    ("POST", "/v1/rules/{rule}/whynot"): f"{STAFF} member",
     ("GET", "/v1/plugins"): "owner admin integrator",
     ("GET", "/metrics"): "owner admin",
     **{("GET", path): "anybody" for path in sorted(PUBLIC)},
@@ -39,6 +41,11 @@ BODIES: Mapping[tuple[str, str], Callable[[Town, str], Any]] = {
     ("POST", "/v1/members/{member}/claim"): lambda town, _: {"order": _guest_order(town)},
     ("POST", "/v1/members/{member}/merge"): lambda town, _: {"into": _newcomer(town)},
     ("POST", "/v1/members/{member}/unmerge"): lambda town, member: {"entry": _merge(town, member)},
+    ("POST", "/v1/rules/{rule}/whynot"): lambda town, member: {"member": member, "data": town.event()["data"]},
+}
+#: Parameters of doors that name their object there.
+QUERIES: Mapping[tuple[str, str], Callable[[str, str], Mapping[str, str]]] = {
+    ("GET", "/v1/rules/{rule}/whynot"): lambda member, entry: {"member": member, "entry": entry},
 }
 _numbers = iter(range(1_000_000))
 #: The objects a stranger may name.
@@ -98,7 +105,8 @@ def knock(town: Town, door: tuple[str, str], key: str | None, thing: tuple[str, 
     method, path = door
     member, entry = thing
     body = BODIES[door](town, member) if door in BODIES else None
-    return town.ask(method, path.format(member=member, entry=entry), key=key, **({"json": body} if body else {}))
+    more = {"params": QUERIES[door](member, entry)} if door in QUERIES else {"json": body} if body else {}
+    return town.ask(method, path.format(member=member, entry=entry, rule="acorns.purchase"), key=key, **more)
 
 
 def names_an_object(door: tuple[str, str]) -> bool:

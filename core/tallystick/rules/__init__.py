@@ -22,6 +22,8 @@ Nothing about points, tiers or members is known here: the `Scope` says what a ru
 
 from tallystick.rules.check import Typed, check, names
 from tallystick.rules.interpret import interpret
+from tallystick.rules.lint import Standing
+from tallystick.rules.offered import HasRules, HasStandings
 from tallystick.rules.parse import parse
 from tallystick.rules.python import compile_expression
 from tallystick.rules.rule import Firing, Places, Rule, RuleText
@@ -65,6 +67,8 @@ __all__ = [
     "Firing",
     "Fixed",
     "Function",
+    "HasRules",
+    "HasStandings",
     "Int",
     "ListOf",
     "MapOf",
@@ -76,6 +80,7 @@ __all__ = [
     "RuleSet",
     "RuleText",
     "Scope",
+    "Standing",
     "String",
     "Type",
     "Typed",

@@ -102,10 +102,10 @@ _ENGLISH = {"at": "time", "enrolled_at": "enrolment", "sku": "SKU"}
 _CHINESE = {
     "amount": "金额", "at": "时间", "balance": "余额", "basis": "计分基数", "birthday": "生日", "brand": "品牌",
     "category": "品类", "channel": "渠道", "counter": "累计", "coupon": "优惠码", "currency": "币种", "day": "日",
-    "discounted": "打折", "enrolled_at": "入会时间", "event": "事件", "kind": "类型", "line": "商品行", "lines": "商品行",
+    "discount": "折扣", "discounted": "打折", "eligible": "可积分金额", "enrolled_at": "入会时间", "event": "事件", "department": "部门", "kind": "类型", "line": "商品行", "lines": "商品行",
     "matched": "符合的行数", "member": "会员", "month": "月份", "now": "现在", "programme": "计划", "purchase": "消费",
     "purchases": "消费次数", "quantity": "数量", "sku": "货号", "status": "状态", "store": "门店", "tags": "标签",
-    "tier": "等级", "today": "今天", "visits": "到店次数", "weekday": "星期", "year": "年份",
+    "tier": "等级", "tax": "税额", "today": "今天", "total": "总额", "visits": "到店次数", "weekday": "星期", "year": "年份",
 }  # fmt: skip
 
 #: Operation -> (English, Chinese).
@@ -338,14 +338,40 @@ class Example:
     firing: Firing | None
 
 
-def boundaries(rules: RuleSet, name: str, values: Mapping[str, Any]) -> list[Example]:
-    """Just below, at and just above each threshold of the rule, executed on the example *values*."""
+def boundaries(
+    rules: RuleSet, name: str, values: Mapping[str, Any], *, assuming: Mapping[str, Any] | None = None
+) -> list[Example]:
+    """Just below, at and just above each threshold of the rule, executed on the example *values*.
+
+    *assuming* is what other expressions of the rule are taken to be meanwhile (see `favour`).
+    """
     number = rules.named(name)
     return [
-        Example(path, value, rules.judge(number, values, {path: value}))
+        Example(path, value, rules.judge(number, values, {**(assuming or {}), path: value}))
         for path, edge in dict.fromkeys(_thresholds(rules[number]))
         for value in (edge - _unit(edge), edge, edge + _unit(edge))
     ]
+
+
+def favour(rules: RuleSet, name: str) -> dict[str, Any]:
+    """Values under which the rule's own comparisons with constants hold, so that one of them can be looked at alone."""
+    root = rules[rules.named(name)].when.root
+    found: dict[str, Any] = {}
+    for node in root.items if isinstance(root, Both) else (root,):
+        match node:
+            case Apply(operation="eq" | "ge" | "le", arguments=(left, Constant(value=edge))) if edge is not None:
+                found[unparse(left.source)] = edge
+            case Apply(operation="gt" | "lt" as sign, arguments=(left, Constant(value=edge))) if not isinstance(
+                edge, str
+            ):
+                found[unparse(left.source)] = edge + _unit(edge) if sign == "gt" else edge - _unit(edge)
+            case Apply(operation="in", arguments=(left, Items(items=(Constant(value=first), *_)))):
+                found[unparse(left.source)] = first
+            case Apply(operation="not", arguments=(inner,)) if path_of(inner) is not None:
+                found[unparse(inner.source)] = False
+            case Field() | Entry() if path_of(node) is not None:
+                found[unparse(node.source)] = True
+    return found
 
 
 def _thresholds(rule: Rule) -> Iterator[tuple[str, Any]]:

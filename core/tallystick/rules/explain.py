@@ -138,6 +138,11 @@ def sentence(answer: Why | WhyNot | Change, wording: Wording = ENGLISH) -> str:
     return _sentence(answer, wording)
 
 
+def readings(facts: tuple[Reading, ...], wording: Wording = ENGLISH) -> str:
+    """What facts were, in words."""
+    return _facts(facts, wording)
+
+
 # --- sentences -----------------------------------------------------------------------------------------------------
 
 

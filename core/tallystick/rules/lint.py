@@ -22,18 +22,40 @@ from tallystick.rules.types import Duration, Fixed, Int, Optional, String, Type,
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a rule stands to others of its group: the exclusive one of highest priority displaces the rest."""
+    """How a rule stands to others of its group: the exclusive one of highest priority displaces the rest, and one that stops
+    ends the group for those behind it.
+
+    Of a rule that does not always do so when it fires, leave *exclusive* and *stop* out: nothing is proved from it then.
+    """
 
     group: str
     priority: int = 0
     exclusive: bool = False
+    stop: bool = False
+    order: int = 0  #: its place among the rules of the group
+    #: Whether it gives something that does not depend on what is spent.  None: if it has a value.
+    free: bool | None = None
+
+
+#: How bad each finding is: an ``error`` is certainly not meant, a ``warning`` hardly, a ``note`` is for whoever wants to know.
+SEVERITIES: Mapping[str, str] = {
+    "never_fires": "error",
+    "no_line_counts": "error",
+    "always_displaced": "error",
+    "always_stopped": "error",
+    "points_pump": "error",
+    "always_fires": "warning",
+    "ambiguous_group": "warning",
+    "negative_value": "warning",
+    "without_spending": "note",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One suspicion about one rule."""
 
-    #: never_fires, always_fires, no_line_counts, always_displaced, ambiguous_group, negative_value, without_spending
+    #: A key of :data:`SEVERITIES`.
     code: str
     rule: str
     english: str
@@ -41,6 +63,12 @@ class Finding:
     file: str = ""
     line: int = 0
     column: int = 0
+    part: str = "when"  #: which text of the rule
+
+    @property
+    def severity(self) -> str:
+        """error, warning or note."""
+        return SEVERITIES[self.code]
 
     def text(self, language: str = "en") -> str:
         """The finding in words."""
@@ -52,26 +80,26 @@ def lint(
 ) -> list[Finding]:
     """Everything suspicious in *rules*, in their order.
 
-    *standings* says how rules displace each other. *spending* lists the roots of facts that only exist where something is paid
-    (``purchase``): a rule with a value that asks for none of them is reported.
+    *standings* says how rules displace each other. *spending* lists facts that only say something where something is paid
+    (``purchase``, or ``purchase.total``): a rule with a value that reads none of them is reported.
     """
     standings = standings or {}
     found: list[Finding] = []
     for rule in rules:
-        found += _alone(rule, spending)
+        found += _alone(rule, spending, standings.get(rule.name))
     for rule in rules:
         found += _among(rule, rules, standings)
     return found
 
 
-def _alone(rule: Rule, spending: Sequence[str]) -> Iterator[Finding]:
+def _alone(rule: Rule, spending: Sequence[str], standing: Standing | None) -> Iterator[Finding]:
     certain = truth(rule.when.root)
     if certain is False:
         yield _finding("never_fires", rule, "its condition is never true", "条件永远不成立")
     elif certain is True and rule.when.text != "true":
         yield _finding("always_fires", rule, "its condition is always true; leave it out", "条件永远成立，可以省去")
     if rule.lines is not None and truth(rule.lines.root) is False:
-        yield _finding("no_line_counts", rule, "no line can ever count", "没有商品行能被计入", rule.lines)
+        yield _finding("no_line_counts", rule, "no line can ever count", "没有商品行能被计入", "lines")
     if rule.value is not None:
         low = rule.value.type
         if isinstance(low, Int | Fixed) and low.low < 0:
@@ -81,16 +109,21 @@ def _alone(rule: Rule, spending: Sequence[str]) -> Iterator[Finding]:
                 rule,
                 f"its value can be negative (down to {lowest}); write max(0, ...) if that is not meant",
                 f"数值可能为负（低至 {lowest}）；若非本意，请写 max(0, ...)",
-                rule.value,
+                "value",
             )
-        read = {path.split(".")[0].split("[")[0] for _, part in rule.parts for path in names(part)} | set(rule.given)
-        if spending and not read & set(spending) and not rule.counts:
-            yield _finding(
-                "without_spending",
-                rule,
-                f"it gives something without asking for {' or '.join(spending)}",
-                f"不需要{'或'.join(spending)}就会给出奖励",
-            )
+    free = standing.free if standing is not None and standing.free is not None else rule.value is not None
+    if spending and free and not rule.counts and not _reads(rule, spending):
+        yield _finding(
+            "without_spending",
+            rule,
+            f"it gives something whatever is spent: it does not read {' or '.join(spending)}",
+            f"无论是否消费都会给出奖励：它没有读取{'或'.join(spending)}",
+        )
+
+
+def _reads(rule: Rule, spending: Sequence[str]) -> bool:
+    read = {path for _, part in rule.parts for path in names(part)} | set(rule.given)
+    return any(path == paid or path.startswith((f"{paid}.", f"{paid}[")) for path in read for paid in spending)
 
 
 def _among(rule: Rule, rules: RuleSet, standings: Mapping[str, Standing]) -> Iterator[Finding]:
@@ -99,7 +132,17 @@ def _among(rule: Rule, rules: RuleSet, standings: Mapping[str, Standing]) -> Ite
         return
     for other in rules:
         its = standings.get(other.name)
-        if other is rule or its is None or its.group != own.group or not its.exclusive:
+        if other is rule or its is None or its.group != own.group:
+            continue
+        # whoever stops the group is kept, stopped by another before it, or displaced: the rule behind it never counts
+        if its.stop and its.order < own.order and not own.exclusive and not its.exclusive and implies(rule, other):
+            yield _finding(
+                "always_stopped",
+                rule,
+                f"whenever it fires, {other.name} fires before it and ends the group",
+                f"每当它触发时，{other.name} 已先触发并终止该组",
+            )
+        if not its.exclusive:
             continue
         stronger = its.priority > own.priority or not own.exclusive
         if stronger and implies(rule, other):
@@ -118,11 +161,10 @@ def _among(rule: Rule, rules: RuleSet, standings: Mapping[str, Standing]) -> Ite
             )
 
 
-def _finding(code: str, rule: Rule, english: str, chinese: str, part: Typed | None = None) -> Finding:
-    source = (part or rule.when).source
-    return Finding(
-        code, rule.name, f"{rule.name}: {english}", f"{rule.name}：{chinese}", source.file, source.line, source.column
-    )
+def _finding(code: str, rule: Rule, english: str, chinese: str, part: str = "when") -> Finding:
+    source = dict(rule.parts)[part].source
+    said = f"{rule.name}: {english}", f"{rule.name}：{chinese}"
+    return Finding(code, rule.name, *said, source.file, source.line, source.column, part)
 
 
 # --- proofs --------------------------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from math import floor
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from tallystick.effects import Bonus, Cap, Count, Effect, Grant, Multiply
 from tallystick.events import Event, Purchase
-from tallystick.rules import Firing, RuleText, compile_rules
+from tallystick.rules import Firing, RuleText, Standing, compile_rules
 from tallystick.situation import Needs, Programme, Situation
 
 from .basis import Lines, converted, earning_kinds, earning_lines, line_basis, order_basis, share_of_lines
@@ -80,7 +82,12 @@ class Earning:
         self._kinds = earning_kinds(settings.basis)
         rules, counters = _about(kind, settings)
         scope = scope_for(kind, settings, programme.units, programme.zone)
-        self.rules = compile_rules(texts_of(kind, settings), scope, places=PLACES)
+        self.rules = compile_rules(
+            [*map(_while_valid, rules, _texts(rules, settings)), *map(_counter_text, counters)], scope, places=PLACES
+        )
+        self.standings = {rule.name: _standing(rule, settings.groups) for rule in rules} | {
+            f"counter.{counter.name}": Standing("", free=False) for counter in counters
+        }
         self._propose = [self._proposal(rule) for rule in rules] + [_count(counter) for counter in counters]
         names = self.rules.names
         read = any(name.startswith("counter.") for name in names)
@@ -151,20 +158,10 @@ class Earning:
     def _proposal(self, rule: Earn) -> Propose:
         match rule.kind:
             case "multiply":
-                propose = _multiply(rule)
+                return _multiply(rule)
             case "cap":
-                propose = _cap(rule)
-            case _:
-                propose = self._gain(rule)
-        valid = rule.valid
-        if valid.since is None and valid.until is None:
-            return propose
-
-        def propose_while_valid(firing: Firing, look: Look, out: list[Effect]) -> None:
-            if valid.holds(look.event.at, look.day):
-                propose(firing, look, out)
-
-        return propose_while_valid
+                return _cap(rule)
+        return self._gain(rule)
 
     def _gain(self, rule: Earn) -> Propose:
         """A grant or bonus: how much, from which lines, under which terms."""
@@ -215,9 +212,48 @@ def kinds_of(settings: Settings) -> list[str]:
 
 
 def texts_of(kind: str, settings: Settings) -> list[RuleText]:
-    """The rules about *kind* as texts of the rule language: earn rules in their order, then counters."""
+    """The rules about *kind* as the merchant wrote them, in the rule language: earn rules in their order, then counters."""
     rules, counters = _about(kind, settings)
-    return [_rule_text(rule, settings.basis) for rule in rules] + [_counter_text(counter) for counter in counters]
+    return _texts(rules, settings) + [_counter_text(counter) for counter in counters]
+
+
+def _texts(rules: Sequence[Earn], settings: Settings) -> list[RuleText]:
+    return [_rule_text(rule, settings.basis) for rule in rules]
+
+
+def _while_valid(rule: Earn, text: RuleText) -> RuleText:
+    """The rule with the time in which it is valid as a part of its condition, so that whoever reads it reads that, too."""
+    since, until = rule.valid.since, rule.valid.until
+    limits = [
+        *([_bound(">=", since)] if since is not None else ()),
+        *([_bound("<" if isinstance(until, datetime) else "<=", until)] if until is not None else ()),
+    ]
+    if not limits:
+        return text
+    # the clock first: it is cheap, and most days it settles the matter
+    return replace(text, when=" && ".join([*limits, *([f"({text.when})"] if text.when != "true" else ())]))
+
+
+def _bound(sign: str, edge: date | datetime) -> str:
+    if isinstance(edge, datetime):
+        return f'event.at {sign} timestamp("{edge.isoformat()}")'
+    return f'today {sign} date("{edge.isoformat()}")'
+
+
+def _standing(rule: Earn, groups: Mapping[str, str]) -> Standing:
+    gives = rule.kind in ("grant", "bonus")
+    if rule.kind != "grant":
+        return Standing(f"{rule.kind}/{rule.name}", order=rule.order, free=gives and rule.per is None and not rule.bands)
+    # for somebody else it gives something only if there is somebody; who is the best of a group shows only then
+    certain = not rule.to and groups.get(rule.group) != "best"
+    return Standing(
+        f"{rule.unit}/{rule.group}",
+        priority=rule.priority,
+        exclusive=rule.exclusive and certain,
+        stop=rule.stop and certain,
+        order=rule.order,
+        free=rule.per is None and not rule.bands,
+    )
 
 
 def _about(kind: str, settings: Settings) -> tuple[list[Earn], list[Counter]]:

@@ -9,7 +9,7 @@ from tallystick.effects import Effect, Extend, Move, Spend
 from tallystick.errors import MemberInactive
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
-from tallystick.rules import RuleSet
+from tallystick.rules import RuleSet, Standing
 from tallystick.situation import Needs, Original, Programme, Situation
 
 from .earning import ENROLLED, Earning, kinds_of
@@ -40,6 +40,20 @@ class Points:
         """What those rules see of one event, by name."""
         earning = self._earning.get(event.kind)
         return {} if earning is None else earning.facts(event, situation)
+
+    #: What only purchases have, and only if something was paid.
+    spending = ("purchase.total", "purchase.lines", "purchase.items", "eligible", "earning")
+
+    def standings_about(self, kind: str) -> Mapping[str, Standing]:
+        """How those rules displace each other."""
+        earning = self._earning.get(kind)
+        return {} if earning is None else earning.standings
+
+    def written_at(self, rule: str) -> tuple[str | int, ...]:
+        """Where in the settings an earn rule or counter is written."""
+        if rule.startswith("counter."):
+            return ("counters", rule.removeprefix("counter."))
+        return ("earn", [each.name for each in self.settings.earn].index(rule))
 
     @hookimpl
     def needs(self, kind: str) -> Needs | None:
