@@ -14,8 +14,9 @@ from tallystick.situation import Member
 from tallystick.tables import counter, member, own, record
 
 from .course import Course
-from .standing import Standing, read_standing
+from .standing import Standing
 
+_read = msgspec.json.Decoder(Standing).decode
 _EPOCH = date(1970, 1, 1).toordinal()
 
 
@@ -35,61 +36,72 @@ def list_standings(
     day: date,
     *,
     only: int | None = None,
-    after: int = 0,
     page: int = 5_000,
 ) -> Iterator[list[Place]]:
-    """Active members who stand on one of *courses*, *page* rows at a time; counters of days as they look on *day*.
+    """Active members who stand on one of *courses*, or *only* one; counters of days as they look on *day*.
 
-    *only* one member, or those with a number above *after*.  Each page is read in a transaction of its own.
+    About *page* rows at a time, each page in a transaction of its own, along the key of the rows.
     """
     by_name = {course.ladder.name: course for course in courses}
     query = (
-        sa.select(own.c.member, own.c.name, own.c.value, member.c.enrolled_at, member.c.tags, member.c.language)
-        .join(member, sa.and_(member.c.tenant == own.c.tenant, member.c.number == own.c.member))
-        .where(own.c.tenant == tenant, own.c.plugin == "tiers", own.c.name.in_(by_name), member.c.status == "active")
-        .order_by(own.c.member)
+        sa.select(own.c.key, own.c.member, own.c.name, own.c.value)
+        .where(own.c.tenant == tenant, own.c.plugin == "tiers", own.c.key > sa.bindparam("after"))
+        .order_by(own.c.key)
         .limit(page)
     )
     if only is not None:
-        query = query.where(own.c.member == only)
+        query = query.where(own.c.key == f"m:{only}")
+    after = ""
     while True:
         with db.connect() as conn:
-            rows = conn.execute(query.where(own.c.member > after)).all()
+            rows = conn.execute(query, {"after": after}).all()
             if len(rows) == page:  # the last member's rows may go on behind the page's end
-                last = rows[-1].member
-                rows = [row for row in rows if row.member != last] if rows[0].member != last else rows
-            counts = _counts(conn, tenant, courses, day, rows[0].member, rows[-1].member) if rows else {}
+                last = rows[-1].key
+                rows = [row for row in rows if row.key != last]
+            people = _people(conn, tenant, {row.member for row in rows})
+            counts = _counts(conn, tenant, courses, day, people)
         if not rows:
             return
-        places = []
+        found = []
         for row in rows:
-            course = by_name[row.name]
-            view = Member(
-                row.member,
-                "active",
-                moment(row.enrolled_at),
-                tuple(msgspec.json.decode(row.tags)),
-                language=row.language,
-            )
-            counted = {name: counts.get((row.member, *key), 0) for name, key in course.counters.items()}
-            places.append(Place(view, course, read_standing(msgspec.json.decode(row.value)), counted))
-        yield places
+            view, course = people.get(row.member), by_name.get(row.name)
+            if view is not None and course is not None:
+                counted = {name: counts.get((row.member, *key), 0) for name, key in course.counters.items()}
+                found.append(Place(view, course, _read(row.value), counted))
+        yield found
         if only is not None:
             return
-        after = rows[-1].member
+        after = rows[-1].key
+
+
+def _people(conn: sa.Connection, tenant: str, numbers: Collection[int]) -> dict[int, Member]:
+    """Those of *numbers* who are active, as conditions see them."""
+    query = sa.select(member.c.number, member.c.enrolled_at, member.c.tags, member.c.language).where(
+        member.c.tenant == tenant, member.c.number.in_(numbers), member.c.status == "active"
+    )
+    return {
+        number: Member(
+            number,
+            "active",
+            moment(enrolled),
+            tuple(msgspec.json.decode(tags)) if tags != "[]" else (),
+            language=language,
+        )
+        for number, enrolled, tags, language in conn.execute(query)
+    }
 
 
 def _counts(
-    conn: sa.Connection, tenant: str, courses: Collection[Course], day: date, first: int, last: int
+    conn: sa.Connection, tenant: str, courses: Collection[Course], day: date, numbers: Collection[int]
 ) -> dict[tuple[int, str, str], int]:
-    """(member, counter, window) -> its number, for members from *first* to *last*."""
+    """(member, counter, window) -> its number."""
     found: dict[tuple[int, str, str], int] = {}
     today = day.toordinal() - _EPOCH
     for window in {window for course in courses for _, window in course.counters.values()}:
         names = {name for course in courses for name, its in course.counters.values() if its == window}
         query = (
-            sa.select(counter.c.member, counter.c.name, sa.func.sum(counter.c.value).label("number"))
-            .where(counter.c.tenant == tenant, counter.c.member.between(first, last), counter.c.name.in_(names))
+            sa.select(counter.c.member, counter.c.name, sa.func.sum(counter.c.value))
+            .where(counter.c.tenant == tenant, counter.c.member.in_(numbers), counter.c.name.in_(names))
             .group_by(counter.c.member, counter.c.name)
         )
         if window == "lifetime":
@@ -97,8 +109,8 @@ def _counts(
         else:
             since = today - int(window[1:-1]) + 1
             query = query.where(counter.c.grain == "day", counter.c.start.between(since, today))
-        for row in conn.execute(query):
-            found[row.member, row.name, window] = int(row.number)
+        for number, name, value in conn.execute(query):
+            found[number, name, window] = int(value)
     return found
 
 
