@@ -7,9 +7,14 @@ Nothing of Tallystick is imported before a fixture is used.
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +31,30 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--update-golden`` writes the effects that are as they shall be from now on."""
     parser.addoption("--update-golden", action="store_true", help="write golden effects anew instead of comparing them")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A plugin's project whose tests are run counts as installed for the run, so that a fresh folder needs no pip."""
+    file = config.rootpath / "pyproject.toml"
+    project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {}) if file.is_file() else {}
+    entries = project.get("entry-points", {}).get("tallystick.plugins")
+    if not entries or any(metadata.distributions(name=project["name"])):
+        return
+    site = Path(tempfile.mkdtemp(prefix="tallystick-site-"))
+    name, version = project["name"].replace("-", "_"), project["version"]
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {version}\n")
+    lines = [f"{plugin} = {entry}\n" for plugin, entry in entries.items()]
+    (info / "entry_points.txt").write_text("[tallystick.plugins]\n" + "".join(lines))
+    added = [str(config.rootpath), str(site)]
+    sys.path[:0] = added
+
+    def tidy() -> None:
+        sys.path[:] = [each for each in sys.path if each not in added]
+        shutil.rmtree(site, ignore_errors=True)
+
+    config.add_cleanup(tidy)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import click
 
-from . import database, discovery, house, resolve, schema, switchboard
+from . import certify as certification
+from . import database, discovery, house, resolve, scaffold, schema, switchboard
 from .config import Tenant
 from .document import Document
 from .errors import InvalidRequest, LockOutdated, NotFound, Problem
@@ -188,3 +189,53 @@ def _tell(desk: Desk, change: Change, tenants: list[Tenant]) -> None:
         ),
         *(f"  {each}" for each in change.changes),
     )
+
+
+# --- for who writes plugins ------------------------------------------------------------------------------------------
+
+
+@workbench.group(cls=Group, name="new")
+def new() -> None:
+    """Begin something."""
+
+
+@command(new, "plugin")
+@click.argument("name")
+@option("--with", "parts", default="", help="What else it brings: jobs, routes, page; separated by commas.")
+@option("--folder", type=click.Path(path_type=Path), help="Where to; by default a folder of the plugin's name.")
+def new_plugin(desk: Desk, name: str, parts: str, folder: Path | None) -> None:
+    """Write a plugin that works, is tested and certified as it comes, to be changed from there."""
+    into = folder or Path(f"tallystick-{name.replace('_', '-')}")
+    files = scaffold.new_plugin(name, into, [each for each in parts.split(",") if each])
+    desk.answer(
+        {"folder": str(into), "files": [str(file) for file in files]},
+        *(f"  {file}" for file in files),
+        say("Test it: cd {folder} && python -m pytest", folder=into),
+        say("Certify it: tally certify {folder}", folder=into),
+    )
+
+
+@command(workbench, "certify")
+@click.argument("plugin")
+@option("--postgresql", help="The URL of an empty PostgreSQL database, for gold.")
+@option(
+    "--level", type=click.Choice(certification.LEVELS[1:]), default="platinum", help="Ask no more than this level does."
+)
+@option("--at-least", type=click.Choice(certification.LEVELS[1:]), help="Refuse with exit status 1 below this level.")
+def certify(desk: Desk, plugin: str, postgresql: str | None, level: certification.Level, at_least: str | None) -> None:
+    """Compute a plugin's level, bronze to platinum, from checks; PLUGIN is an installed one's id or a project's folder."""
+    path = Path(plugin) if (Path(plugin) / "pyproject.toml").is_file() else None
+    name = certification.id_of(path) if path is not None else plugin
+    found = certification.certify(name, path, postgresql=postgresql, up_to=level)
+    marks = {"passed": "ok  ", "failed": "NO  ", "not run": "-   "}
+    desk.answer(
+        attrs.asdict(found),
+        *(
+            f"{marks[each.state]}{certification.CHECKS[each.check][0]:9} {each.check:13} "
+            f"{each.detail or certification.CHECKS[each.check][1]}"
+            for each in found.findings
+        ),
+        f"{found.plugin} {found.version}: {found.level}",
+    )
+    if at_least is not None and certification.LEVELS.index(found.level) < certification.LEVELS.index(at_least):
+        click.get_current_context().exit(1)

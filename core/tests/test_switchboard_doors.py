@@ -118,3 +118,14 @@ def test_the_lock_says_what_would_run_otherwise(shop: CliRunner, tmp_path: Path)
     (tmp_path / "plugins.lock").write_text(kept)
     said = run(shop, "plugins", "lock", "--check", status=1).stderr
     assert said == "tally: lock_outdated: shop: points is gone\n"
+
+
+# --- tally new -------------------------------------------------------------------------------------------------------
+
+
+def test_a_plugin_is_begun_at_the_command_line(shop: CliRunner, tmp_path: Path) -> None:
+    said = json.loads(run(shop, "new", "plugin", "big_stars", "--with", "jobs,routes", "--json").stdout)
+    assert said["folder"] == "tallystick-big-stars"
+    assert {Path(file).name for file in said["files"]} >= {"plugin.toml", "jobs.py", "routes.py", "test_big_stars.py"}
+    assert all((tmp_path / file).is_file() for file in said["files"])
+    assert "invalid_request" in run(shop, "new", "plugin", "moons", "--with", "magic", status=1).stderr
