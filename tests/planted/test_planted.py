@@ -1,0 +1,105 @@
+"""Tests of the tests: thirty one-line sabotages of the core, each turned red by a test that is named here."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LEDGER, SETTLE = "core/tests/test_ledger.py", "core/tests/test_settle.py"
+HELD, REFUNDS, BATCHES = (f"core/tests/test_engine_{name}.py" for name in ("held", "refunds", "batches"))
+CROWD, TAMPER = "tests/reliability/test_concurrency.py", "tests/reliability/test_tampering.py"
+
+#: what is sabotaged, in which file, what stands there, what is planted, and the test that must see it
+FAULTS = {
+    "a balance may be overdrawn": (
+        "ledger.py", "if amount > usable:", "if amount > usable + 100:", f"{LEDGER}::test_what_is_pending_or_due_cannot_be_spent"),
+    "the latest expiry is spent first": (
+        "ledger.py", "return lot.expires_at, lot.usable_from", "return -lot.expires_at, lot.usable_from", f"{LEDGER}::test_the_earliest_expiry_is_spent_first"),
+    "a lot lives a microsecond too long": (
+        "ledger.py", "if lot.expires_at <= now and lot.left", "if lot.expires_at < now and lot.left", f"{LEDGER}::test_each_lot_expires_once_at_its_instant"),
+    "a deficit is forgiven": (
+        "ledger.py", "absorbed = min(self.deficit, lot.left)", "absorbed = 0", f"{LEDGER}::test_a_deficit_is_absorbed_by_the_next_gain"),
+    "take-backs are rounded up": (
+        "ledger.py", "return granted * returned // value", "return -(-granted * returned // value)", f"{LEDGER}::test_take_backs_in_numbers"),
+    "an odd leaf is hashed with itself": (
+        "ledger.py", "            above.append(level[-1])\n        level = above\n    return level[0]",
+        "            above.append(sha256(b'\\x01' + level[-1] * 2).digest())\n        level = above\n    return level[0]",
+        f"{LEDGER}::test_the_root_is_that_of_the_standard_and_every_path_leads_to_it"),
+    "the chain forgets the count": (
+        "ledger.py", "for value in (writer, number, count))", "for value in (writer, number))", f"{LEDGER}::test_a_link_covers_everything_it_names"),
+    "a rolling window is a day too long": (
+        "windows.py", "- rolling_days(window) + 1", "- rolling_days(window)", f"{LEDGER}::test_windows_begin_on_these_days"),
+    "rounding is always down": (
+        "settle.py", "rounded = round_to_unit(total, unit.rounding)", "rounded = int(total)", f"{SETTLE}::test_the_total_is_rounded_once"),
+    "a factor of 0 does not win": (
+        "settle.py", "        if factor == 0:", "        if factor < 0:", f"{SETTLE}::test_gains_in_numbers"),
+    "a cap forgets what it let through": (
+        "settle.py", "room = cap.limit - used[key] if windowed", "room = cap.limit if windowed", f"{SETTLE}::test_caps_in_numbers"),
+    "two that say the same stay as they came": (
+        "settle.py", "if len({key(effect) for effect in effects}) < len(effects):", "if False:", f"{SETTLE}::test_equal_proposals_of_other_terms_come_to_the_same_in_any_order"),
+    "windows of one name are used up twice": (
+        "page.py", 'max(windows.values()), "share")', 'sum(windows.values()), "share")', f"{REFUNDS}::test_caps_of_two_windows_under_one_name_are_each_counted_once[sqlite]"),
+    "grace revives what had expired": (
+        "page.py", "                self.expire(account)  # what", "                # what", f"{REFUNDS}::test_days_of_grace_do_not_revive_what_was_due_in_the_same_lot[sqlite]"),
+    "a gift may be given to oneself": (
+        "page.py", "if move.to == self.event.member:", "if False:", f"{BATCHES}::test_nobody_gives_to_oneself[sqlite]"),
+    "nobody notes what was taken back": (
+        "judge.py", "            return 0\n        self.working.take(entry, place, amount)", "            return 0",
+        f"{REFUNDS}::test_earning_and_returning_is_nothing[sqlite]"),
+    "an entry is decided as it is spelled": (
+        "judge.py", 'decision = f"entry/{record.entry}"', 'decision = f"entry/{facts.entry}"', f"{HELD}::test_an_entry_is_decided_once_however_it_is_spelled[sqlite-01-1-0]"),
+    "a refused event leaves its traces": (
+        "judge.py", "            self.working.undo()\n            raise", "            raise", f"{BATCHES}::test_what_fails_within_an_event_leaves_no_trace_of_it[sqlite]"),
+    "an order may be sold twice": (
+        "judge.py", 'if known and self.working.order(purchase.order, "sale", "guest"):', "if False:", f"{CROWD}::test_an_order_earns_once_whoever_reports_it[sqlite]"),
+    "nothing follows from anything": (
+        "judge.py", "            self._follow(plan, page, event, situation, skipped, own, reasons)\n        page.seed",
+        "            pass\n        page.seed", f"{HELD}::test_what_a_reviewer_denies_of_the_consequences_does_not_sink_the_cause[sqlite]"),
+    "another's lot is ours": (
+        "working.py", "if member not in self.people:", "if False:", f"{REFUNDS}::test_points_go_back_although_the_lot_was_opened_beside_somebody_elses[sqlite]"),
+    "what is counted twice is counted once": (
+        "working.py", "self.set(self.counted, key, self.counted.get(key, 0) + amount)", "self.set(self.counted, key, amount)",
+        f"{REFUNDS}::test_two_counts_of_one_rule_both_count[sqlite]"),
+    "every claim is the first": (
+        "store.py", "            if cur.rowcount:\n                fresh.add(row[3])", "            fresh.add(row[3])", f"{CROWD}::test_the_same_event_fifty_times_is_one_event_and_one_answer[sqlite]"),
+    "a refused id stays claimed": (
+        "engine.py", "self.store.unclaim(cur, refused)", "pass", f"{BATCHES}::test_a_refused_id_is_free_for_the_next_in_the_same_batch[sqlite]"),
+    "other facts under a known id are the same": (
+        "engine.py", "elif known != arrival.canonical:", "elif known is None:", f"{BATCHES}::test_other_facts_under_a_known_id_are_a_conflict_in_the_same_batch_too[sqlite]"),
+    "late events are judged by today's settings": (
+        "engine.py", "        if then is None:\n            return judge.judge(arrival", "        if True:\n            return judge.judge(arrival", f"{REFUNDS}::test_late_events_are_judged_by_the_settings_of_then_with_the_counters_these_ask_for[sqlite]"),
+    "depth is counted in slashes": (
+        "engine.py", "depth = record.depth + 1", 'depth = record.id.count("/") + 1', f"{BATCHES}::test_an_emitted_event_that_a_crash_cut_off_is_found_and_goes_to_the_same_member[sqlite-a/b/c/d/e/f/g/h/i/j]"),
+    "who was replaced writes on": (
+        "engine.py", "not in (None, epoch):", "not in (None, epoch, epoch + 1):", "core/tests/test_writer.py::test_a_writer_whose_row_was_taken_over_writes_nothing_more_until_it_has_another"),
+    "a caller who fails stops the writer": (
+        "writer.py", "except Exception:  # whoever", "except ZeroDivisionError:  # whoever", "core/tests/test_writer.py::test_a_caller_who_gives_up_or_fails_does_not_stop_the_house"),
+    "a lease keeps nobody out": (
+        "jobs.py", "if row.leased_until > now or (", "if (", "core/tests/test_jobs.py::test_a_killed_job_goes_on_where_it_was_once_its_lease_has_ended[sqlite]"),
+    "a consumer sees everybody's records": (
+        "outbox.py", "query = query.where(tables.record.c.tenant.in_(tenants))", "pass", "core/tests/test_outbox.py::test_a_consumer_sees_its_tenants_alone[sqlite]"),
+    "the chain is not looked at": (
+        "proofs.py", "if chain_hash(previous, root, writer, number, count) != chain:", "if False:", f"{TAMPER}::test_every_single_edit_is_found"),
+    "synchronous NORMAL": (
+        "database.py", '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"', "tests/reliability/test_power_loss.py::test_power_loss_takes_nothing_that_was_acknowledged"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_caught_by_the_test_that_is_named(fault: str, tmp_path: Path) -> None:
+    file, stands, planted, test = FAULTS[fault]
+    if "power_loss" in test and not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
+        pytest.skip("no FUSE here: the test that would see it cannot run")
+    shutil.copytree(ROOT / "core" / "tallystick", tmp_path / "tallystick", ignore=shutil.ignore_patterns("__pycache__"))
+    room = tmp_path / "tallystick" / file
+    text = room.read_text()
+    assert text.count(stands) == 1, "the line has moved: plant the fault where it is now"
+    room.write_text(text.replace(stands, planted))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "TALLY_EDITS": "200", "TALLY_CUTS": "40"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 1, f"{test} does not see it:\n{run.stdout[-3000:]}{run.stderr[-500:]}"
