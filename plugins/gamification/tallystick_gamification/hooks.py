@@ -114,7 +114,12 @@ class Gamification:
             case NameShown():
                 return [
                     Put(rule="gamification.shown", name="shown_as", value=facts.name or None),
-                    Put(rule="gamification.shown", name="hidden", value=True if facts.hidden else None),
+                    Put(
+                        rule="gamification.shown",
+                        key=store.HIDDEN,
+                        name=f"m:{event.member}",
+                        value=facts.hidden or None,
+                    ),
                 ]
         if event.kind == CHECKED_IN:
             return self._checked_in(situation, day)

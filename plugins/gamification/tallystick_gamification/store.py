@@ -16,6 +16,10 @@ from .tables import drawn, score
 
 PLUGIN = "gamification"
 BOARD = "gamification.board."
+#: The own rows of those who hide: one for each, under their number.
+HIDDEN = "hidden"
+#: Members asked about in one query.
+AT_ONCE = 500
 
 
 class Place(NamedTuple):
@@ -64,13 +68,16 @@ def _drawn(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
 # --- leaderboards ----------------------------------------------------------------------------------------------------
 
 
+def _hiding(tenant: str) -> sa.Select[tuple[str]]:
+    """Members who do not want to be seen, as `m:1`: one key, so that a list reads them together."""
+    return sa.select(own.c.name).where(
+        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == HIDDEN, own.c.name != ""
+    )
+
+
 def _shown(tenant: str) -> sa.ColumnElement[bool]:
     """Members who do not hide."""
-    hiding = sa.select(1).where(
-        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == sa.literal("m:") + sa.cast(score.c.member, sa.Text),
-        own.c.name == "hidden",
-    )  # fmt: skip
-    return ~sa.exists(hiding)
+    return ~_hiding(tenant).where(own.c.name == sa.literal("m:") + sa.cast(score.c.member, sa.Text)).exists()
 
 
 def _board(tenant: str, board: str, start: int, scope: str) -> tuple[sa.ColumnElement[bool], ...]:
@@ -99,10 +106,14 @@ def place_of(conn: sa.Connection, tenant: str, board: str, start: int, scope: st
     mine = conn.scalar(sa.select(score.c.score).where(*here, score.c.member == member))
     if mine is None:
         return None
-    better = conn.scalar(
-        sa.select(sa.func.count()).select_from(score).where(*here, score.c.score > mine, _shown(tenant))
-    )
-    return Place((better or 0) + 1, member, mine)
+    # counting all and taking off those who hide is quick; asking of everybody ahead whether they hide is not
+    ahead = conn.scalar(sa.select(sa.func.count()).select_from(score).where(*here, score.c.score > mine)) or 0
+    names: list[str] = [row.name for row in conn.execute(_hiding(tenant))]
+    hiding = [int(name[2:]) for name in names if name != f"m:{member}"]
+    for place in range(0, len(hiding), AT_ONCE):
+        theirs = sa.select(score.c.score).where(*here, score.c.member.in_(hiding[place : place + AT_ONCE]))
+        ahead -= sum(each > mine for each in conn.scalars(theirs))
+    return Place(ahead + 1, member, mine)
 
 
 def names_of(conn: sa.Connection, tenant: str, members: Iterable[int]) -> dict[int, str]:
@@ -117,6 +128,8 @@ def names_of(conn: sa.Connection, tenant: str, members: Iterable[int]) -> dict[i
 def forget(conn: sa.Connection, tenant: str, member: int) -> None:
     """Take a member off all leaderboards."""
     conn.execute(score.delete().where(score.c.tenant == tenant, score.c.member == member))
+    mine = (own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == HIDDEN, own.c.name == f"m:{member}")
+    conn.execute(own.delete().where(*mine))
 
 
 def scores_of(conn: sa.Connection, tenant: str, member: int) -> list[dict[str, Any]]:

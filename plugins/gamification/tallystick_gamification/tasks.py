@@ -31,6 +31,8 @@ PERIODS = 40
 DAYS = 366
 #: Different values that a task tells apart in one period.
 VALUES = 500
+#: Sets of tasks whose followers are kept in mind.
+REMEMBERED = 1_000
 ORDER_ROW = "order/{order}"
 
 
@@ -117,6 +119,7 @@ class Tasks:
                 self.followers.setdefault(name, []).append(task.name)
         self.order = {name: place for place, name in enumerate(_sorted(self.by_name))}
         self._watches: dict[str, Watch | None] = {}
+        self._concerned: dict[tuple[str, ...], list[str]] = {}
         self.returns = any(task.refund != "keep" and task.on == PURCHASE for task in tasks)
 
     def watch(self, kind: str) -> Watch | None:
@@ -128,6 +131,14 @@ class Tasks:
 
     def concerned(self, names: Sequence[str]) -> list[str]:
         """These tasks and all that come after them, those first that come first."""
+        key = tuple(names)
+        if key not in self._concerned:
+            if len(self._concerned) > REMEMBERED:
+                self._concerned.clear()
+            self._concerned[key] = self._find_concerned(key)
+        return self._concerned[key]
+
+    def _find_concerned(self, names: Sequence[str]) -> list[str]:
         found, todo = set(names), list(names)
         while todo:
             for follower in self.followers.get(todo.pop(), ()):
@@ -324,6 +335,10 @@ class Watch:
             for task in tasks
         ]
         self._has_facts = has_facts(kind)
+        # what no text names need not be made ready
+        texts = " ".join(f"{task.when} {task.value} {task.lines}" for task in tasks)
+        self._reads_gained = "gained" in texts
+        self._reads_lines = "goods" in texts or any(task.lines for task in tasks)
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -356,11 +371,13 @@ class Watch:
     def _facts(self, event: Event, situation: Situation, outcome: Mapping[str, int], day: date) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "event": event, "member": situation.member, "today": day,
-            "gained": {**dict.fromkeys(self._programme.units, 0), **outcome},
+            "gained": {**dict.fromkeys(self._programme.units, 0), **outcome} if self._reads_gained else outcome,
         }  # fmt: skip
         if self.kind == PURCHASE:
             facts["purchase"] = event.facts
-            facts["goods"] = tuple([line for line in event.facts.lines if line.kind == "item"])
+            facts["goods"] = (
+                tuple([line for line in event.facts.lines if line.kind == "item"]) if self._reads_lines else ()
+            )
         elif self._has_facts:
             facts["facts"] = event.facts
         return facts
