@@ -139,7 +139,7 @@ def _tier(fields: Mapping[str, Any], place: int) -> Tier:
 
 
 def _says(meaning: str, rule: Mapping[str, Any]) -> dict[str, Any]:
-    return {**rule, "meta": {**rule.get("meta", {}), "description": meaning}}
+    return {**rule, "meta": {**rule.get("meta", {}), "doc": meaning}}
 
 
 def _table(fields: Mapping[str, Any]) -> dict[str, Any]:
