@@ -51,7 +51,7 @@ def pages() -> dict[str, str]:
         "errors.md": HEAD + "\n".join(errors_page(f"tallystick_{plugin}" for plugin in plugins)),
         "events.md": HEAD + "\n".join(events_page(plugins)),
         "http.md": HEAD + "\n".join(http_page()),
-        "hooks.md": HEAD + "\n".join(hooks_page()),
+        "hooks.md": HEAD + "\n".join(hooks_page(plugins)),
         "settings.md": HEAD + "\n".join(settings_page(plugins)),
     }
 
@@ -115,7 +115,31 @@ def refusals(module: ModuleType) -> list[type[errors.TallyError]]:
     return [each for each in defined if issubclass(each, errors.TallyError) and each is not errors.TallyError]
 
 
-def hooks_page() -> Iterator[str]:
+POLICIES = {
+    "sit_out": "the plugin sits these events out",
+    "skip_and_repair": "the plugin is skipped, and the event is recorded for repair",
+    "refuse": "the event is refused and nothing is written",
+    "hold_or_mark": "what takes from a member is held, and earning goes through with a mark",
+    "keep": "what was stays",
+    "retry": "tried again",
+    "drop_and_alarm": "dropped, with an alarm",
+    "retry_and_alarm": "tried again, then an alarm",
+    "report": "reported",
+    "incomplete": "the erasure is not complete",
+    "keep_old_generation": "the old settings stay in force",
+}
+
+
+def hook_line(name: str, plugins: Mapping[str, Manifest]) -> str:
+    """Purity, failure policy, budget and who has it, in one line."""
+    pure = name in hookspecs.PURE
+    kind = "Pure; ended by the watchdog after 50 ms of CPU time" if pure else "May do I/O"
+    by = [plugin.id for plugin in plugins.values() if name in plugin.hooks]
+    has = f"implemented by {', '.join(f'`{plugin}`' for plugin in by)}" if by else "implemented by no first-party plugin"
+    return f"{kind}. When it fails: {POLICIES[hookspecs.ON_FAILURE[name]]}. Since API 1.0; {has}."
+
+
+def hooks_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:
     """Every hook under its signature."""
     yield "# Hooks\n"
     yield prose(hookspecs.Hooks) + "\n"
@@ -127,6 +151,7 @@ def hooks_page() -> Iterator[str]:
         kind = "async def" if inspect.iscoroutinefunction(hook) else "def"
         yield f"```python\n{kind} {name}{signature}\n```\n".replace("'", "")
         yield prose(hook) + "\n"
+        yield hook_line(name, plugins) + "\n"
 
 
 def events_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:
