@@ -141,6 +141,13 @@ def _loaded(reference: str, plugin: str) -> Endpoint:
         if not known or not kind.__struct_config__.forbid_unknown_fields:  # type: ignore[union-attr]
             why = f'"{name}" must be "query" or "body", a Struct with forbid_unknown_fields'
             raise PluginBroken(f'plugin "{plugin}": {reference} is no endpoint: {why}', plugin=plugin)
+    kinds = [hints[name] for name in (*parameters, "return") if name in hints]
+    try:
+        for kind in kinds:
+            msgspec.json.schema(kind)
+    except TypeError as error:  # one such door would spoil the document for all
+        why = f"what it takes and gives cannot be described: {error}"
+        raise PluginBroken(f'plugin "{plugin}": {reference} is no endpoint: {why}', plugin=plugin) from None
     return Endpoint(call=function, query=hints.get("query"), body=hints.get("body"), gives=hints.get("return", Any))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,6 +23,7 @@ from . import egress
 from .wording import Wording
 
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+", re.ASCII)
+_ONE_CLICK = "List-Unsubscribe-Post: List-Unsubscribe=One-Click"
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -163,17 +165,19 @@ class Mail:
         mail["Date"] = parcel.created
         mail["Message-ID"] = f"<{parcel.id}@{self.sender.rpartition('@')[2].rstrip('>')}>"
         mail["Content-Language"] = parcel.language
-        if self.unsubscribe and parcel.purpose != "service":
-            mail["List-Unsubscribe"] = f"<{self.unsubscribe.replace('{token}', parcel.unsubscribe)}>"
-            mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
         mail.set_content(parcel.wording.text)
+        letter = mail.as_bytes()
+        if self.unsubscribe and parcel.purpose != "service":
+            # written as it is: the library would fold a long address into something that no mail program understands
+            page = self.unsubscribe.replace("{token}", parcel.unsubscribe)
+            letter = f"List-Unsubscribe: <{page}>\r\n{_ONE_CLICK}\r\n".encode("ascii") + letter
         try:
             with smtplib.SMTP(self.host, self.port, timeout=egress.TIMEOUT) as server:
                 if self.tls:
                     server.starttls()
                 if self.user:
                     server.login(self.user, read_secret(self.password))
-                server.send_message(mail)
+                server.sendmail(parseaddr(self.sender)[1], [parcel.address], letter)
         except smtplib.SMTPRecipientsRefused as error:
             code = next(iter(error.recipients.values()))[0]
             return Result("dead", f"bounced_{code}") if code >= 500 else Result("again", str(code))

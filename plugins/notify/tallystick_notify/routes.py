@@ -36,7 +36,7 @@ class Item(Struct, frozen=True, kw_only=True):
 class InboxQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Which part of the inbox."""
 
-    before: Annotated[datetime | None, Meta(tz=True, description="messages older than this")] = None
+    before: Annotated[datetime, Meta(tz=True, description="messages older than this")] | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
 

@@ -41,64 +41,75 @@ class Settings:
     language: str = "en"
 
 
-_PURPOSES: Final = {"type": "list", "schema": {"type": "string", "allowed": list(PURPOSES)}}
+def _says(doc: str, type_: str, **rules: Any) -> dict[str, Any]:
+    """A key of the schema with what it means."""
+    return {"type": type_, **rules, "meta": {**rules.get("meta", {}), "doc": doc}}
+
+
 _WORDING: Final = {
-    "type": "dict",
-    "schema": {"subject": {"type": "string", "required": True}, "text": {"type": "string", "required": True}},
+    "subject": _says("One line: what the message is about.", "string", required=True),
+    "text": _says("The message.", "string", required=True),
+}
+_CHANNEL: Final = {
+    "kind": _says("What it is.", "string", required=True, allowed=list(KINDS)),
+    "purposes": _says("What it is for; by default everything.", "list", schema={"type": "string", "allowed": list(PURPOSES)}),
+    "path": _says("`file`: where the lines are written.", "string"),
+    "url": _says("`webhook`: the receiver's address, https.", "string"),
+    "secrets": _says(
+        "`webhook`: what it is signed with, `whsec_` and base64; while one is replaced, both.", "list",
+        maxlength=4, schema={"type": "secret"},
+    ),
+    "allow_private": _says(
+        "`webhook`: addresses inside your own network that it may go to, for tests; by default none.", "list",
+        schema={"type": "string"},
+    ),
+    "host": _says("`mail`: the mail server.", "string"),
+    "port": _says("`mail`: its port, by default 587.", "integer", min=1, max=65535),
+    "sender": _says(
+        "`mail`: from whom, `Shop <club@example.com>`.", "string",
+        regex=r"[^\x00-\x1f\x7f]+@[A-Za-z0-9.-]+>?", meta={"expected": "one line with an address"},
+    ),
+    "tls": _says("`mail`: whether STARTTLS is demanded, by default yes.", "boolean"),
+    "user": _says("`mail`: the user at the mail server.", "string"),
+    "password": _says("`mail`: the user's password.", "secret"),
+    "unsubscribe": _says(
+        "`mail`: your page for one click, which passes the token on to `/v1/notify/unsubscribe`.", "string",
+        regex=r"https://[\x21-\x7e]*\{token\}[\x21-\x7e]*", meta={"expected": 'an https address with "{token}" in it'},
+    ),
+}  # fmt: skip
+_CAP: Final = {
+    "most": _says("How many messages at most.", "integer", min=1, required=True),
+    "window": _says("In which time.", "duration", required=True),
+    "purpose": _says("Of which purpose; by default any.", "string", allowed=list(PURPOSES)),
+    "channel": _says("Over which channel; by default any.", "id"),
 }
 SCHEMA: Final = {
-    "channels": {
-        "type": "dict",
-        "keysrules": {"type": "id"},
-        "meta": {"en": "The ways messages go out, by a name you choose.", "zh": "消息渠道，名称自定。"},
-        "valuesrules": {
+    "channels": _says(
+        "The ways messages go out, by names you choose.", "dict",
+        keysrules={"type": "id"}, valuesrules={"type": "dict", "schema": _CHANNEL},
+    ),
+    "quiet": _says(
+        "When nobody is disturbed by mail, by the member's clock (`zone` of the profile, else the programme's); service messages go.",
+        "dict",
+        schema={
+            "since": _says("From when.", "clock", required=True),
+            "until": _says("Until when; earlier than `since`: the next morning.", "clock", required=True),
+        },
+    ),
+    "caps": _says("How many messages a member gets at most.", "list", schema={"type": "dict", "schema": _CAP}),
+    "wordings": _says(
+        "Your own words, by the message's name, in front of those that come with the plugin.", "dict",
+        keysrules={"type": "name"},
+        valuesrules={
             "type": "dict",
             "schema": {
-                "kind": {"type": "string", "required": True, "allowed": list(KINDS)},
-                "purposes": _PURPOSES,
-                "path": {"type": "string"},
-                "url": {"type": "string"},
-                "secrets": {"type": "list", "maxlength": 4, "schema": {"type": "secret"}},
-                "allow_private": {"type": "list", "schema": {"type": "string"}},
-                "host": {"type": "string"},
-                "port": {"type": "integer", "min": 1, "max": 65535},
-                "sender": {"type": "string", "regex": r"[^\x00-\x1f\x7f]+@[A-Za-z0-9.-]+>?"},
-                "tls": {"type": "boolean"},
-                "user": {"type": "string"},
-                "password": {"type": "secret"},
-                "unsubscribe": {"type": "string", "regex": r"https://[\x21-\x7e]*\{token\}[\x21-\x7e]*"},
+                "facts": _says("What the words may name; known for messages that have words already.", "list", schema={"type": "id"}),
+                "en": _says("In English.", "dict", schema=_WORDING),
+                "zh": _says("In Chinese.", "dict", schema=_WORDING),
             },
         },
-    },
-    "quiet": {
-        "type": "dict",
-        "schema": {"since": {"type": "clock", "required": True}, "until": {"type": "clock", "required": True}},
-    },
-    "caps": {
-        "type": "list",
-        "schema": {
-            "type": "dict",
-            "schema": {
-                "most": {"type": "integer", "min": 1, "required": True},
-                "window": {"type": "duration", "required": True},
-                "purpose": {"type": "string", "allowed": list(PURPOSES)},
-                "channel": {"type": "id"},
-            },
-        },
-    },
-    "wordings": {
-        "type": "dict",
-        "keysrules": {"type": "name"},
-        "valuesrules": {
-            "type": "dict",
-            "schema": {
-                "facts": {"type": "list", "schema": {"type": "id"}},
-                "en": _WORDING,
-                "zh": _WORDING,
-            },
-        },
-    },
-}
+    ),
+}  # fmt: skip
 #: What each kind of channel cannot be without, and what else it knows.
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "inbox": (), "file": ("path",), "webhook": ("url", "secrets"), "mail": ("host", "sender"),

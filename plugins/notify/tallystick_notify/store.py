@@ -132,7 +132,7 @@ def wishes(conn: sa.Connection, tenant: str, member: int) -> list[Wish]:
 def history(conn: sa.Connection, tenant: str, member: int) -> Sequence[Any]:
     """Everything the member ever said, oldest first."""
     mine = sa.and_(consent.c.tenant == tenant, consent.c.member == member)
-    return conn.execute(sa.select(consent).where(mine).order_by(consent.c.at, consent.c.number)).all()
+    return conn.execute(sa.select(consent).where(mine).order_by(consent.c.number)).all()
 
 
 def say(
@@ -147,23 +147,14 @@ def say(
     via: str,
     at: int,
 ) -> None:
-    """Write down what a member agrees to or takes back."""
-    mine = sa.and_(
-        consent.c.tenant == tenant,
-        consent.c.member == member,
-        consent.c.purpose == purpose,
-        consent.c.channel == channel,
-    )
-    number = conn.scalar(sa.select(sa.func.coalesce(sa.func.max(consent.c.number), 0)).where(mine)) or 0
-    row = {
-        "tenant": tenant,
-        "member": member,
-        "purpose": purpose,
-        "channel": channel,
-        "number": number + 1,
-        "given": int(given),
-    }
-    conn.execute(consent.insert().values(**row, wording=wording, via=via, at=at))
+    """Write down what a member agrees to or takes back, after all that the member said before."""
+    # the member's row keeps two who write at once apart
+    who = sa.and_(tables.member.c.tenant == tenant, tables.member.c.number == member)
+    conn.execute(sa.select(tables.member.c.number).where(who).with_for_update())
+    mine = sa.and_(consent.c.tenant == tenant, consent.c.member == member)
+    number = (conn.scalar(sa.select(sa.func.max(consent.c.number)).where(mine)) or 0) + 1
+    row = {"tenant": tenant, "member": member, "purpose": purpose, "channel": channel, "number": number}
+    conn.execute(consent.insert().values(**row, given=int(given), wording=wording, via=via, at=at))
 
 
 def person(conn: sa.Connection, tenant: str, member: int) -> tuple[str, str, str, str]:

@@ -135,17 +135,24 @@ def objections(text: str, facts: tuple[str, ...]) -> Iterator[str]:
     except (TemplateError, RecursionError) as error:
         yield f"the template cannot be read: {error}"
         return
-    for node in tree.find_all(nodes.Node):
-        if not isinstance(node, _NODES) or (
-            isinstance(node, nodes.For) and (node.recursive or list(node.find_all(nodes.For)))
-        ):
-            yield f"line {node.lineno}: {type(node).__name__.lower()} is not offered in templates"
-        elif isinstance(node, nodes.Filter) and node.name not in _FILTERS:
-            yield f'line {node.lineno}: there is no filter "{node.name}"; expected number or date'
-        elif isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
-            yield f'line {node.lineno}: "{node.attr}" is not offered in templates'
+    found = [objection for node in tree.find_all(nodes.Node) if (objection := _objection(node))]
+    if found:  # looking for names would stumble over these
+        yield from found
+        return
     for name in sorted(find_undeclared_variables(tree) - set(facts)):
         yield f'"{name}" is no fact of this message; expected one of {", ".join(facts) or "none"}'
+
+
+def _objection(node: nodes.Node) -> str:
+    name = type(node).__name__.lower()
+    match node:
+        case nodes.For() if node.recursive or any(node.find_all(nodes.For)):
+            return f"line {node.lineno}: {name} within {name} is not offered in templates"
+        case nodes.Filter() if node.name not in _FILTERS:
+            return f'line {node.lineno}: there is no filter "{node.name}"; expected number or date'
+        case nodes.Getattr() if node.attr.startswith("_"):
+            return f'line {node.lineno}: "{node.attr}" is not offered in templates'
+    return "" if isinstance(node, _NODES) else f"line {node.lineno}: {name} is not offered in templates"
 
 
 def render(wording: Wording, facts: Mapping[str, Any], language: str, zone: ZoneInfo) -> Wording:
