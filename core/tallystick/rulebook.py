@@ -493,3 +493,14 @@ def suspicions(generation: Generation) -> list[Suspicion]:
                 path = (*placed.written_at(finding.rule), finding.part) if placed is not None else ()
                 found.append(Suspicion(part.id, finding, path))
     return found
+
+
+def written_at(generation: Generation, plugin: str, rule: str) -> tuple[str | int, ...]:
+    """Where in the plugin's settings a rule is written, if it says so."""
+    offers = next((part.plugin for part in generation.pipeline.parts if part.id == plugin), None)
+    if not isinstance(offers, HasStandings):
+        return ()
+    try:
+        return offers.written_at(rule)
+    except (ValueError, KeyError):  # a rule of the plugin's own, which nobody wrote
+        return ()

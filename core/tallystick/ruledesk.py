@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import msgspec
 
-from . import rulebook
+from . import pumps, rulebook
+from .config import Config, Tenant
 from .document import Document
 from .errors import InvalidRequest
 from .generation import Generation
 from .house import build_generation
 from .ledger import parse_entry
 from .rulebook import Place, Suspicion, WhyNot
+from .rules.lint import Finding
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
 from .workbench import in_force
 
@@ -115,11 +118,7 @@ def lint(desk: Desk, tenant: str | None) -> None:
     document = Document.read(desk.path)
     names = [tenant_of(found, tenant)] if tenant is not None else list(found.tenants)
     tenants = in_force(desk)
-    places = [
-        _place(document, name, each)
-        for name in names
-        for each in rulebook.suspicions(build_generation(tenants[name], 0, 0, desk.installed()))
-    ]
+    places = [_place(document, name, each) for name in names for each in _suspicions(desk, found, tenants[name])]
     lines = []
     for each in places:
         where = f"{each.file}:{each.line}:{each.column}: " if each.file else ""
@@ -128,6 +127,18 @@ def lint(desk: Desk, tenant: str | None) -> None:
     desk.answer(msgspec.to_builtins(places), *(lines or [say("Nothing is suspicious about the rules.")]))
     if any(each.severity == "error" for each in places):
         click.get_current_context().exit(1)
+
+
+def _suspicions(desk: Desk, config: Config, tenant: Tenant) -> Iterator[Suspicion]:
+    """What reading the rules shows, and what trying them does."""
+    generation = build_generation(tenant, 0, 0, desk.installed())
+    yield from rulebook.suspicions(generation)
+    tried = attrs.evolve(config, tenants={**config.tenants, tenant.id: tenant})
+    for pump in pumps.search(tried, tenant.id, desk.installed()):
+        plugin, _, rule = pump.rule.partition(".")
+        english = f"{rule}: buying and bringing everything back leaves {pump.gained:,} {pump.unit}"
+        finding = Finding("points_pump", rule, english, f"{rule}：买入后全部退回，仍可留下 {pump.gained:,} {pump.unit}")
+        yield Suspicion(plugin, finding, rulebook.written_at(generation, plugin, rule), pump.story)
 
 
 def _place(document: Document, tenant: str, suspicion: Suspicion) -> Place:

@@ -353,9 +353,12 @@ def boundaries(
     ]
 
 
-def favour(rules: RuleSet, name: str) -> dict[str, Any]:
+def favour(rules: RuleSet, name: str, *, part: str = "when") -> dict[str, Any]:
     """Values under which the rule's own comparisons with constants hold, so that one of them can be looked at alone."""
-    root = rules[rules.named(name)].when.root
+    typed = dict(rules[rules.named(name)].parts).get(part)
+    if typed is None:
+        return {}
+    root = typed.root
     found: dict[str, Any] = {}
     for node in root.items if isinstance(root, Both) else (root,):
         match node:
