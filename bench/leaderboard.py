@@ -71,7 +71,7 @@ def main(url: str) -> None:
     db = database.connect(url)
     fill(db)
     top = measure(db, lambda conn: store.top(conn, "t", "spend", 0, "", 100))
-    mine = measure(db, lambda conn: store.place_of(conn, "t", "spend", 0, "", 500_000))
+    mine = measure(db, lambda conn: store.place_of(conn, "t", "spend", 0, "", MEMBERS // 2))
     print(f"{db.dialect.name}: top 100 of {MEMBERS:,}: median {top[0]:.2f} ms, slowest {top[1]:.2f} ms")
     print(f"{db.dialect.name}: own place: median {mine[0]:.2f} ms, slowest {mine[1]:.2f} ms")
     db.dispose()

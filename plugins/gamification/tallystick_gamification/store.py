@@ -103,6 +103,7 @@ def top(conn: sa.Connection, tenant: str, board: str, start: int, scope: str, li
 def place_of(conn: sa.Connection, tenant: str, board: str, start: int, scope: str, member: int) -> Place | None:
     """The member's own place, which they see even if they hide; None if they are not on the list."""
     here = _board(tenant, board, start, scope)
+    by_key = here[:-1]  # a bound on the score would make the database walk the ranks instead of the members
     mine = conn.scalar(sa.select(score.c.score).where(*here, score.c.member == member))
     if mine is None:
         return None
@@ -111,7 +112,7 @@ def place_of(conn: sa.Connection, tenant: str, board: str, start: int, scope: st
     names: list[str] = [row.name for row in conn.execute(_hiding(tenant))]
     hiding = [int(name[2:]) for name in names if name != f"m:{member}"]
     for place in range(0, len(hiding), AT_ONCE):
-        theirs = sa.select(score.c.score).where(*here, score.c.member.in_(hiding[place : place + AT_ONCE]))
+        theirs = sa.select(score.c.score).where(*by_key, score.c.member.in_(hiding[place : place + AT_ONCE]))
         ahead -= sum(each > mine for each in conn.scalars(theirs))
     return Place(ahead + 1, member, mine)
 

@@ -63,8 +63,7 @@ def test_late_early_and_mixed_events_come_to_the_same_end(
         assert stage.usable("ada") == 1100
 
 
-def test_what_is_held_counts_when_it_is_released_and_never_when_it_is_not(opened: Opened) -> None:
-    """A blocked member's purchases count for nothing; a guest's count once they are somebody's."""
+def test_a_guests_purchase_counts_once_it_is_somebodys(opened: Opened) -> None:
     stage = opened(TASKS)
     play(
         """
