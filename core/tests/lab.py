@@ -44,7 +44,13 @@ def _kind(name: str, **more: Any) -> EventKind:
 
 KINDS = {
     kind.name: kind
-    for kind in (*CORE_KINDS, _kind("lab.did"), _kind("lab.spent"), _kind("lab.given"), _kind("lab.derived", guest=True))
+    for kind in (
+        *CORE_KINDS,
+        _kind("lab.did"),
+        _kind("lab.spent"),
+        _kind("lab.given"),
+        _kind("lab.derived", guest=True),
+    )
 }
 
 
@@ -116,7 +122,13 @@ class Lab:
     """A tenant with its engine; the clock stands where the test puts it."""
 
     def __init__(
-        self, url: str, *, puppet: Puppet | None = None, units: Mapping[str, Mapping[str, Any]] | None = None, fresh: bool = True, **unit: Any
+        self,
+        url: str,
+        *,
+        puppet: Puppet | None = None,
+        units: Mapping[str, Mapping[str, Any]] | None = None,
+        fresh: bool = True,
+        **unit: Any,
     ) -> None:
         self.db = database.connect(url)
         self.url = url
@@ -274,7 +286,9 @@ class Lab:
     def counter(self, name: str, member: str = "") -> int:
         """A counter over all its windows."""
         rows = self.rows(
-            "SELECT coalesce(sum(value), 0) FROM counter WHERE name = :n AND member = :m", n=name, m=self.names.get(member, 0)
+            "SELECT coalesce(sum(value), 0) FROM counter WHERE name = :n AND member = :m",
+            n=name,
+            m=self.names.get(member, 0),
         )
         return int(rows[0][0])
 
@@ -311,12 +325,17 @@ def check_books(lab: Lab) -> None:
     for unit in {row[0] for row in lab.rows("SELECT DISTINCT unit FROM transfer")}:
         accounts = lab.accounts(unit)
         assert sum(accounts.values()) == 0, unit
-        stored = {f"m-{m:012d}": p for m, p in lab.rows("SELECT member, posted FROM balance WHERE unit = :u", u=unit) if p}
+        stored = {
+            f"m-{m:012d}": p for m, p in lab.rows("SELECT member, posted FROM balance WHERE unit = :u", u=unit) if p
+        }
         assert {name: amount for name, amount in accounts.items() if name.startswith("m-")} == stored, unit
         assert accounts.get(HELD, 0) >= 0, "more left the hold than was put there"
         for name, amount in accounts.items():
             assert amount >= 0 or name == ISSUED or name.startswith("m-"), (name, amount)
-        left = {f"m-{m:012d}": s for m, s in lab.rows("SELECT member, sum(remaining) FROM lot WHERE unit = :u GROUP BY member", u=unit)}
+        left = {
+            f"m-{m:012d}": s
+            for m, s in lab.rows("SELECT member, sum(remaining) FROM lot WHERE unit = :u GROUP BY member", u=unit)
+        }
         owed = {f"m-{m:012d}": d for m, d in lab.rows("SELECT member, deficit FROM balance WHERE unit = :u", u=unit)}
         for name in {*stored, *left, *owed}:
             assert stored.get(name, 0) == left.get(name, 0) - owed.get(name, 0), (name, unit)
@@ -325,7 +344,10 @@ def check_books(lab: Lab) -> None:
     assert not lab.rows("SELECT 1 FROM counter WHERE value < 0"), "a counter is below zero"
     assert not lab.rows("SELECT 1 FROM stock WHERE remaining < 0")
     rebuilt = replay_lots(lab)
-    stored_lots = {f"{e >> 51}-{(e >> 12) & 0x7FFFFFFFFF}-{e & 0xFFF}.{p}": r for e, p, r in lab.rows("SELECT entry, part, remaining FROM lot")}
+    stored_lots = {
+        f"{e >> 51}-{(e >> 12) & 0x7FFFFFFFFF}-{e & 0xFFF}.{p}": r
+        for e, p, r in lab.rows("SELECT entry, part, remaining FROM lot")
+    }
     assert rebuilt == stored_lots
 
 
@@ -340,7 +362,7 @@ def replay_lots(lab: Lab) -> dict[str, int]:
             if transfer.lot and transfer.debit.startswith("m-"):  # what leaves the hold left its lot before
                 left[transfer.lot] = left.get(transfer.lot, 0) - transfer.amount
             if transfer.into and transfer.into not in opened:
-                left[transfer.into] += transfer.amount
+                left[transfer.into] = left.get(transfer.into, 0) + transfer.amount
     return left
 
 

@@ -76,7 +76,9 @@ def test_a_held_spend_is_out_of_reach_and_comes_back_when_voided(lab: Lab) -> No
 
 def test_a_released_spend_reaches_the_account_it_was_meant_for(lab: Lab) -> None:
     lab.gain("ann", 100)
-    lab.puppet.on("redeem", lambda _event, _: [Spend(rule="lab.convert", unit="points", amount=60, account="converted")])
+    lab.puppet.on(
+        "redeem", lambda _event, _: [Spend(rule="lab.convert", unit="points", amount=60, account="converted")]
+    )
     hold(lab)
     held = lab.spend("ann", 60)
     lab.release(held.entry)
@@ -104,7 +106,9 @@ def test_a_voided_gift_goes_back_to_the_giver(lab: Lab) -> None:
 
 
 def test_released_points_still_wait_for_what_they_waited_for_before(lab: Lab) -> None:
-    lab.puppet.on("earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=100, usable_state="delivered")])
+    lab.puppet.on(
+        "earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=100, usable_state="delivered")]
+    )
     hold(lab)
     held = lab.buy("ann", 10_000, "A")
     lab.release(held.entry)
@@ -114,7 +118,9 @@ def test_released_points_still_wait_for_what_they_waited_for_before(lab: Lab) ->
 
 
 def test_a_state_reached_while_held_is_remembered(lab: Lab) -> None:
-    lab.puppet.on("earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=100, usable_state="delivered")])
+    lab.puppet.on(
+        "earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=100, usable_state="delivered")]
+    )
     hold(lab)
     held = lab.buy("ann", 10_000, "A")
     lab.do("order.advanced", "ann", order="A", state="delivered")
@@ -142,7 +148,11 @@ def test_reactions_wait_for_the_release_and_see_the_counters_of_their_own_event(
     def react(event, situation):  # type: ignore[no-untyped-def]
         seen.append((event.kind, situation.counters[("lab.visits", "lifetime")], dict(situation.own["{member}"])))
         count = Count(rule="lab.visit", counter="lab.visits", window="lifetime")
-        return [Bonus(rule="lab.milestone", unit="points", amount=7), count, Put(rule="lab.visit", name="visits", value=1)]
+        return [
+            Bonus(rule="lab.milestone", unit="points", amount=7),
+            count,
+            Put(rule="lab.visit", name="visits", value=1),
+        ]
 
     lab.puppet.on("react", react)
     lab.buy("ann", 10_000, "A")
@@ -160,7 +170,10 @@ def test_what_a_held_event_deferred_happens_at_its_release_and_never_if_it_is_vo
     def earn(event, _):  # type: ignore[no-untyped-def]
         if event.kind != "lab.did":
             return []
-        return [Put(rule="lab.note", name="met", value={"deep": [1, "zwei"]}), Emit(rule="lab.next", kind="lab.derived", facts={"what": "x"})]
+        return [
+            Put(rule="lab.note", name="met", value={"deep": [1, "zwei"]}),
+            Emit(rule="lab.next", kind="lab.derived", facts={"what": "x"}),
+        ]
 
     lab.puppet.on("earn", earn)
     hold(lab)
@@ -181,7 +194,8 @@ def test_voiding_gives_counters_and_stock_back_once(lab: Lab) -> None:
     lab.puppet.wants = Needs(stock=frozenset({"lab:cup"}), counters=frozenset({("lab.cups", "day")}))
     lab.recompile()
     lab.puppet.on(
-        "earn", lambda event, _: [Take(rule="lab.cup", key="lab:cup"), Count(rule="lab.cup", counter="lab.cups", window="day")]
+        "earn",
+        lambda event, _: [Take(rule="lab.cup", key="lab:cup"), Count(rule="lab.cup", counter="lab.cups", window="day")],
     )
     hold(lab)
     held = lab.buy("ann", 10_000, "A")
@@ -221,7 +235,12 @@ def test_a_sale_returned_while_held_and_then_released_keeps_its_rest(lab: Lab) -
 
 
 def test_nothing_follows_from_a_released_sale_that_was_returned_meanwhile(lab: Lab) -> None:
-    lab.puppet.on("react", lambda event, _: [Bonus(rule="lab.milestone", unit="points", amount=7)] if event.kind == "purchase.completed" else [])
+    lab.puppet.on(
+        "react",
+        lambda event, _: (
+            [Bonus(rule="lab.milestone", unit="points", amount=7)] if event.kind == "purchase.completed" else []
+        ),
+    )
     hold(lab)
     held = lab.buy("ann", 10_000, "A")
     lab.refund("A")
@@ -286,7 +305,10 @@ def test_a_gain_of_two_members_by_one_rule_is_voided_at_both(lab: Lab) -> None:
     def earn(event, _):  # type: ignore[no-untyped-def]
         if event.kind != "lab.did":
             return []
-        return [Bonus(rule="lab.friend", unit="points", amount=10), Bonus(rule="lab.friend", unit="points", amount=10, to=event.others["to"])]
+        return [
+            Bonus(rule="lab.friend", unit="points", amount=10),
+            Bonus(rule="lab.friend", unit="points", amount=10, to=event.others["to"]),
+        ]
 
     lab.puppet.on("earn", earn)
     hold(lab)

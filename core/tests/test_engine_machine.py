@@ -105,13 +105,31 @@ class Shop(RuleBasedStateMachine):
         order = self.name()
         self.send(self.lab.bought(who, cents, order))
         lot = self.people[who].gain(cents // 100, None) if cents >= 100 else None
-        self.sales[order] = {"who": who, "value": cents, "back": 0, "points": cents // 100, "taken": 0, "lot": lot, "spent": [], "given": 0}
+        self.sales[order] = {
+            "who": who,
+            "value": cents,
+            "back": 0,
+            "points": cents // 100,
+            "taken": 0,
+            "lot": lot,
+            "spent": [],
+            "given": 0,
+        }
 
     @rule(cents=CENTS)
     def guest_buys(self, cents: int) -> None:
         order = self.name()
         self.send(self.lab.bought("", cents, order))
-        self.sales[order] = {"who": "", "value": cents, "back": 0, "points": 0, "taken": 0, "lot": None, "spent": [], "given": 0}
+        self.sales[order] = {
+            "who": "",
+            "value": cents,
+            "back": 0,
+            "points": 0,
+            "taken": 0,
+            "lot": None,
+            "spent": [],
+            "given": 0,
+        }
 
     @rule(who=WHO, amount=st.integers(1, 300), days=st.integers(0, 5))
     def gains(self, who: str, amount: int, days: int) -> None:
@@ -150,8 +168,10 @@ class Shop(RuleBasedStateMachine):
         self.send(self.lab.returned(order, amount=cents) if cents is not None else self.lab.returned(order))
         sale = self.sales[order]
         sale["back"] = sale["value"] if cents is None else min(sale["value"], sale["back"] + cents)
+
         def share(whole):
-            return (whole if sale["back"] >= sale["value"] else whole * sale["back"] // sale["value"])
+            return whole if sale["back"] >= sale["value"] else whole * sale["back"] // sale["value"]
+
         if sale["who"]:
             amount = share(sale["points"]) - sale["taken"]
             sale["taken"] += amount
@@ -234,7 +254,9 @@ class Shop(RuleBasedStateMachine):
             assert self.lab.posted(name) == person.posted + waiting[name], name
 
 
-def test_the_books_are_what_a_small_model_says(make_database: Callable[[], str], request: pytest.FixtureRequest) -> None:
+def test_the_books_are_what_a_small_model_says(
+    make_database: Callable[[], str], request: pytest.FixtureRequest
+) -> None:
     """I1, I2, I3, I4, I19, I20."""
     server = "postgresql" in request.node.name
 
@@ -242,7 +264,12 @@ def test_the_books_are_what_a_small_model_says(make_database: Callable[[], str],
         make_url = staticmethod(make_database)
 
     chosen = settings(
-        max_examples=3 if server else 10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck),
-        phases=(Phase.explicit, Phase.generate), database=None, derandomize=True,  # the same lives in every run; shrinking is for a person
+        max_examples=3 if server else 10,
+        stateful_step_count=20,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.explicit, Phase.generate),
+        database=None,
+        derandomize=True,  # the same lives in every run; shrinking is for a person
     )
     run_state_machine_as_test(OnThisDatabase, settings=chosen)  # type: ignore[no-untyped-call]

@@ -24,7 +24,10 @@ def test_a_rule_that_gave_two_members_the_same_takes_it_back_from_both(lab: Lab)
     lab.gain("ann", 1)
 
     def earn(event, _):  # type: ignore[no-untyped-def]
-        both = Bonus(rule="lab.friend", unit="points", amount=10), Bonus(rule="lab.friend", unit="points", amount=10, to=event.others["to"])
+        both = (
+            Bonus(rule="lab.friend", unit="points", amount=10),
+            Bonus(rule="lab.friend", unit="points", amount=10, to=event.others["to"]),
+        )
         return both if event.kind == "lab.did" else []
 
     lab.puppet.on("earn", earn)
@@ -78,7 +81,10 @@ def test_points_go_back_although_the_lot_was_opened_beside_somebody_elses(lab: L
     def earn(event, _):  # type: ignore[no-untyped-def]
         if event.kind != "lab.did":
             return []
-        return [Bonus(rule="lab.joined", unit="points", amount=50), Bonus(rule="lab.invited", unit="points", amount=20, to=event.others["to"])]
+        return [
+            Bonus(rule="lab.joined", unit="points", amount=50),
+            Bonus(rule="lab.invited", unit="points", amount=20, to=event.others["to"]),
+        ]
 
     lab.puppet.on("earn", earn)
     lab.do("lab.did", "ann", to="bob")
@@ -136,7 +142,10 @@ def test_a_claimed_guest_order_counts_against_caps_like_any_other(lab: Lab) -> N
     lab.puppet.wants_for["purchase.completed"] = Needs(counters=frozenset({key}))
     lab.puppet.on(
         "earn",
-        lambda event, _: [Grant(rule="lab.base", unit="points", amount=100), Cap(rule="lab.day", unit="points", limit=150, per="day")],
+        lambda event, _: [
+            Grant(rule="lab.base", unit="points", amount=100),
+            Cap(rule="lab.day", unit="points", limit=150, per="day"),
+        ],
     )
     lab.buy("ann", 10_000, "A")
     lab.buy("", 10_000, "G")
@@ -157,8 +166,12 @@ def test_a_refund_without_a_member_shows_the_plugin_its_rows_of_the_buyer(lab: L
 
 
 def test_an_early_refund_shows_the_plugin_its_rows_too(lab: Lab) -> None:
-    lab.puppet.wants_for["purchase.refunded"] = Needs(own={"{member}": frozenset({"stamps"}), "{order}": frozenset({"seen"})})
-    lab.puppet.on("earn", lambda event, _: [Put(rule="lab.stamp", name="stamps", value=4)] if event.kind == "lab.did" else [])
+    lab.puppet.wants_for["purchase.refunded"] = Needs(
+        own={"{member}": frozenset({"stamps"}), "{order}": frozenset({"seen"})}
+    )
+    lab.puppet.on(
+        "earn", lambda event, _: [Put(rule="lab.stamp", name="stamps", value=4)] if event.kind == "lab.did" else []
+    )
     lab.do("lab.did", "ann")
     seen = []
     lab.puppet.on("reverse", lambda _, s: seen.append(dict(s.own["{member}"])) or [])
@@ -169,7 +182,13 @@ def test_an_early_refund_shows_the_plugin_its_rows_too(lab: Lab) -> None:
 
 def test_keeping_lowers_the_take_back_once_and_never_flips_it(lab: Lab) -> None:
     """SEMANTICS B23."""
-    lab.puppet.on("earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=150), Grant(rule="lab.base", unit="points", amount=50)])
+    lab.puppet.on(
+        "earn",
+        lambda event, _: [
+            Grant(rule="lab.base", unit="points", amount=150),
+            Grant(rule="lab.base", unit="points", amount=50),
+        ],
+    )
     for number, (kept, left) in enumerate([(9_999, 200), (-50, 0), (60, 60)]):
         keep = Keep(rule="lab.keep", of_rule="lab.base", unit="points", amount=max(kept, 0))
         lab.puppet.on("reverse", lambda event, _, keep=keep: [keep])
@@ -250,13 +269,21 @@ def test_caps_of_two_windows_under_one_name_are_each_counted_once(lab: Lab) -> N
 
 
 def test_two_counts_of_one_rule_both_count(lab: Lab) -> None:
-    lab.puppet.on("earn", lambda event, _: [Count(rule="lab.n", counter="lab.n", window="day", amount=n) for n in (1, 5)])
+    lab.puppet.on(
+        "earn", lambda event, _: [Count(rule="lab.n", counter="lab.n", window="day", amount=n) for n in (1, 5)]
+    )
     lab.buy("ann", 100, "A")
     assert lab.counter("lab.n", "ann") == 6
 
 
 def test_a_cap_whose_counter_was_never_asked_for_is_refused_by_name(lab: Lab) -> None:
-    lab.puppet.on("earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=1), Cap(rule="lab.x", unit="points", limit=1, per="day")])
+    lab.puppet.on(
+        "earn",
+        lambda event, _: [
+            Grant(rule="lab.base", unit="points", amount=1),
+            Cap(rule="lab.x", unit="points", limit=1, per="day"),
+        ],
+    )
     (outcome,) = lab.try_all(lab.bought("ann", 100, "A"))
     assert isinstance(outcome, TallyError)
     assert outcome.code == "effect_refused"
@@ -266,7 +293,13 @@ def test_late_events_are_judged_by_the_settings_of_then_with_the_counters_these_
     old, new = lab.puppet, Puppet()
     old.wants = Needs(counters=frozenset({("cap:lab.day", "day")}))
     lab.recompile()
-    old.on("earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=80), Cap(rule="lab.day", unit="points", limit=100, per="day")])
+    old.on(
+        "earn",
+        lambda event, _: [
+            Grant(rule="lab.base", unit="points", amount=80),
+            Cap(rule="lab.day", unit="points", limit=100, per="day"),
+        ],
+    )
     then = lab.now
     lab.buy("ann", 100, "A")
     lab.wait(days=2)

@@ -49,7 +49,9 @@ def test_a_daily_job_waits_for_its_first_turn(lab: Lab) -> None:
 )  # fmt: skip
 def test_a_night_with_a_change_of_clocks_is_one_night(lab: Lab, zone: str, start: datetime, days: int) -> None:
     ran: list[datetime] = []
-    work = job(lambda turn: ran.append(turn.now.astimezone(ZoneInfo(zone))), every=None, daily=time(2, 30), zone=ZoneInfo(zone))
+    work = job(
+        lambda turn: ran.append(turn.now.astimezone(ZoneInfo(zone))), every=None, daily=time(2, 30), zone=ZoneInfo(zone)
+    )
     for minutes in range(0, days * 24 * 60, 15):
         run_due(lab.db, [work], instant(start) + minutes * 60_000_000, "me")
     assert len({when.date() for when in ran}) == len(ran) == days

@@ -69,7 +69,9 @@ def test_the_earliest_expiry_is_spent_first(lots: list[tuple[int, int, int]], am
     assert (left(found), found.posted) == (expected, posted - amount)
 
 
-@pytest.mark.parametrize("lots, usable", [([], 0), ([(50, 99, MAR)], 0), ([(50, 0, 50)], 0), ([(50, 0, 51), (30, 50, MAR)], 80)])
+@pytest.mark.parametrize(
+    "lots, usable", [([], 0), ([(50, 99, MAR)], 0), ([(50, 0, 50)], 0), ([(50, 0, 51), (30, 50, MAR)], 80)]
+)
 def test_what_is_pending_or_due_cannot_be_spent(lots: list[tuple[int, int, int]], usable: int) -> None:
     found = account(*lots)
     assert found.usable(50) == usable
@@ -218,7 +220,9 @@ def test_an_entrys_name_and_number_are_one(writer: int, batch: int, place: int) 
     assert entry_name(number) == f"{writer}-{batch}-{place}"
 
 
-@pytest.mark.parametrize("name", ["", "1-2", "1-2-3-4", "a-1-1", "4096-1-1", f"1-{1 << 39}-1", "1-1-4096", "-1-1-1", "1-1-١", "1- 1-1"])
+@pytest.mark.parametrize(
+    "name", ["", "1-2", "1-2-3-4", "a-1-1", "4096-1-1", f"1-{1 << 39}-1", "1-1-4096", "-1-1-1", "1-1-١", "1- 1-1"]
+)
 def test_what_is_no_entry_is_none(name: str) -> None:
     assert parse_entry(name) is None
 
@@ -286,7 +290,13 @@ def test_a_leaf_is_no_node_and_order_matters() -> None:
 
 def test_a_link_covers_everything_it_names() -> None:
     parts = (bytes(32), b"r" * 32, 1, 2, 3)
-    others = [(b"p" * 32, *parts[1:]), (parts[0], bytes(32), 1, 2, 3), (*parts[:2], 9, 2, 3), (*parts[:3], 9, 3), (*parts[:4], 9)]
+    others = [
+        (b"p" * 32, *parts[1:]),
+        (parts[0], bytes(32), 1, 2, 3),
+        (*parts[:2], 9, 2, 3),
+        (*parts[:3], 9, 3),
+        (*parts[:4], 9),
+    ]
     assert len({chain_hash(*one) for one in [parts, *others]}) == 6  # type: ignore[arg-type]
 
 
@@ -328,4 +338,9 @@ def test_what_is_no_window_is_refused(window: str) -> None:
 
 @given(st.integers(1, 9999))
 def test_rolling_windows_add_up_days(days: int) -> None:
-    assert (rolling_days(f"P{days}D"), grain_of(f"P{days}D"), grain_of("day"), grain_of("week")) == (days, "day", "day", "week")
+    assert (rolling_days(f"P{days}D"), grain_of(f"P{days}D"), grain_of("day"), grain_of("week")) == (
+        days,
+        "day",
+        "day",
+        "week",
+    )

@@ -43,7 +43,9 @@ def test_what_a_consumer_could_not_take_comes_again_and_what_it_wrote_is_gone(la
     lab.buy("ann", 100, "A")
 
     def fails(conn: sa.Connection, batches: Sequence[Committed]) -> None:
-        conn.execute(sa.text("INSERT INTO audit (id, tenant, at, actor, action, body) VALUES ('x', 'lab', 0, '', '', '')"))
+        conn.execute(
+            sa.text("INSERT INTO audit (id, tenant, at, actor, action, body) VALUES ('x', 'lab', 0, '', '', '')")
+        )
         raise RuntimeError
 
     with pytest.raises(RuntimeError):

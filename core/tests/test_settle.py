@@ -61,7 +61,10 @@ def base4(lines: tuple[tuple[int, int], ...] = BASKET) -> Grant:
         ((base4(), bonus(100)), 708),
         ((base4(), multiply(3, lines=frozenset({0}))), 704),
         ((base4(), multiply(3, lines=frozenset({0})), bonus(100)), 804),
-        ((base4(), multiply(3, "p.red", lines=frozenset({0})), multiply(6, "p.blue", lines=frozenset({1}))), 2704),  # A6
+        (
+            (base4(), multiply(3, "p.red", lines=frozenset({0})), multiply(6, "p.blue", lines=frozenset({1}))),
+            2704,
+        ),  # A6
         ((base4(), multiply(0, "p.red", lines=frozenset({0})), multiply(2, "p.blue", lines=frozenset({1}))), 960),
         ((base4(), multiply(0, "p.red", lines=frozenset({0})), multiply(0, "p.blue", lines=frozenset({1}))), 160),
         ((base4((RED, PLAIN)),), 208),  # A7
@@ -91,7 +94,9 @@ def test_the_total_is_rounded_once(how: str, points: int) -> None:
     parts = [grant(1, f"p.r{n}") for n in range(19)]
     assert total(*parts, multiply(Decimal("1.5")), rounding=how) == points, "never per rule"
     lines = tuple((n, 1) for n in range(19))
-    assert total(grant(19, lines=lines), multiply(Decimal("1.5"), lines=frozenset(range(19))), rounding=how) == points, "nor per line"
+    assert (
+        total(grant(19, lines=lines), multiply(Decimal("1.5"), lines=frozenset(range(19))), rounding=how) == points
+    ), "nor per line"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,9 @@ def test_members_are_rounded_apart() -> None:
 
 # -- properties -------------------------------------------------------------------------------------------------------
 
-LINES = st.none() | st.lists(st.tuples(st.integers(0, 4), st.integers(0, 500)), max_size=4, unique_by=lambda pair: pair[0]).map(tuple)
+LINES = st.none() | st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 500)), max_size=4, unique_by=lambda pair: pair[0]
+).map(tuple)
 FACTORS = st.sampled_from([0, 1, 2, 3, Decimal("0.5"), Decimal("1.5"), Fraction(4, 3)])
 RULES = st.sampled_from(["p.a", "p.b", "p.c", "q.a", "q.b"])
 EFFECTS = st.lists(
@@ -214,7 +221,13 @@ def test_nothing_is_negative_and_caps_hold(effects: list[Effect]) -> None:
     assert gained == sum(posting.amount for posting in found.postings), "the explanation adds up"
 
 
-@given(st.integers(0, 10**9), st.lists(st.tuples(FACTORS, st.booleans()), max_size=5), st.sampled_from(["floor", "ceil", "half_up", "half_even"]))
-def test_a_multiplied_total_is_the_exact_product_rounded_once(amount: int, factors: list[tuple[Any, bool]], how: Any) -> None:
+@given(
+    st.integers(0, 10**9),
+    st.lists(st.tuples(FACTORS, st.booleans()), max_size=5),
+    st.sampled_from(["floor", "ceil", "half_up", "half_even"]),
+)
+def test_a_multiplied_total_is_the_exact_product_rounded_once(
+    amount: int, factors: list[tuple[Any, bool]], how: Any
+) -> None:
     chosen = [multiply(factor, f"p.m{n}", compound=compound) for n, (factor, compound) in enumerate(factors)]
     assert total(grant(amount), *chosen, rounding=how) == round_to_unit(amount * combined_factor(chosen), how)

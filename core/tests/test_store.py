@@ -26,10 +26,14 @@ def store(lab: Lab) -> Store:
 def test_a_lot_that_changed_underneath_is_not_debited(lab: Lab, store: Store) -> None:
     ((entry, part, usable, expires),) = lab.rows("SELECT entry, part, usable_from, expires_at FROM lot")
     with pytest.raises(Insufficient), lab.db.begin() as conn:
-        store.change_lots(store.cursor(conn), [(40, usable, expires, "", 99, TENANT, lab.names["ann"], "points", entry, part)])
+        store.change_lots(
+            store.cursor(conn), [(40, usable, expires, "", 99, TENANT, lab.names["ann"], "points", entry, part)]
+        )
     assert lab.lots("ann") == [100]
     with lab.db.begin() as conn:
-        store.change_lots(store.cursor(conn), [(40, usable, expires, "", 100, TENANT, lab.names["ann"], "points", entry, part)])
+        store.change_lots(
+            store.cursor(conn), [(40, usable, expires, "", 100, TENANT, lab.names["ann"], "points", entry, part)]
+        )
     assert lab.lots("ann") == [40]
 
 
@@ -52,7 +56,9 @@ def test_counters_and_what_was_taken_add_up(lab: Lab, store: Store) -> None:
     for _ in range(2):
         with lab.db.begin() as conn:
             cur = store.cursor(conn)
-            store.add_counters(cur, [(TENANT, lab.names["ann"], "n", "day", 5, 3), (TENANT, 0, "pot", "lifetime", 0, 9)])
+            store.add_counters(
+                cur, [(TENANT, lab.names["ann"], "n", "day", 5, 3), (TENANT, 0, "pot", "lifetime", 0, 9)]
+            )
             store.add_taken(cur, [(TENANT, 1, 2, 4)])
     assert (lab.counter("n", "ann"), lab.counter("pot")) == (6, 18)
     with lab.db.begin() as conn:

@@ -86,7 +86,9 @@ def test_a_mistake_of_ours_is_told_and_survived(lab: Lab, monkeypatch: pytest.Mo
 
 def test_a_full_queue_refuses_at_once_and_takes_nothing_by_halves(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     writer, entered, go = Writer(lab.engine), threading.Event(), threading.Event()
-    monkeypatch.setattr(lab.engine, "record", lambda arrivals: (entered.set(), go.wait(), [Unavailable() for _ in arrivals])[-1])
+    monkeypatch.setattr(
+        lab.engine, "record", lambda arrivals: (entered.set(), go.wait(), [Unavailable() for _ in arrivals])[-1]
+    )
     writer.start()
     one = lab.bought("ann", 100, "A")
     writer.submit(one)

@@ -109,7 +109,13 @@ class PowerLoss(mfusepy.Operations):  # type: ignore[misc]
             raise mfusepy.FuseOSError(errno.ENOENT) from None
 
     def getattr(self, path: str, fh: Any = None) -> dict[str, Any]:
-        times = {"st_ctime": self.now, "st_mtime": self.now, "st_atime": self.now, "st_uid": os.getuid(), "st_gid": os.getgid()}
+        times = {
+            "st_ctime": self.now,
+            "st_mtime": self.now,
+            "st_atime": self.now,
+            "st_uid": os.getuid(),
+            "st_gid": os.getgid(),
+        }
         if path == "/":
             return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, **times}
         file = self._file(path)
@@ -176,4 +182,12 @@ class PowerLoss(mfusepy.Operations):  # type: ignore[misc]
 
 if __name__ == "__main__":
     mount, images, cuts, seed = sys.argv[1:]
-    mfusepy.FUSE(PowerLoss(Path(images), int(cuts), int(seed)), mount, foreground=True, nothreads=True, fsname="powerloss", entry_timeout=0, attr_timeout=0)
+    mfusepy.FUSE(
+        PowerLoss(Path(images), int(cuts), int(seed)),
+        mount,
+        foreground=True,
+        nothreads=True,
+        fsname="powerloss",
+        entry_timeout=0,
+        attr_timeout=0,
+    )

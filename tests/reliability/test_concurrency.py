@@ -131,7 +131,10 @@ def test_a_stock_is_never_below_zero_and_never_left_over(lab: Lab) -> None:
     lab.fill("lab:cup", 33)
     lab.puppet.wants = Needs(stock=frozenset({"lab:cup"}))
     lab.recompile()
-    lab.puppet.on("earn", lambda event, _: [Take(rule="lab.cup", key="lab:cup"), Count(rule="lab.cup", counter="lab.cups", window="day")])
+    lab.puppet.on(
+        "earn",
+        lambda event, _: [Take(rule="lab.cup", key="lab:cup"), Count(rule="lab.cup", counter="lab.cups", window="day")],
+    )
     shares = [[[lab.arrival("lab.did", f"m{(n + e) % 8}") for e in range(4)] for _ in range(5)] for n in range(WRITERS)]
     assert codes(at_once(lab, shares)) == {"recorded": 33, "out_of_stock": 47}
     assert (lab.stock("lab:cup"), sum(lab.counter("lab.cups", f"m{n}") for n in range(8))) == (0, 33)
@@ -158,7 +161,14 @@ def test_random_batches_of_all_kinds_never_lock_each_other_out(lab: Lab) -> None
 
     outcomes = at_once(lab, [[[one() for _ in range(12)] for _ in range(10)] for _ in range(WRITERS)])
     found = codes(outcomes)
-    assert set(found) <= {"recorded", "repeated", "insufficient_balance", "order_conflict", "event_conflict", "refused"}, found
+    assert set(found) <= {
+        "recorded",
+        "repeated",
+        "insufficient_balance",
+        "order_conflict",
+        "event_conflict",
+        "refused",
+    }, found
     assert found["recorded"] > 150
     lab.check()
 
@@ -242,7 +252,9 @@ def test_a_sale_its_refunds_and_their_duplicates_end_the_same_in_any_order(lab: 
         ],
     )
     ends: dict[tuple[int, int, int], int] = {}
-    for turn, (order, together) in enumerate((order, together) for order in permutations(range(4)) for together in (False, True)):
+    for turn, (order, together) in enumerate(
+        (order, together) for order in permutations(range(4)) for together in (False, True)
+    ):
         name = f"p{turn}"
         lab.enrol(name)
         events = [
@@ -278,5 +290,3 @@ def test_counting_tasks_end_the_same_in_any_order(lab: Lab) -> None:
             lab.do("lab.did", f"c{turn}", amount=amount)
         ends.add((lab.counter("lab.visits", f"c{turn}"), lab.counter("lab.sum", f"c{turn}")))
     assert ends == {(4, 4_321)}
-
-

@@ -162,7 +162,11 @@ def test_a_crash_between_any_two_writes_leaves_all_or_nothing(
     for n in range(1, 400, step):
         file = tmp_path / f"{n}.db"
         shutil.copy(shop, file)
-        code, heard = in_a_child(file, operation, [strace, "-f", "-o", "/dev/null", f"-einject={call}:signal=KILL:when={n}", f"-etrace={call}"])
+        code, heard = in_a_child(
+            file,
+            operation,
+            [strace, "-f", "-o", "/dev/null", f"-einject={call}:signal=KILL:when={n}", f"-etrace={call}"],
+        )
         lab = Lab(f"sqlite:///{file}", fresh=False)
         before = ids(lab)
         assert len(before) in (0, 40 if operation == "crowd" else 1), "half of a batch"
@@ -188,7 +192,11 @@ def test_errors_of_the_disk_are_refusals_and_nothing_refused_is_there(
     file = tmp_path / "house.db"
     shutil.copy(shop, file)
     OPERATIONS["alone"] = lambda lab: [lab.engine.record([worker.event(lab, n)])[0] for n in range(40)]
-    code, heard = in_a_child(file, "alone", [strace, "-f", "-o", "/dev/null", f"-einject={call}:error={error}:when={when}", f"-etrace={call}"])
+    code, heard = in_a_child(
+        file,
+        "alone",
+        [strace, "-f", "-o", "/dev/null", f"-einject={call}:error={error}:when={when}", f"-etrace={call}"],
+    )
     assert code == 0
     assert 0 < heard.count(b"R") < 40
     lab = Lab(f"sqlite:///{file}", fresh=False)
@@ -287,7 +295,9 @@ class Proxy:
 
 
 @pytest.fixture
-def cut(request: pytest.FixtureRequest, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Proxy, str]]:
+def cut(
+    request: pytest.FixtureRequest, database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Proxy, str]]:
     url = sa.make_url(database_url)
     if url.get_backend_name() != "postgresql":
         pytest.skip("a SQLite file has no connection to be cut")

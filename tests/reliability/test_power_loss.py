@@ -46,7 +46,18 @@ def power(tmp_path: Path, debian_tool: Callable[[str, str], str]) -> Iterator[Ca
             assert time.monotonic() < until, "the file system was not mounted"
             time.sleep(0.02)
         url = f"sqlite:///{mount}/house.db"
-        work = [sys.executable, "-m", "tests.reliability.worker", url, "0", str(count), "--setup", "--acks", f"{mount}/acks", *more]
+        work = [
+            sys.executable,
+            "-m",
+            "tests.reliability.worker",
+            url,
+            "0",
+            str(count),
+            "--setup",
+            "--acks",
+            f"{mount}/acks",
+            *more,
+        ]
         subprocess.run(work, cwd=ROOT, env=ENVIRONMENT, check=True, timeout=200)
         return images
 

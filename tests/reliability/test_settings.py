@@ -24,7 +24,9 @@ def change(stage, folder: Path, url: str, settings: str) -> None:  # type: ignor
 
 
 @pytest.mark.parametrize("late", [timedelta(0), timedelta(days=1)])
-def test_a_plugin_that_was_switched_off_grants_nothing_to_the_late_either(database_url: str, tmp_path: Path, late: timedelta) -> None:
+def test_a_plugin_that_was_switched_off_grants_nothing_to_the_late_either(
+    database_url: str, tmp_path: Path, late: timedelta
+) -> None:
     with make_stage(POINTS.format(points=1), database_url, tmp_path) as stage:
         stage.enrol("ann")
 
@@ -48,7 +50,9 @@ def test_a_late_event_earns_by_the_numbers_of_then(database_url: str, tmp_path: 
         stage.enrol("ann")
         then = stage.now
         bought = {"order": "first", "currency": "USD", "lines": [{"sku": "x", "amount": 100}]}
-        stage.send("purchase.completed", bought, member="ann")  # until something is recorded, new settings judge the past, too
+        stage.send(
+            "purchase.completed", bought, member="ann"
+        )  # until something is recorded, new settings judge the past, too
         stage.at(then + timedelta(hours=5))
         change(stage, tmp_path, database_url, POINTS.format(points=3))
         for order, at, points in (("A", then, 50), ("B", then + timedelta(hours=5), 150)):

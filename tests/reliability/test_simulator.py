@@ -17,8 +17,13 @@ ROOT = Path(__file__).parents[2]
 def elsewhere() -> dict[int, str]:
     """The same seeds in another process, with other hashes of strings."""
     command = [sys.executable, "-m", "tests.sim", "--seed", "1", "--seeds", str(SEEDS), "--steps", str(STEPS)]
-    environment = os.environ | {"PYTHONPATH": f"{os.environ.get('PYTHONPATH', ROOT)}:{ROOT}:{ROOT / 'core'}", "PYTHONHASHSEED": "4711"}
-    lines = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout.splitlines()
+    environment = os.environ | {
+        "PYTHONPATH": f"{os.environ.get('PYTHONPATH', ROOT)}:{ROOT}:{ROOT / 'core'}",
+        "PYTHONHASHSEED": "4711",
+    }
+    lines = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
     return {int(words[1]): words[-1] for words in map(str.split, lines)}
 
 

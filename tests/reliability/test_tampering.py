@@ -19,7 +19,19 @@ FIXED = {
     "record": ("entry", "tenant", "member", "received", "body", "facts"),
     "transfer": ("entry", "place", "tenant", "debit", "credit", "unit", "amount", "rule", "lot", "into_lot"),
     "batch": ("writer", "number", "count", "root", "previous", "chain"),
-    "lot": ("tenant", "member", "unit", "entry", "part", "amount", "remaining", "usable_from", "expires_at", "sliding", "issuer"),
+    "lot": (
+        "tenant",
+        "member",
+        "unit",
+        "entry",
+        "part",
+        "amount",
+        "remaining",
+        "usable_from",
+        "expires_at",
+        "sliding",
+        "issuer",
+    ),
     "balance": ("tenant", "member", "unit", "posted", "deficit"),
     "counter": ("tenant", "member", "name", "grain", "start", "value"),
     "claim": ("tenant", "source", "id", "entry"),
@@ -89,7 +101,9 @@ def edit(conn: sa.Connection, chance: random.Random) -> str:
                 new = changed(row[column], chance)
                 if new == row[column]:
                     return ""
-                conn.execute(sa.text(f"UPDATE {table} SET {column} = :new_value WHERE {where}"), row | {"new_value": new})
+                conn.execute(
+                    sa.text(f"UPDATE {table} SET {column} = :new_value WHERE {where}"), row | {"new_value": new}
+                )
                 return f"{table}.{column}: {row[column]!r} -> {new!r}"
             case "delete":
                 conn.execute(sa.text(f"DELETE FROM {table} WHERE {where}"), row)
@@ -103,7 +117,10 @@ def edit(conn: sa.Connection, chance: random.Random) -> str:
                 column, other = chance.choice(columns), dict(chance.choice(rows))
                 if other[column] == row[column]:
                     return ""
-                conn.execute(sa.text(f"UPDATE {table} SET {column} = :new_value WHERE {where}"), row | {"new_value": other[column]})
+                conn.execute(
+                    sa.text(f"UPDATE {table} SET {column} = :new_value WHERE {where}"),
+                    row | {"new_value": other[column]},
+                )
                 return f"{table}.{column}: that of another row"
     except sa.exc.IntegrityError:
         return ""
@@ -145,5 +162,3 @@ def test_what_was_cut_off_is_found_against_an_exported_head(lab: Lab) -> None:
             conn.execute(sa.text(sql), given)
         assert any(finding.code == "head" for finding in proofs.verify(conn, expected=heads).findings)
         change.rollback()
-
-

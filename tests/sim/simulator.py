@@ -2,7 +2,7 @@
 
 Two writers, many clients and the sweeper take turns as the seeded scheduler says.  Time is virtual.  The storage fails
 before a commit, after it, or without saying which; processes die between two steps and come back; the plugin raises;
-the clock jumps.  Clients send again what was not answered.  At the end the faults stop, everything is sent once more,
+the clock jumps; some events are held and decided later.  Clients send again what was not answered.  At the end the faults stop, everything is sent once more,
 and the books must be what a model of what was answered says.
 """
 
@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from core.tests.lab import START, Lab, Puppet
 from tallystick import engine as engine_room
 from tallystick import proofs, vault
-from tallystick.effects import Grant
+from tallystick.effects import Grant, Verdict
 from tallystick.engine import Engine, Outcome, Receipt
 from tallystick.errors import TallyError
 from tallystick.events import Arrival
@@ -32,7 +32,7 @@ from tallystick.ledger import canonical
 MEMBERS = tuple(f"m{n}" for n in range(6))
 #: How an event may be refused; the first two are sent again.
 AGAIN = {"unavailable", "unknown_order"}
-REFUSALS = {*AGAIN, "insufficient_balance", "order_conflict", "refused", "too_late"}
+REFUSALS = {*AGAIN, "insufficient_balance", "order_conflict", "refused", "too_late", "already_decided"}
 
 
 class Crash(BaseException):
@@ -52,7 +52,11 @@ class Storage:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        fault = self.chance.choice(["before", "after", "crash before", "crash after"]) if self.chance.random() < self.rate else ""
+        fault = (
+            self.chance.choice(["before", "after", "crash before", "crash after"])
+            if self.chance.random() < self.rate
+            else ""
+        )
         with self.db.connect() as conn:
             transaction = conn.begin()
             try:
@@ -95,6 +99,11 @@ class Shop(Puppet):
         super().__init__()
         self.seed, self.failing = seed, True
         self.on("earn", self._earn)
+        self.on("review", self._review)
+
+    def _review(self, event: Any, _: Any) -> list[Verdict]:
+        held = event.id.startswith("n") and hashlib.sha256(f"{self.seed}/{event.id}".encode()).digest()[1] < 24
+        return [Verdict(rule="lab.risk", verdict="hold", reason="a hunch")] if held else []
 
     def _earn(self, event: Any, _: Any) -> list[Grant]:
         draw = hashlib.sha256(f"{self.seed}/{event.id}".encode()).digest()[0]
@@ -102,7 +111,14 @@ class Shop(Puppet):
             raise RuntimeError("the plugin is broken today")
         if event.kind == "purchase.completed":
             return [Grant(rule="lab.base", unit="points", amount=event.facts.total // 100)]
-        return [Grant(rule="lab.gain", unit="points", amount=event.facts.amount, expires_at=event.received + timedelta(days=event.facts.days or 400))]
+        return [
+            Grant(
+                rule="lab.gain",
+                unit="points",
+                amount=event.facts.amount,
+                expires_at=event.received + timedelta(days=event.facts.days or 400),
+            )
+        ]
 
 
 class Simulation:
@@ -120,6 +136,7 @@ class Simulation:
         self.waiting: list[Arrival] = []
         self.sent: dict[str, Arrival] = {}
         self.answers: dict[str, bytes] = {}
+        self.held: list[str] = []  #: entries that wait, or waited, for a decision
         self.n = 0
 
     def _enrol(self, conn: sa.Connection, name: str, number: int) -> None:
@@ -127,9 +144,22 @@ class Simulation:
         from tallystick import tables
 
         key = hashlib.sha256(f"{number}".encode()).digest()
-        row = {"tenant": TENANT, "number": number, "status": "active", "enrolled_at": 0, "secret": key, "tags": "[]", "merged_into": 0, "language": ""}
+        row = {
+            "tenant": TENANT,
+            "number": number,
+            "status": "active",
+            "enrolled_at": 0,
+            "secret": key,
+            "tags": "[]",
+            "merged_into": 0,
+            "language": "",
+        }
         conn.execute(sa.insert(tables.member).values(row))
-        conn.execute(sa.insert(tables.alias).values(tenant=TENANT, fingerprint=vault.fingerprint(SECRET, TENANT, name), member=number))
+        conn.execute(
+            sa.insert(tables.alias).values(
+                tenant=TENANT, fingerprint=vault.fingerprint(SECRET, TENANT, name), member=number
+            )
+        )
         self.lab.names[name] = number
 
     def _process(self, number: int) -> Engine:
@@ -142,13 +172,22 @@ class Simulation:
         self.n += 1
         n, chance, lab = self.n, self.chance, self.lab
         who, to = chance.choice(MEMBERS), chance.choice(MEMBERS)
-        kind = chance.randrange(10)
-        if kind < 4:
+        kind = chance.randrange(11)
+        if kind == 10 and self.held:
+            what, entry = chance.choice(["entry.released", "entry.voided"]), chance.choice(self.held)
+            made = lab.arrival(what, "", entry=entry, reason="looked at", id=f"n{n}")
+        elif kind < 4:
             made = lab.bought(chance.choice([who, who, ""]), chance.randrange(20_000), f"R{n}", id=f"n{n}")
         elif kind < 5:
             made = lab.arrival("lab.did", who, amount=chance.randrange(1, 90), days=chance.randrange(4), id=f"n{n}")
         elif kind < 7:
-            made = lab.arrival("lab.spent", who, amount=chance.randrange(1, 150), order=chance.choice(["", f"R{chance.randrange(1, n + 1)}"]), id=f"n{n}")
+            made = lab.arrival(
+                "lab.spent",
+                who,
+                amount=chance.randrange(1, 150),
+                order=chance.choice(["", f"R{chance.randrange(1, n + 1)}"]),
+                id=f"n{n}",
+            )
         elif kind < 8:
             made = lab.arrival("lab.given", who, amount=chance.randrange(1, 60), to=to, id=f"n{n}")
         elif kind < 9:
@@ -175,7 +214,11 @@ class Simulation:
             body = canonical(outcome.record)
             if self.answers.setdefault(arrival.id, body) != body:
                 raise AssertionError(f"{arrival.id} was answered in two ways")
-            self.trace.say(arrival.id, outcome.record.entry, outcome.record.status, hashlib.sha256(body).hexdigest()[:16])
+            if outcome.record.status == "held" and outcome.record.entry not in self.held:
+                self.held.append(outcome.record.entry)
+            self.trace.say(
+                arrival.id, outcome.record.entry, outcome.record.status, hashlib.sha256(body).hexdigest()[:16]
+            )
             return
         self.trace.say(arrival.id, outcome.code)
         if arrival.id in self.answers:
@@ -287,7 +330,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds from --seed on")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
     given = parser.parse_args(argv)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     for seed in range(given.seed, given.seed + given.seeds):
         print(f"seed {seed} commit {commit} trace {simulate(seed, given.steps, aloud=given.trace)}", flush=True)  # noqa: T201
-
