@@ -62,14 +62,17 @@ def relay(db: sa.Engine, consumer: str, take: Take, *, limit: int = MAX_BATCHES,
         return len(batches)
 
 
-def unseen(db: sa.Engine, consumer: str, *, limit: int = MAX_BATCHES) -> list[Committed]:
-    """Batches *consumer* has not seen, for consumers that act outside the database: act, then :func:`advance`."""
+def unseen(db: sa.Engine, consumer: str, *, limit: int = MAX_BATCHES, channel: str = "") -> list[Committed]:
+    """Batches *consumer* has not seen, for consumers that act outside the database: act, then :func:`advance`.
+
+    With *channel* only intents of that channel are read, and only records that have one.
+    """
     with db.begin() as conn:
         offsets = _lock_offsets(conn, consumer)
     with database.reading(db) as conn:
         batches: list[Committed] = []
         for writer in sorted(offsets):
-            batches += _read(conn, writer, offsets[writer], limit - len(batches), None) if len(batches) < limit else []
+            batches += _read(conn, writer, offsets[writer], limit - len(batches), None, channel) if len(batches) < limit else []
         return batches
 
 
@@ -107,7 +110,9 @@ def _lock_offsets(conn: sa.Connection, consumer: str) -> dict[int, int]:
     return offsets
 
 
-def _read(conn: sa.Connection, writer: int, after: int, limit: int, tenants: Sequence[str] | None) -> list[Committed]:
+def _read(
+    conn: sa.Connection, writer: int, after: int, limit: int, tenants: Sequence[str] | None, channel: str = ""
+) -> list[Committed]:
     heads = tables.batch
     found = conn.execute(
         sa.select(heads.c.number, heads.c.at)
@@ -122,11 +127,14 @@ def _read(conn: sa.Connection, writer: int, after: int, limit: int, tenants: Seq
     query = sa.select(tables.record.c.entry, tables.record.c.body).where(tables.record.c.entry >= first, tables.record.c.entry < end)
     if tenants is not None:
         query = query.where(tables.record.c.tenant.in_(tenants))
+    rows = tables.intent
+    wanted = sa.select(rows).where(rows.c.entry >= first, rows.c.entry < end)
+    if channel:
+        wanted = wanted.where(rows.c.channel == channel)
+        query = query.where(tables.record.c.entry.in_(wanted.with_only_columns(rows.c.entry)))
     for entry, body in conn.execute(query.order_by(tables.record.c.entry)):
         records.setdefault(_number(entry), []).append(read_record(bytes(body)))
     intents: dict[int, list[Intent]] = {}
-    rows = tables.intent
-    wanted = sa.select(rows).where(rows.c.entry >= first, rows.c.entry < end)
     if tenants is not None:
         wanted = wanted.where(rows.c.tenant.in_(tenants))
     for row in conn.execute(wanted.order_by(rows.c.entry, rows.c.place)):
