@@ -82,6 +82,19 @@ lines = "line.department != 'FUEL' && line.category != 'COUPON/MISC ITEMS'"
 [tenants.grocer.plugins.points.redeem]
 points = 100
 gives = 100
+
+# Four tiers by what a household spent, ever. 按累计消费分为四个等级。
+[tenants.grocer.plugins.tiers]
+
+[[tenants.grocer.plugins.tiers.ladders]]
+name = "spend"
+metrics.spend.lines = "line.department != 'FUEL' && line.category != 'COUPON/MISC ITEMS'"
+tiers = [
+    {{ name = "base" }},
+    {{ name = "silver", at = 50000 }},
+    {{ name = "gold", at = 150000 }},
+    {{ name = "platinum", at = 300000 }},
+]
 """
 
 
