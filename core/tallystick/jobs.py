@@ -93,7 +93,9 @@ def _lease(db: sa.Engine, job: Job, now: int, holder: str, force: bool) -> str |
     with db.begin() as conn:
         # a new job waits for its first turn, so that a restart does not run everything at once
         due = now if job.daily is None else instant(job.next_after(moment(now)))
-        database.insert_new(conn, rows, tenant=job.tenant, name=job.name, due_at=due, leased_until=0, holder="", progress="")
+        database.insert_new(
+            conn, rows, tenant=job.tenant, name=job.name, due_at=due, leased_until=0, holder="", progress=""
+        )
         row = conn.execute(sa.select(rows).where(mine).with_for_update()).one()
         if row.leased_until > now or (row.due_at > now and not force):
             return None

@@ -43,7 +43,9 @@ class Committed(Struct, frozen=True):
 Take = Callable[[sa.Connection, Sequence[Committed]], None]
 
 
-def relay(db: sa.Engine, consumer: str, take: Take, *, limit: int = MAX_BATCHES, tenants: Sequence[str] | None = None) -> int:
+def relay(
+    db: sa.Engine, consumer: str, take: Take, *, limit: int = MAX_BATCHES, tenants: Sequence[str] | None = None
+) -> int:
     """Hand the batches *consumer* has not seen to *take*, in one transaction with its offsets; how many there were.
 
     *take* may write through the connection it gets.  If it raises, nothing is kept and the same batches come again.
@@ -72,7 +74,11 @@ def unseen(db: sa.Engine, consumer: str, *, limit: int = MAX_BATCHES, channel: s
     with database.reading(db) as conn:
         batches: list[Committed] = []
         for writer in sorted(offsets):
-            batches += _read(conn, writer, offsets[writer], limit - len(batches), None, channel) if len(batches) < limit else []
+            batches += (
+                _read(conn, writer, offsets[writer], limit - len(batches), None, channel)
+                if len(batches) < limit
+                else []
+            )
         return batches
 
 
@@ -106,7 +112,9 @@ def _lock_offsets(conn: sa.Connection, consumer: str) -> dict[int, int]:
     for writer in conn.scalars(sa.select(tables.writer.c.id).order_by(tables.writer.c.id)):
         if writer not in offsets:
             database.insert_new(conn, rows, name=consumer, writer=writer, batch=0)
-            offsets[writer] = conn.scalar(sa.select(rows.c.batch).where(mine, rows.c.writer == writer).with_for_update()) or 0
+            offsets[writer] = (
+                conn.scalar(sa.select(rows.c.batch).where(mine, rows.c.writer == writer).with_for_update()) or 0
+            )
     return offsets
 
 
@@ -124,7 +132,9 @@ def _read(
         return []
     first, end = entry_number(writer, found[0].number, 0), entry_number(writer, found[-1].number + 1, 0)
     records: dict[int, list[Record]] = {}
-    query = sa.select(tables.record.c.entry, tables.record.c.body).where(tables.record.c.entry >= first, tables.record.c.entry < end)
+    query = sa.select(tables.record.c.entry, tables.record.c.body).where(
+        tables.record.c.entry >= first, tables.record.c.entry < end
+    )
     if tenants is not None:
         query = query.where(tables.record.c.tenant.in_(tenants))
     rows = tables.intent
@@ -142,7 +152,8 @@ def _read(
             Intent(row.entry, row.place, row.tenant, row.member, row.channel, row.key, bytes(row.body))
         )
     return [
-        Committed(writer, number, at, tuple(records.get(number, ())), tuple(intents.get(number, ()))) for number, at in found
+        Committed(writer, number, at, tuple(records.get(number, ())), tuple(intents.get(number, ())))
+        for number, at in found
     ]
 
 

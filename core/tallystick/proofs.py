@@ -197,7 +197,9 @@ def rebuild(conn: sa.Connection, tenant: str, *, progress: Callable[[int], objec
     *progress* is told how many members are done.
     """
     store = Store(conn.dialect.name)
-    _empty(conn, tenant, tables.counter, tables.claim, tables.entry_member, tables.taken, tables.stock, tables.order_entry)
+    _empty(
+        conn, tenant, tables.counter, tables.claim, tables.entry_member, tables.taken, tables.stock, tables.order_entry
+    )
     written = _rebuild_by_entry(conn, store, tenant)
     record, beside = tables.record, tables.entry_member
     numbers = sa.union(
@@ -280,7 +282,13 @@ def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> dict[st
     flush()
     store.append_stock(cur, [(tenant, shelf, left) for shelf, left in stock.items()])
     store.append_order_entries(cur, [(tenant, *row) for row in orders])
-    return {**written, "counters": _count(conn, tables.counter, tenant), "taken": _count(conn, tables.taken, tenant), "stock": len(stock), "orders": len(orders)}
+    return {
+        **written,
+        "counters": _count(conn, tables.counter, tenant),
+        "taken": _count(conn, tables.taken, tenant),
+        "stock": len(stock),
+        "orders": len(orders),
+    }
 
 
 def _add(sums: dict[Any, int], key: Any, amount: int) -> None:
@@ -374,7 +382,20 @@ class _Keys:
     """Numbers that begin the keys of each kind, drawn anew for every verification."""
 
     def __init__(self) -> None:
-        names = ("left", "terms", "usable_from", "expires_at", "posted", "deficit", "counter", "claim", "member", "taken", "stock", "order")
+        names = (
+            "left",
+            "terms",
+            "usable_from",
+            "expires_at",
+            "posted",
+            "deficit",
+            "counter",
+            "claim",
+            "member",
+            "taken",
+            "stock",
+            "order",
+        )
         self.names = {secrets.randbits(60): name for name in names}
         (
             self.left, self.terms, self.usable_from, self.expires_at, self.posted, self.deficit, self.counter, self.claim, self.member,

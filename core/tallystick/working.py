@@ -34,9 +34,25 @@ class OrderEntry:
     __slots__ = ("entry", "fresh", "lines", "loose", "member", "order", "returned", "role", "value", "was")
 
     def __init__(
-        self, order: str, entry: int, role: str, member: int, value: int = 0, returned: int = 0, lines: str = "", *, fresh: bool = True
+        self,
+        order: str,
+        entry: int,
+        role: str,
+        member: int,
+        value: int = 0,
+        returned: int = 0,
+        lines: str = "",
+        *,
+        fresh: bool = True,
     ) -> None:
-        self.order, self.entry, self.role, self.member, self.value, self.returned = order, entry, role, member, value, returned
+        self.order, self.entry, self.role, self.member, self.value, self.returned = (
+            order,
+            entry,
+            role,
+            member,
+            value,
+            returned,
+        )
         self.lines: dict[int, int] = {}
         self.loose = 0  #: returned as an amount, without naming lines
         if lines:
@@ -193,7 +209,13 @@ class Working:
             pending=account.pending(now),
             due=account.due(now),
             lots=tuple(
-                LotView(lot.name, lot.left, moment(min(lot.usable_from, 1 << 57)), moment(lot.expires_at) if lot.expires_at < 1 << 57 else None, lot.issuer)
+                LotView(
+                    lot.name,
+                    lot.left,
+                    moment(min(lot.usable_from, 1 << 57)),
+                    moment(lot.expires_at) if lot.expires_at < 1 << 57 else None,
+                    lot.issuer,
+                )
                 for lot in lots
                 if lot.left
             ),
@@ -302,7 +324,13 @@ class Working:
         """What the event *entry* did to orders; a plain sale of *order* goes without saying."""
         if len(self.noted) == 1:
             row, was = self.noted[0]
-            if was is None and (row.entry, row.order, row.member, row.value, row.row) == (entry, order, member, value, PLAIN_SALE):
+            if was is None and (row.entry, row.order, row.member, row.value, row.row) == (
+                entry,
+                order,
+                member,
+                value,
+                PLAIN_SALE,
+            ):
                 return ()
         seen: set[int] = set()
         notes = []

@@ -48,7 +48,11 @@ def test_other_facts_under_a_known_id_are_a_conflict_in_the_same_batch_too(lab: 
 def test_a_refused_id_is_free_for_the_next_in_the_same_batch(lab: Lab) -> None:
     wrong, right = lab.bought("nobody", 1_000, "A", id="same"), lab.bought("ann", 1_000, "A", id="same")
     outcomes = lab.engine.record([wrong, right, wrong])
-    assert [getattr(outcome, "code", "recorded") for outcome in outcomes] == ["unknown_member", "recorded", "unknown_member"]
+    assert [getattr(outcome, "code", "recorded") for outcome in outcomes] == [
+        "unknown_member",
+        "recorded",
+        "unknown_member",
+    ]
 
 
 def test_a_mistake_of_ours_about_one_event_leaves_its_neighbours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +84,11 @@ def test_what_fails_within_an_event_leaves_no_trace_of_it(lab: Lab) -> None:
         ],
     )
     outcomes = lab.engine.record([lab.bought("ann", 100, order) for order in "ABC"])
-    assert [getattr(outcome, "code", "recorded") for outcome in outcomes] == ["recorded", "out_of_stock", "out_of_stock"]
+    assert [getattr(outcome, "code", "recorded") for outcome in outcomes] == [
+        "recorded",
+        "out_of_stock",
+        "out_of_stock",
+    ]
     assert (lab.usable("ann"), lab.own(f"m:{lab.names['ann']}"), lab.stock("lab:cup")) == (10, {"A": 1}, 0)
     assert len(lab.rows("SELECT 1 FROM claim")) == 1
 
@@ -130,7 +138,10 @@ def test_an_emitted_event_that_a_crash_cut_off_is_found_and_goes_to_the_same_mem
 def test_events_that_answer_themselves_end_at_the_eighth(lab: Lab) -> None:
     lab.puppet.on(
         "earn",
-        lambda event, _: [Emit(rule="lab.next", kind="lab.derived", facts={}), Grant(rule="lab.gain", unit="points", amount=1)],
+        lambda event, _: [
+            Emit(rule="lab.next", kind="lab.derived", facts={}),
+            Grant(rule="lab.gain", unit="points", amount=1),
+        ],
     )
     lab.do("lab.did", "ann")
     assert max(record.depth for record in lab.records()) == 8
@@ -144,7 +155,11 @@ def test_a_refused_consequence_leaves_its_cause(lab: Lab) -> None:
     lab.recompile()
 
     def earn(event, _):  # type: ignore[no-untyped-def]
-        return [Emit(rule="lab.next", kind="lab.derived", facts={})] if event.kind == "lab.did" else [Take(rule="lab.cup", key="lab:cup")]
+        return (
+            [Emit(rule="lab.next", kind="lab.derived", facts={})]
+            if event.kind == "lab.did"
+            else [Take(rule="lab.cup", key="lab:cup")]
+        )
 
     lab.puppet.on("earn", earn)
     assert lab.do("lab.did", "ann").status == "recorded"
@@ -157,9 +172,19 @@ def test_a_refused_consequence_leaves_its_cause(lab: Lab) -> None:
 def test_a_rule_takes_back_what_it_gave_in_an_earlier_entry_and_never_more(lab: Lab) -> None:
     def earn(event, situation):  # type: ignore[no-untyped-def]
         if event.facts.what == "give":
-            return [Bonus(rule="lab.milestone", unit="points", amount=50), Put(rule="lab.milestone", name="entry", value=situation.entry)]
+            return [
+                Bonus(rule="lab.milestone", unit="points", amount=50),
+                Put(rule="lab.milestone", name="entry", value=situation.entry),
+            ]
         if event.facts.what == "take":
-            return [Revoke(rule="lab.undo", entry=situation.own["{member}"]["entry"], of_rule="lab.milestone", amount=event.facts.amount or None)]
+            return [
+                Revoke(
+                    rule="lab.undo",
+                    entry=situation.own["{member}"]["entry"],
+                    of_rule="lab.milestone",
+                    amount=event.facts.amount or None,
+                )
+            ]
         return [Bonus(rule="lab.other", unit="points", amount=7)]
 
     lab.puppet.wants = Needs(own={"{member}": frozenset({"entry"})})
@@ -178,7 +203,10 @@ def test_a_rule_takes_back_what_it_gave_in_an_earlier_entry_and_never_more(lab: 
 def test_a_rule_revokes_in_the_batch_in_which_it_gave(lab: Lab) -> None:
     def earn(event, situation):  # type: ignore[no-untyped-def]
         if event.facts.what == "give":
-            return [Bonus(rule="lab.milestone", unit="points", amount=50), Put(rule="lab.milestone", name="entry", value=situation.entry)]
+            return [
+                Bonus(rule="lab.milestone", unit="points", amount=50),
+                Put(rule="lab.milestone", name="entry", value=situation.entry),
+            ]
         return [Revoke(rule="lab.undo", entry=situation.own["{member}"]["entry"], of_rule="lab.milestone")]
 
     lab.puppet.wants = Needs(own={"{member}": frozenset({"entry"})})
@@ -203,7 +231,13 @@ def test_what_is_not_ours_cannot_be_revoked(lab: Lab, entry: str) -> None:
 
 def test_putting_back_what_was_not_read_adds_to_what_is_there(lab: Lab) -> None:
     lab.fill("lab:cup", 100)
-    lab.puppet.on("earn", lambda event, _: [Restock(rule="lab.cup", key="lab:cup", amount=5), Restock(rule="lab.cup", key="lab:new", amount=2)])
+    lab.puppet.on(
+        "earn",
+        lambda event, _: [
+            Restock(rule="lab.cup", key="lab:cup", amount=5),
+            Restock(rule="lab.cup", key="lab:new", amount=2),
+        ],
+    )
     lab.do("lab.did", "ann")
     assert (lab.stock("lab:cup"), lab.stock("lab:new")) == (105, 2)
 
@@ -224,7 +258,9 @@ def test_a_stock_is_set_and_taken_from_in_one_batch(lab: Lab) -> None:
         return [Take(rule="lab.cup", key="lab:cup")]
 
     lab.puppet.on("earn", earn)
-    outcomes = lab.engine.record([lab.arrival("lab.did", "ann", what=what) for what in ("fill", "take", "take", "take")])
+    outcomes = lab.engine.record(
+        [lab.arrival("lab.did", "ann", what=what) for what in ("fill", "take", "take", "take")]
+    )
     assert isinstance(outcomes[-1], OutOfStock)
     assert lab.stock("lab:cup") == 0
 
@@ -286,7 +322,12 @@ def test_what_falls_due_at_the_very_instant_of_a_sweep_is_swept_by_the_next(lab:
     lab.gain("ann", 100, days=10)
     lab.wait(days=10)
     lab.sweep()
-    lab.puppet.on("earn", lambda event, _: [Grant(rule="lab.late", unit="points", amount=5, expires_at=event.received - timedelta(days=1))])
+    lab.puppet.on(
+        "earn",
+        lambda event, _: [
+            Grant(rule="lab.late", unit="points", amount=5, expires_at=event.received - timedelta(days=1))
+        ],
+    )
     lab.do("lab.did", "ann")
     assert lab.usable("ann") == 0
     lab.sweep()
@@ -298,7 +339,11 @@ def test_lots_of_members_who_are_no_longer_active_expire_too(lab: Lab, fate: str
     lab.gain("ann", 100, days=10)
     lab.gain("bob", 10, days=10)
     with lab.db.begin() as conn:
-        values = {"status": fate} | ({"secret": None} if fate == "erased" else {}) | ({"merged_into": lab.names["bob"]} if fate == "merged" else {})
+        values = (
+            {"status": fate}
+            | ({"secret": None} if fate == "erased" else {})
+            | ({"merged_into": lab.names["bob"]} if fate == "merged" else {})
+        )
         conn.execute(sa.update(tables.member).where(tables.member.c.number == lab.names["ann"]).values(**values))
     lab.wait(days=11)
     lab.sweep()
@@ -308,9 +353,19 @@ def test_lots_of_members_who_are_no_longer_active_expire_too(lab: Lab, fate: str
 def test_an_extension_moves_living_lots_alone(lab: Lab) -> None:
     lab.puppet.on(
         "earn",
-        lambda event, _: [Extend(rule="lab.extend", unit="points", expires_at=event.received + timedelta(days=30))]
-        if event.facts.what
-        else [Grant(rule="lab.gain", unit="points", amount=10, sliding=True, expires_at=event.received + timedelta(days=event.facts.days))],
+        lambda event, _: (
+            [Extend(rule="lab.extend", unit="points", expires_at=event.received + timedelta(days=30))]
+            if event.facts.what
+            else [
+                Grant(
+                    rule="lab.gain",
+                    unit="points",
+                    amount=10,
+                    sliding=True,
+                    expires_at=event.received + timedelta(days=event.facts.days),
+                )
+            ]
+        ),
     )
     lab.do("lab.did", "ann", days=5)
     lab.do("lab.did", "ann", days=10)
@@ -437,4 +492,6 @@ def test_each_lot_expires_once_though_several_sweep_and_one_gives_up_in_the_midd
         thread.join()
     assert lab.engine.due(TENANT, at) == []
     assert lab.accounts() == {"issued": -600, "expired": 600}
-    assert lab.rows("SELECT max(n), count(*) FROM (SELECT count(*) AS n FROM transfer WHERE credit = 'expired' GROUP BY lot) AS t") == [(1, 60)]
+    assert lab.rows(
+        "SELECT max(n), count(*) FROM (SELECT count(*) AS n FROM transfer WHERE credit = 'expired' GROUP BY lot) AS t"
+    ) == [(1, 60)]

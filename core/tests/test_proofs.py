@@ -228,7 +228,18 @@ def test_no_single_edit_goes_unnoticed(sqlite_url: str) -> None:
     raw = sqlite3.connect(file, isolation_level=None)
     # what is not proven: when a batch was written and by which lease; whose number a lot waits under
     skip = {("batch", "epoch"), ("batch", "at"), ("lot", "waits")}
-    checked = ("record", "transfer", "batch", "lot", "balance", "counter", "claim", "entry_member", "taken", "order_entry")
+    checked = (
+        "record",
+        "transfer",
+        "batch",
+        "lot",
+        "balance",
+        "counter",
+        "claim",
+        "entry_member",
+        "taken",
+        "order_entry",
+    )
     cells = [
         (name, column.name)
         for name in checked
@@ -331,7 +342,9 @@ def test_what_is_rebuilt_from_the_journal_equals_what_was_kept(books: Books, see
     assert verify(books).ok
 
 
-@pytest.mark.parametrize("table", [table for table in REBUILT if table is not tables.stock], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    "table", [table for table in REBUILT if table is not tables.stock], ids=lambda table: table.name
+)
 def test_a_lost_table_comes_back(books: Books, table: sa.Table) -> None:
     small_day(books)
     before = state(books)
