@@ -98,6 +98,7 @@ class Receiver(ThreadingHTTPServer):
         self.answers: list[int] = []
         self.hold = threading.Event()
         self.hold.set()
+        self.arrived = threading.Event()
 
     @property
     def url(self) -> str:
@@ -108,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         server: Any = self.server
         body = self.rfile.read(int(self.headers["content-length"]))
+        server.arrived.set()
         server.hold.wait(20)
         server.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
         status = server.answers.pop(0) if server.answers else 204
