@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import sqlalchemy as sa
 
 from . import database, people, queries, vault
-from .effects import Command, Emit, Notify
+from .effects import Emit
 from .errors import (
     EventConflict,
     TallyError,
@@ -23,45 +23,35 @@ from .errors import (
     UnknownTenant,
 )
 from .events import Arrival, Event, EventKind
-from .generation import Generation, fill
+from .generation import Generation
 from .intake import read_document
 from .judge import EXPIRED_KIND, Judge, Judged, NoFacts
 from .ledger import (
     DAY,
     MAX_BATCH,
     NEVER,
-    Account,
     Record,
-    canonical,
-    chain_hash,
     entry_name,
     entry_number,
     instant,
-    leaf_hash,
     member_name,
-    merkle_root,
     moment,
-    others_moved,
     parse_entry,
     parse_member,
     read_record,
 )
+from .loading import Loader
 from .outbox import Committed
-from .pipeline import Plan
+from .posting import Done, post
 from .rewind import rewind
-from .situation import Member, Situation
+from .situation import Situation
 from .store import Cursor, Store
-from .windows import grain_of, start_of
-from .working import NotRead, OrderEntry, Person, Working
+from .working import NotRead, Working
 
 #: Derived events stop here: a plugin that answers its own events would never end.
 MAX_DEPTH = 8
 #: How long one batch is tried again after deadlocks and lost connections, in seconds.
 PATIENCE = 4.0
-
-#: Kinds that look back at what an order did.
-_BACK = frozenset({"purchase.refunded", "purchase.cancelled", "order.advanced", "order.claimed"})
-_DECISIONS = frozenset({"entry.released", "entry.voided"})
 
 
 class Receipt(NamedTuple):
@@ -73,10 +63,6 @@ class Receipt(NamedTuple):
 
 Outcome = Receipt | TallyError
 log = logging.getLogger("tallystick")
-
-
-#: arrival, entry, what came of it, and whether the house itself made the event (then its id is claimed now)
-Done = tuple[Arrival, int, Judged, bool]
 
 
 class Look(NamedTuple):
@@ -155,7 +141,9 @@ class Engine:
         waiting: Sequence[int] = range(len(arrivals))
         while waiting:
             first: dict[tuple[str, str, str], int] = {}
-            later = [p for p in waiting if first.setdefault((arrivals[p].tenant, arrivals[p].source, arrivals[p].id), p) != p]
+            later = [
+                p for p in waiting if first.setdefault((arrivals[p].tenant, arrivals[p].source, arrivals[p].id), p) != p
+            ]
             now = list(first.values())
             for place, outcome in zip(now, self._patiently([arrivals[p] for p in now], history, derived), strict=True):
                 outcomes[place] = outcome
@@ -239,7 +227,9 @@ class Engine:
             record, sealed = read_record(found[number][0]), found[number][1]
             member = parse_member(record.member) or 0
             # who it was comes first: the facts open with the member's own key, and say what else must be read
-            arrival = Arrival(tenant, record.id, record.source, record.kind, moment(record.at), record.member, NoFacts(), b"")
+            arrival = Arrival(
+                tenant, record.id, record.source, record.kind, moment(record.at), record.member, NoFacts(), b""
+            )
             judge, _, _ = self._onlooker(conn, arrival, number, record.received)
             told = judge.reopen(record, sealed) if record.kind in judge.kinds else None
             if told is None:
@@ -289,11 +279,17 @@ class Engine:
             judged = self._judge(cur, judges, work, first, len(arrivals), outcomes)
             self._repeats(cur, arrivals, fresh, outcomes)
             refused = [
-                (a.tenant, a.source, a.id) for place, a in enumerate(arrivals) if place in fresh and isinstance(outcomes[place], TallyError)
+                (a.tenant, a.source, a.id)
+                for place, a in enumerate(arrivals)
+                if place in fresh and isinstance(outcomes[place], TallyError)
             ]
             self.store.unclaim(cur, refused)
             if judged:
-                self._append(cur, judges, judged, lease, number, previous, now, derived)
+                states = {tenant: judge.working for tenant, judge in judges.items()}
+                post(self.store, cur, states, judged, lease=lease, number=number, previous=previous, now=now)
+                for arrival, _, one, _ in sorted(judged, key=lambda item: item[1]):
+                    if one.page.emits:
+                        derived += self._derived(one, arrival, judges[arrival.tenant])
                 self._merge_people(conn, judged, now)
         return outcomes  # type: ignore[return-value]
 
@@ -446,7 +442,11 @@ class Engine:
     # -- lock and load --------------------------------------------------------------------------------------------------
 
     def _load(
-        self, store: Store, cur: Cursor, work: Sequence[tuple[Arrival, int, int]], tenants: Mapping[str, tuple[int, str]]
+        self,
+        store: Store,
+        cur: Cursor,
+        work: Sequence[tuple[Arrival, int, int]],
+        tenants: Mapping[str, tuple[int, str]],
     ) -> dict[str, Judge]:
         """Lock every key that an event of the batch needs, in one order for everybody; only then read."""
         by_tenant: dict[str, list[tuple[Arrival, int, int]]] = {}
@@ -457,118 +457,10 @@ class Engine:
             generation = self.generations.current(tenant, tenants[tenant][0])
             judge = judges[tenant] = Judge(Working(tenant), generation, self.secret)
             judge.older = self._older(by_tenant[tenant], generation)
-            _Loader(store, cur, judge, by_tenant[tenant]).load()
+            Loader(store, cur, judge, by_tenant[tenant]).load()
         return judges
 
-    # -- append ---------------------------------------------------------------------------------------------------------
-
-    def _append(
-        self,
-        cur: Cursor,
-        judges: Mapping[str, Judge],
-        judged: Sequence[Done],
-        lease: tuple[int, int],
-        number: int,
-        previous: bytes,
-        now: int,
-        derived: list[Arrival],
-    ) -> None:
-        records, transfers, beside, claims, intents, repairs, leaves = [], [], [], [], [], [], []
-        for arrival, entry, one, extra in sorted(judged, key=lambda item: item[1]):
-            record = one.record
-            body = canonical(record)
-            leaves.append(leaf_hash(body))
-            number_of_member = int(record.member[2:]) if record.member else 0
-            records.append((entry, record.tenant, number_of_member, record.received, body, one.sealed))
-            for place, t in enumerate(record.transfers):
-                transfers.append((entry, place, record.tenant, t.debit, t.credit, t.unit, t.amount, t.rule, t.lot, t.into))
-            if extra:
-                claims.append((record.tenant, record.source, record.id, entry))
-            if len(one.page.touched) > len(record.balances):  # somebody else's, too
-                beside += [(record.tenant, parse_member(name) or 0, entry) for name in others_moved(record)]
-            if one.page.intents or one.page.emits:
-                intents += self._intents(one, entry, number_of_member)
-                derived += self._derived(one, arrival, judges[record.tenant])
-            for skipped in one.skipped:
-                repairs.append((record.tenant, entry, skipped.plugin, skipped.hook, msgspec.json.encode(skipped), 0))
-        store = self.store
-        store.append_claims(cur, claims)
-        store.append_records(cur, records)
-        store.append_transfers(cur, transfers)
-        store.append_entry_members(cur, beside)
-        for tenant, judge in judges.items():
-            self._append_state(cur, tenant, judge.working)
-        store.append_intents(cur, intents)
-        store.append_repairs(cur, repairs)
-        root = merkle_root(leaves)
-        count, (writer, epoch) = len(leaves), lease
-        store.append_batch(
-            cur, (writer, number, epoch, now, count, root, previous, chain_hash(previous, root, writer, number, count))
-        )
-
-    def _append_state(self, cur: Cursor, tenant: str, working: Working) -> None:
-        store = self.store
-        fresh_balances, changed_balances = [], []
-        lots: dict[tuple[int, int], tuple[Any, ...]] = {}
-        changed_lots: dict[tuple[int, int], tuple[Any, ...]] = {}
-        known = [(member, unit, lot) for member, unit, lot in working.lots.values()]
-        for (member, unit), account in working.accounts.items():
-            state = (account.posted, account.deficit)
-            if account.was is None:
-                if account.lots or state != (0, 0):
-                    fresh_balances.append((tenant, member, unit, *state))
-            elif account.was != state:
-                changed_balances.append((*state, account.was[0], tenant, member, unit))
-            known += [(member, unit, lot) for lot in account.lots.values()]
-        for member, unit, lot in known:
-            if lot.fresh:
-                lots[lot.key] = (
-                    tenant, member, unit, lot.entry, lot.part, lot.amount, lot.left, lot.usable_from, lot.expires_at,
-                    int(lot.sliding), lot.waits, lot.issuer,
-                )  # fmt: skip
-            elif lot.changed:
-                was = lot.was[0] if lot.was else 0
-                changed_lots[lot.key] = (
-                    lot.left, lot.usable_from, lot.expires_at, lot.waits, was, tenant, member, unit, lot.entry, lot.part,
-                )  # fmt: skip
-        if working.extended:
-            store.extend_lots(cur, [(expires, now, tenant, m, u) for expires, now, m, u in working.extended])
-        store.append_lots(cur, list(lots.values()))
-        store.change_lots(cur, [changed_lots[key] for key in sorted(changed_lots)])
-        store.put_balances(cur, fresh_balances, changed_balances)
-        store.add_counters(cur, [(tenant, *key, amount) for key, amount in sorted(working.counted.items()) if amount])
-        store.add_taken(cur, [(tenant, *key, amount) for key, amount in sorted(working.took.items())])
-        fresh_orders, changed_orders = [], []
-        for entries in working.orders.values():
-            for row in entries:
-                if row.fresh:
-                    fresh_orders.append((tenant, row.order, row.entry, row.row[0], row.member, row.value, row.returned, row.row[2]))
-                elif row.row != row.was:
-                    changed_orders.append((*row.row, tenant, row.order, row.entry))
-        store.append_order_entries(cur, fresh_orders)
-        store.change_orders(cur, changed_orders)
-        if working.stocked or working.stock_set:
-            taken = {(tenant, key): amount for key, amount in working.stocked.items() if key not in working.stock_set and amount}
-            store.change_stock(cur, taken, [(tenant, key, working.stock[key]) for key in sorted(working.stock_set)])
-        if working.put:
-            rows = [
-                (tenant, plugin, key, name, member, msgspec.json.encode(value).decode())
-                for (plugin, key, name), (member, value) in sorted(working.put.items())
-                if value is not None
-            ]
-            gone = [(tenant, *key) for key, (_, value) in sorted(working.put.items()) if value is None]
-            store.put_own(cur, rows, gone)
-
-    @staticmethod
-    def _intents(one: Judged, entry: int, member: int) -> list[tuple[Any, ...]]:
-        page = one.page
-        rows: list[tuple[Any, ...]] = []
-        for effect in [*page.intents, *page.emits]:
-            channel = {Notify: "notify", Command: "command", Emit: "event"}[type(effect)]
-            to = getattr(effect, "to", 0) or getattr(effect, "member", 0) or member
-            key = getattr(effect, "key", "") or f"{one.record.entry}/{len(rows)}"
-            rows.append((entry, len(rows), one.record.tenant, to, channel, key, msgspec.json.encode(effect)))
-        return rows
+    # -- what follows ----------------------------------------------------------------------------------------------
 
     @staticmethod
     def _derived(one: Judged, cause: Arrival, judge: Judge) -> list[Arrival]:
@@ -576,7 +468,9 @@ class Engine:
         found = []
         for n, emit in enumerate(one.page.emits if cause.depth < MAX_DEPTH else ()):
             try:
-                found.append(derive(one.record, emit, n, judge.kinds, cause.depth + 1, emit.member or one.page.event.member))
+                found.append(
+                    derive(one.record, emit, n, judge.kinds, cause.depth + 1, emit.member or one.page.event.member)
+                )
             except TallyError as refusal:  # what a plugin made up wrongly does not sink what really happened
                 log.warning("%s emitted by %s of entry %s: %s", emit.kind, emit.rule, one.record.entry, refusal)
         return found
@@ -595,7 +489,11 @@ class Engine:
                     place = n[intent.entry] = n.get(intent.entry, -1) + 1
                     record, emit = records[intent.entry], msgspec.json.decode(intent.body, type=Emit)
                     depth = record.depth + 1
-                    if depth <= MAX_DEPTH and self.store.find_claim(cur, record.tenant, record.source, derived_id(record, emit, place)) is None:
+                    if (
+                        depth <= MAX_DEPTH
+                        and self.store.find_claim(cur, record.tenant, record.source, derived_id(record, emit, place))
+                        is None
+                    ):
                         kinds = self.generations.latest(record.tenant).kinds
                         try:
                             missing.append(derive(record, emit, place, kinds, depth, intent.member))
@@ -634,7 +532,9 @@ class Engine:
 
 
 def _conflict(arrival: Arrival, record: Record) -> EventConflict:
-    return EventConflict(f"event {arrival.id} was already recorded with other facts", event_id=arrival.id, entry=record.entry)
+    return EventConflict(
+        f"event {arrival.id} was already recorded with other facts", event_id=arrival.id, entry=record.entry
+    )
 
 
 def derived_id(cause: Record, emit: Emit, n: int) -> str:
@@ -653,260 +553,8 @@ def derive(cause: Record, emit: Emit, n: int, kinds: Mapping[str, EventKind], de
     }
     if member:
         document["member"] = member_name(member)
-    arrival = read_document(document, tenant=cause.tenant, kinds=kinds, received=moment(cause.received), actor=emit.rule)
+    arrival = read_document(
+        document, tenant=cause.tenant, kinds=kinds, received=moment(cause.received), actor=emit.rule
+    )
     arrival.cause, arrival.depth = parse_entry(cause.entry) or 0, depth
     return arrival
-
-
-class _Loader:
-    """Locks and reads what the events of one tenant in one batch need.  The order of locks is the same everywhere:
-    claims, orders, members, shared counters, shared rows, stock.
-    """
-
-    def __init__(self, store: Store, cur: Cursor, judge: Judge, work: Sequence[tuple[Arrival, int, int]]) -> None:
-        self.store, self.cur, self.judge, self.work = store, cur, judge, work
-        self.working, self.generation, self.secret = judge.working, judge.generation, judge.secret
-        self.tenant = judge.working.tenant
-        self.whole: set[int] = set()  #: members whose lots are needed
-        self.members: set[int] = set()
-        self.entries: set[int] = set()
-        self.lot_entries: set[int] = set()  #: entries whose lots are needed even if nothing is left in them
-        self.looking_back: set[str] = set()  #: orders of which something is taken back or linked
-
-    def load(self) -> None:
-        """Fill the working state."""
-        self._orders()
-        self._people()
-        self._keys()
-
-    def _orders(self) -> None:
-        orders = set()
-        for arrival, _, _ in self.work:
-            if arrival.kind in _DECISIONS or arrival.kind == "member.unmerged":
-                number = parse_entry(arrival.facts.entry)  # type: ignore[attr-defined]
-                if number is not None:
-                    orders.add(f"entry/{entry_name(number)}")
-                    self.entries.add(number)
-            else:
-                order = getattr(arrival.facts, "order", "")
-                if order:
-                    orders.add(order)
-        if not orders:
-            return
-        store, cur, working = self.store, self.cur, self.working
-        if self.entries:  # what is decided about an order's entry waits for whoever takes that order back
-            records = store.load_records(cur, self.tenant, sorted(self.entries)).values()
-            orders |= {order for body, _ in records if (order := read_record(body).order)}
-        store.lock_orders(cur, self.tenant, orders)
-        self.looking_back = {arrival.facts.order for arrival, _, _ in self.work if arrival.kind in _BACK}  # type: ignore[attr-defined]
-        self._order_entries(orders)
-        if self.entries:
-            self._originals(self.entries)
-            held = [f"entry/{r.entry}" for r, _ in working.originals.values() if r.status in ("held", "step_up")]
-            if held:  # their orders are locked: nobody decides about them meanwhile
-                self._order_entries({name for name in held if name not in working.orders})
-
-    def _order_entries(self, orders: Collection[str]) -> None:
-        working = self.working
-        for order, entry, role, member, value, returned, lines in self.store.load_order_entries(self.cur, self.tenant, orders):
-            row = OrderEntry(order, entry, role, member, value, returned, lines, fresh=False)
-            working.orders.setdefault(order, []).append(row)
-            if order in self.looking_back or role == "parked":
-                self.looking_back.add(order)
-                self.entries.add(entry)
-
-    def _originals(self, entries: Iterable[int]) -> None:
-        found = self.store.load_records(self.cur, self.tenant, sorted(entries))
-        for entry, (body, facts) in found.items():
-            record = read_record(body)
-            self.working.originals[entry] = (record, facts)
-            if record.member:
-                self.members.add(int(record.member[2:]))
-            for transfer in record.transfers:
-                for name in (transfer.lot, transfer.into):
-                    if name:
-                        self.lot_entries.add(parse_entry(name.rpartition(".")[0]) or 0)
-            waiting: Sequence[str] = (record.more or {}).get("to", ())
-            for holder in {*waiting, *[t.debit for t in record.transfers], *[t.credit for t in record.transfers]}:
-                number = parse_member(holder)
-                if number is not None:
-                    self.members.add(number)
-                    self.whole.add(number)
-
-    def _people(self) -> None:
-        store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
-        references: set[str] = set()
-        for arrival, _, _ in self.work:
-            if arrival.member:
-                references.add(arrival.member)
-                if arrival.kind == EXPIRED_KIND:  # of this very member, whatever became of it
-                    self.members.add(parse_member(arrival.member) or 0)
-                    self.whole.add(parse_member(arrival.member) or 0)
-            kind = self.generation.kinds.get(arrival.kind)
-            if kind is not None and kind.members:
-                references |= {value for field in kind.members if (value := getattr(arrival.facts, field, None))}
-        numbers = {reference: number for reference in references if (number := parse_member(reference)) is not None}
-        named = {vault.fingerprint(self.secret, tenant, reference): reference for reference in references if reference not in numbers}
-        if named:
-            numbers |= {named[found]: number for found, number in store.find_members(cur, tenant, list(named)).items()}
-        wanted = {*numbers.values(), *self.members}
-        merged: dict[int, int] = {}
-        while wanted:
-            rows = store.lock_members(cur, tenant, wanted)
-            wanted = set()
-            for number, status, enrolled_at, secret, tags, merged_into, language in rows:
-                view = Member(number, status, moment(enrolled_at), tuple(msgspec.json.decode(tags)) if tags != "[]" else (), None, {}, language)
-                working.people[number] = Person(number, bytes(secret) if secret is not None else None, view)
-                if merged_into:
-                    merged[number] = merged_into
-                    if merged_into not in working.people:
-                        wanted.add(merged_into)
-        for reference, number in numbers.items():
-            while number in merged:
-                number = merged[number]
-            working.references[reference] = number
-        working.merged = merged
-        self.members |= set(working.references.values())
-        joined = {*merged, *merged.values()}  # what comes to one goes on to the other
-        self.members |= joined
-        self.whole |= joined
-
-    def _keys(self) -> None:
-        store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
-        profile = False
-        counters: set[str] = set()
-        shared_counters: set[str] = set()
-        stock: set[str] = set()
-        own: set[str] = set()
-        shared_own: set[tuple[str, str]] = set()
-        since = 1 << 40
-        plans: dict[tuple[int, str], Plan | None] = {}
-        for generation, kind, arrival, event in [*self._first_hand(), *self._second_hand()]:
-            key = (generation.number, kind)
-            if key not in plans:
-                # the house's own kinds are nobody's business
-                plans[key] = generation.pipeline.plan(kind) if kind in generation.kinds else None
-            plan = plans[key]
-            if plan is None:
-                self._whole(arrival)
-                continue
-            wants = plan.needs
-            profile = profile or wants.profile
-            if (
-                kind not in _EARNS
-                or wants.balances
-                or plan.redeem is not None
-                or (self.looking_back and getattr(arrival.facts, "order", "") in self.looking_back)
-            ):
-                self._whole(arrival)
-                if event is not None:
-                    self.whole |= {event.member} & {*self.members}
-            if wants.counters:
-                day = generation.programme.local_date(arrival.at if event is None else event.at)
-                for name, window in wants.counters:
-                    (shared_counters if window == "budget" else counters).add(name)
-                    if grain_of(window) == "day":
-                        since = min(since, start_of(window, day))
-            if wants.stock or plan.own:
-                event = event or self._event(arrival)
-                stock |= {fill(template, event) for template in wants.stock}
-                for plugin, templates in plan.own.items():
-                    for template in templates:
-                        filled = fill(template, event)
-                        own.add(filled)
-                        if not filled.startswith("m:"):
-                            shared_own.add((plugin, filled))
-        members = sorted(self.members)
-        if any(arrival.kind in _MERGES for arrival, _, _ in self.work):
-            self.whole |= self.members
-        store.lock_shared_counters(cur, tenant, shared_counters)
-        store.lock_own(cur, tenant, shared_own)
-        if working.originals:  # read behind the locks of all who hold something of them
-            working.taken.update(store.load_taken(cur, tenant, sorted(working.originals)))
-        for member, unit, posted, deficit in store.load_balances(cur, tenant, members):
-            account = working.accounts[member, unit] = Account(member, unit, posted, deficit, stored=True)
-            account.complete = member in self.whole
-        if self.whole:
-            working.fill_lots(store.load_lots(cur, tenant, sorted(self.whole)), whole=True)
-            if self.lot_entries:
-                working.fill_lots(store.load_lots_of(cur, tenant, sorted(self.lot_entries)), whole=True)
-        if profile:
-            working.profiles = store.load_profiles(cur, tenant, members)
-        if any(arrival.kind in _MERGES for arrival, _, _ in self.work):
-            own |= {f"m:{member}" for member in members}
-            for member, name, grain, start, value in store.load_all_counters(cur, tenant, members):
-                working.counters[member, name, grain, start] = value
-        names = counters | shared_counters
-        if names:
-            for member, name, grain, start, value in store.load_counters(cur, tenant, [0, *members], names, since):
-                working.counters[member, name, grain, start] = value
-        if self.generation.ladders:
-            own |= {f"m:{member}" for member in members}
-        if own:
-            for plugin, key, name, value in store.load_own(cur, tenant, own):
-                if name:
-                    working.own.setdefault((plugin, key), {})[name] = msgspec.json.decode(value)
-        if stock or self.entries:
-            stock |= {key for record, _ in working.originals.values() for key, _, _ in record.takes}
-            working.stock = store.lock_stock(cur, tenant, stock)
-
-    def _first_hand(self) -> Iterator[tuple[Generation, str, Arrival, Event | None]]:
-        """What each event of the batch asks for, with the generation that judges it."""
-        older = self.judge.older
-        for arrival, entry, _ in self.work:
-            yield older.get(entry, self.generation) if older else self.generation, arrival.kind, arrival, None
-
-    def _second_hand(self) -> Iterator[tuple[Generation, str, Arrival, Event | None]]:
-        """What events ask for that look back at others: refunds at the buyer, decisions and claims at what they bring about."""
-        if not self.looking_back and not self.entries:
-            return
-        working, older = self.working, self.judge.older
-        sold = {a.facts.order: a for a, _, _ in self.work if a.kind == "purchase.completed"}  # type: ignore[attr-defined]
-        for arrival, entry, _ in self.work:
-            generation = older.get(entry, self.generation)
-            if arrival.kind in _DECISIONS:
-                found = working.originals.get(parse_entry(arrival.facts.entry) or 0)  # type: ignore[attr-defined]
-                event = self.judge.looked_at(*found) if found is not None else None
-                if event is not None:
-                    yield generation, event.kind, arrival, event
-                continue
-            order = getattr(arrival.facts, "order", "")
-            if order not in self.looking_back:
-                continue
-            rows = working.order(order, "sale")
-            buyer = rows[-1].member if rows else working.references.get(sold[order].member, 0) if order in sold else 0
-            if arrival.kind == "order.claimed":
-                found = working.originals.get(rows[-1].entry) if rows else None
-                event = self.judge.looked_at(*found) if found is not None else self._event(sold[order]) if order in sold else None
-                buyer = working.references.get(arrival.member, 0)
-                if event is not None:
-                    yield generation, event.kind, arrival, msgspec.structs.replace(event, member=buyer)
-            elif arrival.kind == "purchase.completed":
-                for row in working.order(order, "parked"):
-                    event = self.judge.looked_at(*working.originals[row.entry])
-                    if event is not None:
-                        member = working.references.get(arrival.member, 0)
-                        yield self.generation, event.kind, arrival, msgspec.structs.replace(event, member=member)
-            elif buyer:
-                yield generation, arrival.kind, arrival, msgspec.structs.replace(self._event(arrival), member=buyer)
-
-    def _whole(self, arrival: Arrival) -> None:
-        number = self.working.references.get(arrival.member)
-        if number is not None:
-            self.whole.add(number)
-
-    def _event(self, arrival: Arrival) -> Event:
-        kind = self.generation.kinds.get(arrival.kind)
-        references = self.working.references
-        others = {
-            field: references.get(getattr(arrival.facts, field, None) or "", 0) for field in (kind.members if kind is not None else ())
-        }
-        return Event(
-            tenant=arrival.tenant, id=arrival.id, source=arrival.source, kind=arrival.kind, at=arrival.at, received=arrival.at,
-            member=references.get(arrival.member, 0), facts=arrival.facts, others=others,
-        )  # fmt: skip
-
-
-#: Kinds that can only add: their members' lots are not read unless a rule asks for balances.
-_EARNS = frozenset({"purchase.completed", "member.enrolled"})
-_MERGES = frozenset({"member.merged", "member.unmerged"})

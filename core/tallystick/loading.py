@@ -1,0 +1,327 @@
+"""Locks and reads what the events of one batch need: nothing read earlier decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from . import vault
+from .events import Arrival, Event
+from .generation import Generation, fill
+from .judge import EXPIRED_KIND, Judge
+from .ledger import Account, entry_name, moment, parse_entry, parse_member, read_record
+from .pipeline import Plan
+from .situation import Member, Needs
+from .store import Cursor, Store
+from .windows import grain_of, start_of
+from .working import OrderEntry, Person
+
+#: An event, the entry it will have, and when it was received (microseconds since 1970).
+Work = Sequence[tuple[Arrival, int, int]]
+
+#: Kinds that look back at what an order did.
+_BACK = frozenset({"purchase.refunded", "purchase.cancelled", "order.advanced", "order.claimed"})
+_DECISIONS = frozenset({"entry.released", "entry.voided"})
+#: Kinds that can only add: their members' lots are not read unless a rule asks for balances.
+_EARNS = frozenset({"purchase.completed", "member.enrolled"})
+_MERGES = frozenset({"member.merged", "member.unmerged"})
+
+
+class _Wants:
+    """What the plans of one batch ask for: counters, stock, own rows, profiles."""
+
+    def __init__(self) -> None:
+        self.profile = False
+        self.counters: set[str] = set()
+        self.shared_counters: set[str] = set()
+        self.since = 1 << 40  #: the first daily bucket that a rolling window needs
+        self.stock: set[str] = set()
+        self.own: set[str] = set()
+        self.shared_own: set[tuple[str, str]] = set()
+
+    def count(self, needs: Needs, day: date) -> None:
+        """Counters as they stand around *day*."""
+        for name, window in needs.counters:
+            (self.shared_counters if window == "budget" else self.counters).add(name)
+            if grain_of(window) == "day":
+                self.since = min(self.since, start_of(window, day))
+
+    def fill(self, plan: Plan, event: Event) -> None:
+        """Stock and own rows, their key templates filled from *event*."""
+        self.stock |= {fill(template, event) for template in plan.needs.stock}
+        for plugin, templates in plan.own.items():
+            for template in templates:
+                key = fill(template, event)
+                self.own.add(key)
+                if not key.startswith("m:"):
+                    self.shared_own.add((plugin, key))
+
+
+class Loader:
+    """Locks and reads what the events of one tenant in one batch need.  The order of locks is the same everywhere:
+    claims, orders, members, shared counters, shared rows, stock.
+    """
+
+    def __init__(self, store: Store, cur: Cursor, judge: Judge, work: Work) -> None:
+        self.store, self.cur, self.judge, self.work = store, cur, judge, work
+        self.working, self.generation, self.secret = judge.working, judge.generation, judge.secret
+        self.tenant = judge.working.tenant
+        self.whole: set[int] = set()  #: members whose lots are needed
+        self.members: set[int] = set()
+        self.entries: set[int] = set()
+        self.lot_entries: set[int] = set()  #: entries whose lots are needed even if nothing is left in them
+        self.looking_back: set[str] = set()  #: orders of which something is taken back or linked
+
+    def load(self) -> None:
+        """Fill the working state."""
+        self._orders()
+        self._people()
+        self._keys()
+
+    def _orders(self) -> None:
+        orders = set()
+        for arrival, _, _ in self.work:
+            if arrival.kind in _DECISIONS or arrival.kind == "member.unmerged":
+                number = parse_entry(arrival.facts.entry)  # type: ignore[attr-defined]
+                if number is not None:
+                    orders.add(f"entry/{entry_name(number)}")
+                    self.entries.add(number)
+            else:
+                order = getattr(arrival.facts, "order", "")
+                if order:
+                    orders.add(order)
+        if not orders:
+            return
+        store, cur, working = self.store, self.cur, self.working
+        if self.entries:  # what is decided about an order's entry waits for whoever takes that order back
+            records = store.load_records(cur, self.tenant, sorted(self.entries)).values()
+            orders |= {order for body, _ in records if (order := read_record(body).order)}
+        store.lock_orders(cur, self.tenant, orders)
+        self.looking_back = {arrival.facts.order for arrival, _, _ in self.work if arrival.kind in _BACK}  # type: ignore[attr-defined]
+        self._order_entries(orders)
+        if self.entries:
+            self._originals(self.entries)
+            held = [f"entry/{r.entry}" for r, _ in working.originals.values() if r.status in ("held", "step_up")]
+            if held:  # their orders are locked: nobody decides about them meanwhile
+                self._order_entries({name for name in held if name not in working.orders})
+
+    def _order_entries(self, orders: Collection[str]) -> None:
+        working = self.working
+        for order, entry, role, member, value, returned, lines in self.store.load_order_entries(
+            self.cur, self.tenant, orders
+        ):
+            row = OrderEntry(order, entry, role, member, value, returned, lines, fresh=False)
+            working.orders.setdefault(order, []).append(row)
+            if order in self.looking_back or role == "parked":
+                self.looking_back.add(order)
+                self.entries.add(entry)
+
+    def _originals(self, entries: Iterable[int]) -> None:
+        found = self.store.load_records(self.cur, self.tenant, sorted(entries))
+        for entry, (body, facts) in found.items():
+            record = read_record(body)
+            self.working.originals[entry] = (record, facts)
+            if record.member:
+                self.members.add(int(record.member[2:]))
+            for transfer in record.transfers:
+                for name in (transfer.lot, transfer.into):
+                    if name:
+                        self.lot_entries.add(parse_entry(name.rpartition(".")[0]) or 0)
+            waiting: Sequence[str] = (record.more or {}).get("to", ())
+            for holder in {*waiting, *[t.debit for t in record.transfers], *[t.credit for t in record.transfers]}:
+                number = parse_member(holder)
+                if number is not None:
+                    self.members.add(number)
+                    self.whole.add(number)
+
+    def _people(self) -> None:
+        store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
+        references: set[str] = set()
+        for arrival, _, _ in self.work:
+            if arrival.member:
+                references.add(arrival.member)
+                if arrival.kind == EXPIRED_KIND:  # of this very member, whatever became of it
+                    self.members.add(parse_member(arrival.member) or 0)
+                    self.whole.add(parse_member(arrival.member) or 0)
+            kind = self.generation.kinds.get(arrival.kind)
+            if kind is not None and kind.members:
+                references |= {value for field in kind.members if (value := getattr(arrival.facts, field, None))}
+        numbers = {reference: number for reference in references if (number := parse_member(reference)) is not None}
+        named = {
+            vault.fingerprint(self.secret, tenant, reference): reference
+            for reference in references
+            if reference not in numbers
+        }
+        if named:
+            numbers |= {named[found]: number for found, number in store.find_members(cur, tenant, list(named)).items()}
+        wanted = {*numbers.values(), *self.members}
+        merged: dict[int, int] = {}
+        while wanted:
+            rows = store.lock_members(cur, tenant, wanted)
+            wanted = set()
+            for number, status, enrolled_at, secret, tags, merged_into, language in rows:
+                view = Member(
+                    number,
+                    status,
+                    moment(enrolled_at),
+                    tuple(msgspec.json.decode(tags)) if tags != "[]" else (),
+                    None,
+                    {},
+                    language,
+                )
+                working.people[number] = Person(number, bytes(secret) if secret is not None else None, view)
+                if merged_into:
+                    merged[number] = merged_into
+                    if merged_into not in working.people:
+                        wanted.add(merged_into)
+        for reference, number in numbers.items():
+            into = number
+            while into in merged:
+                into = merged[into]
+            working.references[reference] = into
+        working.merged = merged
+        self.members |= set(working.references.values())
+        joined = {*merged, *merged.values()}  # what comes to one goes on to the other
+        self.members |= joined
+        self.whole |= joined
+
+    def _keys(self) -> None:
+        wants = self._wants()
+        store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
+        members = sorted(self.members)
+        merging = any(arrival.kind in _MERGES for arrival, _, _ in self.work)
+        if merging:
+            self.whole |= self.members
+        store.lock_shared_counters(cur, tenant, wants.shared_counters)
+        store.lock_own(cur, tenant, wants.shared_own)
+        if working.originals:  # read behind the locks of all who hold something of them
+            working.taken.update(store.load_taken(cur, tenant, sorted(working.originals)))
+        self._accounts(members)
+        if wants.profile:
+            working.profiles = store.load_profiles(cur, tenant, members)
+        counters: Iterable[tuple[Any, ...]] = ()
+        if merging:
+            counters = store.load_all_counters(cur, tenant, members)
+        elif wants.counters or wants.shared_counters:
+            names = wants.counters | wants.shared_counters
+            counters = store.load_counters(cur, tenant, [0, *members], names, wants.since)
+        for member, name, grain, start, value in counters:
+            working.counters[member, name, grain, start] = value
+        if self.generation.ladders or merging:
+            wants.own |= {f"m:{member}" for member in members}
+        for plugin, key, name, value in store.load_own(cur, tenant, wants.own) if wants.own else ():
+            if name:
+                working.own.setdefault((plugin, key), {})[name] = msgspec.json.decode(value)
+        if wants.stock or self.entries:
+            wants.stock |= {key for record, _ in working.originals.values() for key, _, _ in record.takes}
+            working.stock = store.lock_stock(cur, tenant, wants.stock)
+
+    def _accounts(self, members: Collection[int]) -> None:
+        store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
+        for member, unit, posted, deficit in store.load_balances(cur, tenant, members):
+            account = working.accounts[member, unit] = Account(member, unit, posted, deficit, stored=True)
+            account.complete = member in self.whole
+        if self.whole:
+            working.fill_lots(store.load_lots(cur, tenant, sorted(self.whole)), whole=True)
+            if self.lot_entries:
+                working.fill_lots(store.load_lots_of(cur, tenant, sorted(self.lot_entries)), whole=True)
+
+    def _wants(self) -> _Wants:
+        """What all plans of the batch ask for together; whose lots are needed is noted on the way."""
+        wants = _Wants()
+        plans: dict[tuple[int, str], Plan | None] = {}
+        for generation, kind, arrival, event in [*self._first_hand(), *self._second_hand()]:
+            key = (generation.number, kind)
+            if key not in plans:
+                # the house's own kinds are nobody's business
+                plans[key] = generation.pipeline.plan(kind) if kind in generation.kinds else None
+            plan = plans[key]
+            if plan is None:
+                self._whole(arrival)
+                continue
+            if self._takes(plan, kind, arrival):
+                self._whole(arrival)
+                if event is not None:
+                    self.whole |= {event.member} & self.members
+            needs = plan.needs
+            wants.profile = wants.profile or needs.profile
+            if needs.counters:
+                wants.count(needs, generation.programme.local_date(arrival.at if event is None else event.at))
+            if needs.stock or plan.own:
+                wants.fill(plan, event or self._event(arrival))
+        return wants
+
+    def _takes(self, plan: Plan, kind: str, arrival: Arrival) -> bool:
+        """Whether an event may take from lots, so that they must be known."""
+        return (
+            kind not in _EARNS
+            or bool(plan.needs.balances)
+            or plan.redeem is not None
+            or (bool(self.looking_back) and getattr(arrival.facts, "order", "") in self.looking_back)
+        )
+
+    def _first_hand(self) -> Iterator[tuple[Generation, str, Arrival, Event | None]]:
+        """What each event of the batch asks for, with the generation that judges it."""
+        older = self.judge.older
+        for arrival, entry, _ in self.work:
+            yield older.get(entry, self.generation) if older else self.generation, arrival.kind, arrival, None
+
+    def _second_hand(self) -> Iterator[tuple[Generation, str, Arrival, Event | None]]:
+        """What events ask for that look back at others: refunds at the buyer, decisions and claims at what they bring about."""
+        if not self.looking_back and not self.entries:
+            return
+        working, older = self.working, self.judge.older
+        sold = {a.facts.order: a for a, _, _ in self.work if a.kind == "purchase.completed"}  # type: ignore[attr-defined]
+        for arrival, entry, _ in self.work:
+            generation = older.get(entry, self.generation)
+            if arrival.kind in _DECISIONS:
+                found = working.originals.get(parse_entry(arrival.facts.entry) or 0)  # type: ignore[attr-defined]
+                event = self.judge.looked_at(*found) if found is not None else None
+                if event is not None:
+                    yield generation, event.kind, arrival, event
+                continue
+            order = getattr(arrival.facts, "order", "")
+            if order not in self.looking_back:
+                continue
+            rows = working.order(order, "sale")
+            buyer = rows[-1].member if rows else working.references.get(sold[order].member, 0) if order in sold else 0
+            if arrival.kind == "order.claimed":
+                found = working.originals.get(rows[-1].entry) if rows else None
+                event = (
+                    self.judge.looked_at(*found)
+                    if found is not None
+                    else self._event(sold[order])
+                    if order in sold
+                    else None
+                )
+                buyer = working.references.get(arrival.member, 0)
+                if event is not None:
+                    yield generation, event.kind, arrival, msgspec.structs.replace(event, member=buyer)
+            elif arrival.kind == "purchase.completed":
+                for row in working.order(order, "parked"):
+                    event = self.judge.looked_at(*working.originals[row.entry])
+                    if event is not None:
+                        member = working.references.get(arrival.member, 0)
+                        yield self.generation, event.kind, arrival, msgspec.structs.replace(event, member=member)
+            elif buyer:
+                yield generation, arrival.kind, arrival, msgspec.structs.replace(self._event(arrival), member=buyer)
+
+    def _whole(self, arrival: Arrival) -> None:
+        number = self.working.references.get(arrival.member)
+        if number is not None:
+            self.whole.add(number)
+
+    def _event(self, arrival: Arrival) -> Event:
+        kind = self.generation.kinds.get(arrival.kind)
+        references = self.working.references
+        others = {
+            field: references.get(getattr(arrival.facts, field, None) or "", 0)
+            for field in (kind.members if kind is not None else ())
+        }
+        return Event(
+            tenant=arrival.tenant, id=arrival.id, source=arrival.source, kind=arrival.kind, at=arrival.at, received=arrival.at,
+            member=references.get(arrival.member, 0), facts=arrival.facts, others=others,
+        )  # fmt: skip
