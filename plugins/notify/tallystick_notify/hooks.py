@@ -27,6 +27,7 @@ class Notify:
             self.programme.tenant,
             ((one.at, intent) for one in batch for intent in one.intents if intent.channel == "notify"),
         )
+        rows.keep_decisions(store, self.programme.tenant, ((one.at, record) for one in batch for record in one.records))
 
     @hookimpl
     def export_member(self, member: int, store: Any) -> Mapping[str, Any]:

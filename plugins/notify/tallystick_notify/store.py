@@ -14,13 +14,18 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tallystick import people, tables
 from tallystick.effects import Notify
-from tallystick.ledger import instant, moment
+from tallystick.ledger import instant, moment, parse_entry, parse_member
 
 from .plan import Cap, Wish
 from .tables import consent, delivery, message
 
 #: How long an attempt belongs to whoever began it, in microseconds; after a crash it is begun again then.
 LEASE = 2 * 60 * 1_000_000
+
+
+_DECIDED = {"entry.released": "notify.released", "entry.voided": "notify.voided"}
+#: What happened longer ago, in microseconds, is no news: an import of the past tells nobody.
+_NEWS = 3 * 86_400 * 1_000_000
 
 
 @attrs.frozen
@@ -51,6 +56,30 @@ def keep_intents(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, An
                 "created_at": at,
             }
         )  # fmt: skip
+    keep_messages(conn, rows)
+
+
+def keep_decisions(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, Any]]) -> None:
+    """Write down that something was held, released or voided, of records with when their batch was committed."""
+    rows = []
+    for at, record in found:
+        template = _DECIDED.get(record.kind) or ("notify.held" if record.status in ("held", "step_up") else "")
+        member, entry = parse_member(record.member), parse_entry(record.entry)
+        if not template or not member or entry is None or at - record.at > _NEWS:
+            continue
+        about = (record.more or {}).get("decides", record.entry)
+        facts = msgspec.json.encode({"entry": about, "order": record.order}).decode()
+        rows.append(
+            {
+                "tenant": tenant, "id": message_id(member, template, about), "member": member, "template": template,
+                "purpose": "service", "facts": facts, "entry": entry, "due_at": at, "expires_at": 0, "created_at": at,
+            }
+        )  # fmt: skip
+    keep_messages(conn, rows)
+
+
+def keep_messages(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write down messages that are not known yet."""
     if rows:
         conn.execute(_insert(conn, message).on_conflict_do_nothing(), rows)
 

@@ -66,6 +66,21 @@ SHIPPED: Final[Mapping[str, Shipped]] = {
         en=("Some of your points expire soon", "{{ points|number }} of your points expire soon:\n{% for batch in batches %}{{ batch.points|number }} on {{ batch.last_day|date }}\n{% endfor %}"),
         zh=("您的积分即将过期", "您有 {{ points|number }} 积分即将过期：\n{% for batch in batches %}{{ batch.points|number }} 积分，有效期至{{ batch.last_day|date }}\n{% endfor %}"),
     ),
+    "notify.held": _shipped(
+        "entry order", {"entry": "1-42-0", "order": "R-1001"},
+        en=("We are looking at {{ order or entry }}", "Something about {{ order or entry }} has to be looked at first. You will hear from us."),
+        zh=("{{ order or entry }} 正在核对", "{{ order or entry }} 需要人工核对，结果将另行通知。"),
+    ),
+    "notify.released": _shipped(
+        "entry order", {"entry": "1-42-0", "order": "R-1001"},
+        en=("{{ order or entry }} is fine", "{{ order or entry }} was looked at, and everything is in order."),
+        zh=("{{ order or entry }} 已通过核对", "{{ order or entry }} 已核对无误。"),
+    ),
+    "notify.voided": _shipped(
+        "entry order", {"entry": "1-42-0", "order": "R-1001"},
+        en=("{{ order or entry }} does not count", "{{ order or entry }} was looked at, and it does not count."),
+        zh=("{{ order or entry }} 未通过核对", "{{ order or entry }} 经核对后已作废。"),
+    ),
     "tiers.near": _shipped(
         "ladder tier missing before", {"ladder": "club", "tier": "gold", "missing": 3000, "before": "2025-12-31"},
         en=("{{ tier }} is near", "Only {{ missing|number }} more to reach {{ tier }}."),

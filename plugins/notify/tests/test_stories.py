@@ -12,11 +12,13 @@ from email.policy import default
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from plugins.notify.tests.conftest import SECRET, Post, Receiver, hook, lines
 from tallystick import database, migrate, people, tables
+from tallystick.outbox import Committed
 from tallystick_notify import store
 from tallystick_notify.tables import METADATA
 
@@ -259,3 +261,26 @@ def test_a_member_is_exported_and_forgotten(shop):
         assert part.plugin.erase_member(member=number, store=conn)  # type: ignore[attr-defined]
         for table in METADATA.tables.values():
             assert conn.scalar(sa.select(sa.func.count()).select_from(table)) == 0
+
+
+def test_what_is_held_and_what_became_of_it_is_told_and_the_past_is_not(shop):
+    shop = shop(APP)
+    shop.stage.enrol("ann")
+    sale = shop.stage.send(
+        "purchase.completed", {"order": "R-7", "currency": "USD", "lines": [{"sku": "S", "amount": 100}]}, member="ann"
+    )
+    house, now = shop.stage.house, shop.stage.clock[0]
+    held = msgspec.structs.replace(sale, status="held")
+    freed = msgspec.structs.replace(sale, kind="entry.released", entry="1-9-0", order="", more={"decides": sale.entry})
+    old = msgspec.structs.replace(held, entry="1-8-0", at=now - 9 * 86_400_000_000)
+    part = next(part for part in house.registry.latest("shop").pipeline.parts if part.id == "notify")
+    with house.db.begin() as conn:
+        batch = [Committed(1, 7, now, (sale, held, freed, old), ())]
+        part.plugin.committed(batch=batch, store=conn)  # type: ignore[attr-defined]
+    shop.works()
+    found = shop.stage.rows("SELECT template, facts FROM notify_message ORDER BY template")
+    assert [tuple(row) for row in found] == [
+        ("notify.held", f'{{"entry":"{sale.entry}","order":"R-7"}}'),
+        ("notify.released", f'{{"entry":"{sale.entry}","order":""}}'),
+    ]
+    assert [state for _, state, _ in shop.deliveries()] == ["sent", "sent"]
