@@ -135,7 +135,9 @@ def hook_line(name: str, plugins: Mapping[str, Manifest]) -> str:
     pure = name in hookspecs.PURE
     kind = "Pure; ended by the watchdog after 50 ms of CPU time" if pure else "May do I/O"
     by = [plugin.id for plugin in plugins.values() if name in plugin.hooks]
-    has = f"implemented by {', '.join(f'`{plugin}`' for plugin in by)}" if by else "implemented by no first-party plugin"
+    has = (
+        f"implemented by {', '.join(f'`{plugin}`' for plugin in by)}" if by else "implemented by no first-party plugin"
+    )
     return f"{kind}. When it fails: {POLICIES[hookspecs.ON_FAILURE[name]]}. Since API 1.0; {has}."
 
 

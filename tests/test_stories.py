@@ -122,7 +122,12 @@ def test_a_refused_event_leaves_its_neighbours_and_no_trace(house: Callable[[str
     assert [getattr(outcome, "code", "recorded") for outcome in outcomes] == ["recorded", "unknown_member", "recorded"]
     assert stage.rows("SELECT count(*) FROM claim")[0][0] == 2
     stage.enrol("nobody")
-    assert stage.send("purchase.completed", buy("B", "nobody").facts and {"order": "B", "currency": "USD", "lines": [{"sku": "x", "amount": 500}]}, member="nobody", id="B")  # type: ignore[attr-defined]
+    assert stage.send(
+        "purchase.completed",
+        buy("B", "nobody").facts and {"order": "B", "currency": "USD", "lines": [{"sku": "x", "amount": 500}]},
+        member="nobody",
+        id="B",
+    )  # type: ignore[attr-defined]
 
 
 def test_a_guest_order_earns_once_it_is_linked_and_only_once(house: Callable[[str], Stage]) -> None:
@@ -149,7 +154,7 @@ def test_a_dry_run_shows_what_would_be_and_leaves_nothing(house: Callable[[str],
     receipt = stage.house.dry_run(arrival)
     assert receipt.record.balances == {"points": 5}
     for table in ("claim", "record", "transfer", "lot", "balance", "batch"):
-        assert stage.rows(f"SELECT count(*) FROM {table}")[0][0] == 0, table  # noqa: S608 - names of our own
+        assert stage.rows(f"SELECT count(*) FROM {table}")[0][0] == 0, table
     assert stage.house.engine.record([arrival])[0].record.balances == {"points": 5}  # type: ignore[union-attr]
 
 
@@ -173,4 +178,6 @@ def test_late_events_are_taken_within_a_week_and_refused_after(house: Callable[[
     facts = {"order": "A", "currency": "USD", "lines": [{"sku": "x", "amount": 500}]}
     late = stage.try_send("purchase.completed", facts, member="m-1", at=stage.now - timedelta(days=8))
     assert isinstance(late, TallyError) and late.code == "too_late"
-    assert stage.send("purchase.completed", facts, member="m-1", at=stage.now - timedelta(days=6)).balances == {"points": 5}
+    assert stage.send("purchase.completed", facts, member="m-1", at=stage.now - timedelta(days=6)).balances == {
+        "points": 5
+    }

@@ -619,9 +619,7 @@ def get_whynot(call: Call) -> Answer:
     number = parse_entry(asked) if asked else rulebook.last_entry(call.house, call.tenant, row.name, rule)
     if number is None:
         raise UnknownEntry(f"there is no entry {asked}")
-    return Answer(
-        rulebook.whynot(call.house, call.tenant, rule, entry=number, member=row.name, language=call.language)
-    )
+    return Answer(rulebook.whynot(call.house, call.tenant, rule, entry=number, member=row.name, language=call.language))
 
 
 def post_whynot(call: Call) -> Answer:

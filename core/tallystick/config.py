@@ -94,7 +94,9 @@ class Tenant:
     plugins: Mapping[str, PluginSettings]  #: those that run, in order
     document: Mapping[str, Any]  #: plain JSON from which :func:`build_tenant` makes this tenant again
     hash: str  #: content hash of the document
-    said: Mapping[str, Any] = attrs.field(factory=dict)  #: the table somebody wrote, plain JSON; :func:`check_tenant` takes it
+    said: Mapping[str, Any] = attrs.field(
+        factory=dict
+    )  #: the table somebody wrote, plain JSON; :func:`check_tenant` takes it
     reasons: Mapping[str, str] = attrs.field(factory=dict)  #: why each plugin is on
     glue: tuple[str, ...] = ()
     left_out: Mapping[str, str] = attrs.field(factory=dict)  #: enabled, but cannot run, and why
@@ -236,7 +238,9 @@ def check_tenant(
         tenant = None
     if tenant is not None:
         left_out = dict(resolution.left_out)
-        tenant = attrs.evolve(tenant, reasons=resolution.reasons, glue=resolution.glue, left_out=left_out, said=schema.plain(fields))
+        tenant = attrs.evolve(
+            tenant, reasons=resolution.reasons, glue=resolution.glue, left_out=left_out, said=schema.plain(fields)
+        )
     return tenant, mistakes, [_missing(name, why, data, installed) for name, why in resolution.left_out.items()]
 
 

@@ -149,7 +149,9 @@ class Count(Effect, frozen=True, kw_only=True):
     window: str
     amount: int = 1
     reversible: bool = True
-    by_share: bool = False  #: a partial reversal subtracts its share (of money), not only a full one the whole (of visits)
+    by_share: bool = (
+        False  #: a partial reversal subtracts its share (of money), not only a full one the whole (of visits)
+    )
 
 
 class Take(Effect, frozen=True, kw_only=True):
@@ -235,4 +237,3 @@ EFFECTS: dict[str, type[Effect]] = {
 
 #: Effects whose amount a manifest may bound.
 AMOUNTS = ("Grant", "Bonus", "Spend", "Move", "Take", "Restock", "Count")
-

@@ -247,5 +247,3 @@ CORE_KINDS: tuple[EventKind, ...] = (
     _kind("entry.voided", Decision, "A held entry was voided.", "被冻结的流水已作废。",
           {"entry": "1-42-0", "reason": "card was stolen"}, permission="holds.decide"),
 )  # fmt: skip
-
-

@@ -96,7 +96,9 @@ class Registry:
             ).one()
         built = configuration.build_tenant(tenant, msgspec.json.decode(row.document), self._installed)
         if enabled is not None:
-            built = attrs.evolve(built, plugins={name: chosen for name, chosen in built.plugins.items() if name in enabled}, required=())
+            built = attrs.evolve(
+                built, plugins={name: chosen for name, chosen in built.plugins.items() if name in enabled}, required=()
+            )
         return build_generation(built, number, row.since, self._installed)
 
 
@@ -112,7 +114,13 @@ def build_generation(tenant: Tenant, number: int, since: int, installed: Mapping
         plugin = configuration.make_plugin(installed[name], chosen, programme)
         if plugin is not None:
             parts.append(
-                Part(id=name, version=str(manifest.version), plugin=plugin, interests=manifest.interests, grants=manifest.effects)
+                Part(
+                    id=name,
+                    version=str(manifest.version),
+                    plugin=plugin,
+                    interests=manifest.interests,
+                    grants=manifest.effects,
+                )
             )
     missing = tuple(name for name in tenant.required if name not in tenant.plugins)
     return Generation(
@@ -255,7 +263,9 @@ class House:
         found: list[Job] = []
         for tenant in self.tenants().values():
             zone = tenant.zone
-            found.append(Job(tenant=tenant.id, name="core.expire", run=self._expire, every=timedelta(hours=1), zone=zone))
+            found.append(
+                Job(tenant=tenant.id, name="core.expire", run=self._expire, every=timedelta(hours=1), zone=zone)
+            )
             for name in tenant.plugins:
                 manifest = self.installed[name].manifest
                 for job in manifest.jobs:
@@ -285,7 +295,9 @@ class House:
         """Sweep everything that is due; how many members had something."""
         at, swept = self.clock() if now is None else now, 0
         while arrivals := self.engine.due(tenant, at):
-            done = [one for one in self.record(arrivals, history=history) if isinstance(one, Receipt) and not one.repeated]
+            done = [
+                one for one in self.record(arrivals, history=history) if isinstance(one, Receipt) and not one.repeated
+            ]
             swept += len(done)
             if not done:
                 break  # another sweeper was faster, or the database cannot write now: the next turn sees
@@ -299,7 +311,9 @@ class House:
 
     def _relay(self) -> None:
         """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections."""
-        full = outbox.MAX_BATCHES  # fewer are all there were: what came meanwhile is the next turn's, or no turn would end
+        full = (
+            outbox.MAX_BATCHES
+        )  # fewer are all there were: what came meanwhile is the next turn's, or no turn would end
         while batches := outbox.unseen(self.db, "core.events", channel="event"):
             if any(isinstance(outcome, Unavailable) for outcome in self.record(self.engine.cut_off(batches))):
                 break  # they come again
@@ -322,7 +336,10 @@ class House:
 
     def _committed(self, plugin: str, tenants: Sequence[str]) -> outbox.Take:
         parts = {
-            tenant: part.plugin for tenant in tenants for part in self.registry.latest(tenant).pipeline.parts if part.id == plugin
+            tenant: part.plugin
+            for tenant in tenants
+            for part in self.registry.latest(tenant).pipeline.parts
+            if part.id == plugin
         }
 
         def take(conn: sa.Connection, batches: Sequence[outbox.Committed]) -> None:
@@ -381,7 +398,11 @@ class House:
 
 
 def build_house(
-    config: Config, *, installed: Mapping[str, Installed] | None = None, clock: Callable[[], int] = now, alone: bool = False
+    config: Config,
+    *,
+    installed: Mapping[str, Installed] | None = None,
+    clock: Callable[[], int] = now,
+    alone: bool = False,
 ) -> House:
     """Connect a checked configuration with its database.  The database must be migrated; see :func:`prepare`.
 
@@ -469,7 +490,9 @@ def sync_tenants(
             row = conn.execute(query.with_for_update()).first()
             digest, number, tenant = configuration.programme_hash(written.said), 0, written
             if row is None:
-                conn.execute(rows.insert().values(id=tenant.id, name=str(tenant.name), created_at=at, generation=0, programme=""))
+                conn.execute(
+                    rows.insert().values(id=tenant.id, name=str(tenant.name), created_at=at, generation=0, programme="")
+                )
             else:
                 number = row.generation
                 if row.applied == digest:
@@ -488,7 +511,9 @@ def read_tenant(
 ) -> Tenant:
     """The tenant as generation *number* has it; *known* itself if that is what was asked for."""
     rows = tables.programme
-    row = conn.execute(sa.select(rows.c.said, rows.c.document).where(rows.c.tenant == name, rows.c.generation == number)).one()
+    row = conn.execute(
+        sa.select(rows.c.said, rows.c.document).where(rows.c.tenant == name, rows.c.generation == number)
+    ).one()
     said = msgspec.json.decode(row.said)
     if known is not None and known.said == said:
         return known
@@ -522,14 +547,18 @@ def write_generation(
             generation=number,
             hash=tenant.hash,
             document=msgspec.json.encode(tenant.document, order="deterministic").decode(),
-            plugins=msgspec.json.encode({name: str(installed[name].manifest.version) for name in tenant.plugins}).decode(),
+            plugins=msgspec.json.encode(
+                {name: str(installed[name].manifest.version) for name in tenant.plugins}
+            ).decode(),
             # as long as nothing was ever recorded, the settings also judge what happened before them: an import of the past
             since=at if _has_records(conn, tenant.id) else 0,
             actor=actor,
             said=msgspec.json.encode(tenant.said, order="deterministic").decode(),
         )
     )
-    conn.execute(tables.tenant.update().where(tables.tenant.c.id == tenant.id).values(generation=number, programme=tenant.hash))
+    conn.execute(
+        tables.tenant.update().where(tables.tenant.c.id == tenant.id).values(generation=number, programme=tenant.hash)
+    )
 
 
 def _has_records(conn: sa.Connection, tenant: str) -> bool:
@@ -547,10 +576,18 @@ def lease_writer(db: sa.Engine, at: int) -> tuple[int, int]:
     holder = f"{socket.gethostname()}/{os.getpid()}"
     with db.begin() as conn:
         free = conn.execute(
-            sa.select(rows.c.id, rows.c.epoch).where(rows.c.leased_until < at).order_by(rows.c.id).limit(1).with_for_update(skip_locked=True)
+            sa.select(rows.c.id, rows.c.epoch)
+            .where(rows.c.leased_until < at)
+            .order_by(rows.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
         ).first()
         if free is not None:
-            conn.execute(rows.update().where(rows.c.id == free.id).values(epoch=free.epoch + 1, leased_until=until, holder=holder))
+            conn.execute(
+                rows.update()
+                .where(rows.c.id == free.id)
+                .values(epoch=free.epoch + 1, leased_until=until, holder=holder)
+            )
             return free.id, free.epoch + 1
         if db.dialect.name == "postgresql":
             conn.exec_driver_sql("LOCK TABLE writer IN EXCLUSIVE MODE")

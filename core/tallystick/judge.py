@@ -166,14 +166,18 @@ class Judge:
 
     # -- what a hook may look at --------------------------------------------------------------------------------------
 
-    def situation(self, event: Event, plan: Plan, entry: int, person: Person | None, original: Original | None = None) -> Situation:
+    def situation(
+        self, event: Event, plan: Plan, entry: int, person: Person | None, original: Original | None = None
+    ) -> Situation:
         """Everything the plan's plugins declared they need, as it stands before this event."""
         working, needs, now = self.working, plan.needs, instant(event.received)
         member = person.view if person is not None else None
         if member is not None and (needs.profile or self.generation.ladders):
             member = self._full_view(member, needs.profile)
         counters = self._counters(plan, event) if needs.counters else {}
-        balances = {unit: working.balance(event.member, unit, now) for unit in needs.balances} if needs.balances else _NONE
+        balances = (
+            {unit: working.balance(event.member, unit, now) for unit in needs.balances} if needs.balances else _NONE
+        )
         name = entry_name(entry)
         return Situation(
             now=event.received,
@@ -192,7 +196,10 @@ class Judge:
     def _counters(self, plan: Plan, event: Event) -> dict[tuple[str, str], int]:
         """What the declared counters stand at now."""
         day, count = self.programme.local_date(event.at), self.working.count
-        return {(name, window): count(0 if window == "budget" else event.member, name, window, day) for name, window in plan.needs.counters}
+        return {
+            (name, window): count(0 if window == "budget" else event.member, name, window, day)
+            for name, window in plan.needs.counters
+        }
 
     def _full_view(self, member: Member, profile: bool) -> Member:
         changes: dict[str, Any] = {"tiers": self.working.tiers(member.number)}
@@ -207,7 +214,9 @@ class Judge:
 
     # -- the ordinary event -------------------------------------------------------------------------------------------
 
-    def _plain(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int, **more: Any) -> Judged:
+    def _plain(
+        self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int, **more: Any
+    ) -> Judged:
         page, verdict, reasons, skipped = self._think(event, person, entry, received)
         status = "recorded" if verdict == "allow" else ("step_up" if verdict == "step_up" else "held")
         rows: list[OrderEntry] = []
@@ -305,7 +314,9 @@ class Judge:
             totals = {**page.outcome, **{f"balance:{unit}": amount for unit, amount in page.balances().items()}}
             if plan.needs.counters:
                 totals |= {f"counter:{name}/{window}": n for (name, window), n in self._counters(plan, event).items()}
-            more += self._ask(plan.evaluate_tier, skipped, event, situation.member, totals, situation.now, situation, own)
+            more += self._ask(
+                plan.evaluate_tier, skipped, event, situation.member, totals, situation.now, situation, own
+            )
         if not more:
             return
         if reasons is not None:
@@ -377,7 +388,18 @@ class Judge:
             self.working.touch_order(row).role = "applied"
         status = "recorded" if verdict == "allow" else ("step_up" if verdict == "step_up" else "held")
         return self._judged(
-            arrival, event, page, entry, status, verdict, reasons, skipped, [sale], again, order=purchase.order, value=value
+            arrival,
+            event,
+            page,
+            entry,
+            status,
+            verdict,
+            reasons,
+            skipped,
+            [sale],
+            again,
+            order=purchase.order,
+            value=value,
         )
 
     def _unpark(self, row: OrderEntry, sale: Arrival) -> Arrival | None:
@@ -407,7 +429,9 @@ class Judge:
     def reopen(self, record: Record, sealed: bytes | None) -> Arrival | None:
         """The event again as it came in; None if its member was forgotten since."""
         member = int(record.member[2:]) if record.member else 0
-        opened = vault.open_facts(self._key(member), parse_entry(record.entry) or 0, sealed) if sealed is not None else None
+        opened = (
+            vault.open_facts(self._key(member), parse_entry(record.entry) or 0, sealed) if sealed is not None else None
+        )
         if opened is None:
             return None
         document = msgspec.json.decode(opened, type=_Claims)
@@ -447,7 +471,9 @@ class Judge:
         sales = self.working.order(refund.order, "sale", "guest")
         if not sales:
             if len(self.working.order(refund.order, "parked")) >= MAX_PARKED:
-                raise OrderConflict(f"{MAX_PARKED} returns wait for order {refund.order} already", pointer="/data/order")
+                raise OrderConflict(
+                    f"{MAX_PARKED} returns wait for order {refund.order} already", pointer="/data/order"
+                )
             page = Page(entry, event, self.working, self.programme, received)
             row = OrderEntry(refund.order, entry, "parked", event.member)
             return self._judged(arrival, event, page, entry, "parked", "allow", (), (), [row], order=refund.order)
@@ -485,13 +511,25 @@ class Judge:
         for paid in [sale, *self.working.order(refund.order, "spend")]:
             if paid.entry in self.working.originals:
                 self._give_back(page, self.working.originals[paid.entry][0], paid.entry, sale)
-        page.apply(settle([e for e in proposals if not isinstance(e, Keep)], self.units, situation.counters, self.versions))
+        page.apply(
+            settle([e for e in proposals if not isinstance(e, Keep)], self.units, situation.counters, self.versions)
+        )
         reasons: list[Verdict] = []
         if person is not None and person.view.status == "active":
             self._follow(plan, page, event, situation, skipped, own, reasons)
         row = OrderEntry(refund.order, entry, "refund", sale.member, sale.returned - before)
         return self._judged(
-            arrival, event, page, entry, "recorded", "allow", reasons, skipped, [row], order=refund.order, value=sale.returned - before
+            arrival,
+            event,
+            page,
+            entry,
+            "recorded",
+            "allow",
+            reasons,
+            skipped,
+            [row],
+            order=refund.order,
+            value=sale.returned - before,
         )
 
     def _return(self, sale: OrderEntry, refund: Refund, purchase: Purchase | None) -> None:
@@ -504,11 +542,14 @@ class Judge:
             return
         if refund.lines:
             if purchase is None:
-                raise UnknownOrder("the order's lines are no longer known; return an amount instead", pointer="/data/lines")
+                raise UnknownOrder(
+                    "the order's lines are no longer known; return an amount instead", pointer="/data/lines"
+                )
             for place, back in enumerate(refund.lines):
                 if back.line >= len(purchase.lines):
                     raise InvalidEvent(
-                        f"the order has {len(purchase.lines)} lines, counted from 0", pointer=f"/data/lines/{place}/line"
+                        f"the order has {len(purchase.lines)} lines, counted from 0",
+                        pointer=f"/data/lines/{place}/line",
                     )
                 net = purchase.lines[back.line].net
                 sale.lines[back.line] = min(net, sale.lines.get(back.line, 0) + back.amount)
@@ -516,7 +557,15 @@ class Judge:
             sale.loose += refund.amount or 0
         whole = sum([line.net for line in purchase.lines]) if purchase is not None else 0
         by_lines = sum(sale.lines.values())
-        complete = whole and by_lines >= whole and (purchase is None or len(sale.lines) == len([1 for line in purchase.lines if line.net]) or by_lines >= whole)
+        complete = (
+            whole
+            and by_lines >= whole
+            and (
+                purchase is None
+                or len(sale.lines) == len([1 for line in purchase.lines if line.net])
+                or by_lines >= whole
+            )
+        )
         scaled = sale.value if complete else (by_lines * sale.value // whole if whole else 0)
         sale.returned = min(sale.value, scaled + sale.loose)
 
@@ -544,10 +593,23 @@ class Judge:
             if kept:
                 keep[step.rule, step.unit] -= kept
             if amount > kept:
-                page.take_back(_holder(record, step), step.unit, amount - kept, step.rule, lots_of(record, step), "kept" if kept else "")
+                page.take_back(
+                    _holder(record, step),
+                    step.unit,
+                    amount - kept,
+                    step.rule,
+                    lots_of(record, step),
+                    "kept" if kept else "",
+                )
         back = []
         for n, (member, counter, grain, start, amount, mode) in enumerate(record.counts):
-            target = taken_by_now(amount, sale.value, sale.returned) if mode == "share" else amount if mode and everything else 0
+            target = (
+                taken_by_now(amount, sale.value, sale.returned)
+                if mode == "share"
+                else amount
+                if mode and everything
+                else 0
+            )
             back.append((member, counter, grain, start, self._owed(entry, COUNTS + n, target)))
         page.uncount(back)
         if everything:
@@ -569,7 +631,9 @@ class Judge:
             if step.effect == "spend":
                 self._put_back(page, record, entry, place, spent, taken_by_now(-step.amount, sale.value, sale.returned))
 
-    def _put_back(self, page: Page, record: Record, entry: int, place: int, spent: Sequence[tuple[Transfer, str]], target: int) -> None:
+    def _put_back(
+        self, page: Page, record: Record, entry: int, place: int, spent: Sequence[tuple[Transfer, str]], target: int
+    ) -> None:
         """Put back what of *target* was not put back yet: the lots that were used last get theirs first."""
         before = self.working.taken.get((entry, place), 0)
         amount = self._owed(entry, place, target)
@@ -647,11 +711,15 @@ class Judge:
         row = OrderEntry(order, entry, "sale", person.number, sale.value, sale.returned)
         row.lines, row.loose = dict(sale.lines), sale.loose
         if self.working.order(order, "refund"):  # what came back before somebody claimed it earns nothing
-            self._take_back(page, page.record(status="recorded"), entry, row, [line.net for line in opened.facts.lines], ())
+            self._take_back(
+                page, page.record(status="recorded"), entry, row, [line.net for line in opened.facts.lines], ()
+            )
         self.working.touch_order(sale).role = "claimed"
         arrival.cause = sale.entry
         status = "recorded" if verdict == "allow" else "held"
-        return self._judged(arrival, event, page, entry, status, verdict, reasons, skipped, [row], order=order, value=sale.value)
+        return self._judged(
+            arrival, event, page, entry, status, verdict, reasons, skipped, [row], order=order, value=sale.value
+        )
 
     # -- what was held, what is due -------------------------------------------------------------------------------------
 
@@ -679,7 +747,16 @@ class Judge:
             self._void(page, record, number or 0)
         row = OrderEntry(decision, entry, arrival.kind.removeprefix("entry."), member)
         return self._judged(
-            arrival, event, page, entry, "recorded", "allow", (), skipped, [row], more={"decides": record.entry, "reason": facts.reason}
+            arrival,
+            event,
+            page,
+            entry,
+            "recorded",
+            "allow",
+            (),
+            skipped,
+            [row],
+            more={"decides": record.entry, "reason": facts.reason},
         )
 
     def _sent_back(self, record: Record, number: int) -> bool:
@@ -706,7 +783,9 @@ class Judge:
             page.steps.append(Step(rule=step.rule, effect="released", unit=step.unit, data=step.data))
         page.gives = (*page.gives, *record.gives)
 
-    def _release_rest(self, page: Page, record: Record, sealed: bytes | None, number: int, skipped: list[Skipped]) -> None:
+    def _release_rest(
+        self, page: Page, record: Record, sealed: bytes | None, number: int, skipped: list[Skipped]
+    ) -> None:
         """What the held event had put off happens now, and what follows from it; a person has reviewed it."""
         deferred = [msgspec.convert(body, type=EFFECTS[name]) for name, body in (record.more or {}).get("deferred", ())]
         page.apply(settle(deferred, self.units, _NONE, self.versions))

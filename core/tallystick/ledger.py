@@ -254,7 +254,19 @@ def root_from_path(leaf: bytes, index: int, count: int, path: Sequence[bytes]) -
 class Lot:
     """What one grant gave: how much is left, from when it can be used, when it expires."""
 
-    __slots__ = ("amount", "entry", "expires_at", "fresh", "issuer", "left", "part", "sliding", "usable_from", "waits", "was")
+    __slots__ = (
+        "amount",
+        "entry",
+        "expires_at",
+        "fresh",
+        "issuer",
+        "left",
+        "part",
+        "sliding",
+        "usable_from",
+        "waits",
+        "was",
+    )
 
     def __init__(
         self,
@@ -381,7 +393,9 @@ class Account:
         """
         mine = set(own)
         # what is held is its own event's business: nobody else's debt is paid from it
-        lots = [lot for lot in self.lots.values() if lot.left and (lot.key in mine if lot.held else lot.expires_at > now)]
+        lots = [
+            lot for lot in self.lots.values() if lot.left and (lot.key in mine if lot.held else lot.expires_at > now)
+        ]
         if unit.shortfall == "pending_only":
             lots = [lot for lot in lots if lot.usable_from > now]
         lots.sort(key=lambda lot: (lot.key not in mine, lot.usable_from <= now, *_spend_order(lot)))
@@ -452,7 +466,9 @@ def taken_by_now(granted: int, value: int, returned: int) -> int:
     return granted * returned // value
 
 
-def returned_weight(lines: Sequence[tuple[int, int]], values: Sequence[int], returned: Mapping[int, int]) -> tuple[int, int]:
+def returned_weight(
+    lines: Sequence[tuple[int, int]], values: Sequence[int], returned: Mapping[int, int]
+) -> tuple[int, int]:
     """(returned, whole) weight of a grant that came from *lines*, given what came back of each line's value.
 
     A line of value 0 counts as returned when it is named at all.

@@ -133,7 +133,13 @@ class Page:
                 "reason": tier.reason,
             }
             self.working.put_own("core", f"m:{self.event.member}", f"tier:{tier.ladder}", self.event.member, row)
-            self.steps.append(Step(rule=tier.rule, effect="tier", data={"ladder": tier.ladder, "tier": tier.tier, "reason": tier.reason}))
+            self.steps.append(
+                Step(
+                    rule=tier.rule,
+                    effect="tier",
+                    data={"ladder": tier.ladder, "tier": tier.tier, "reason": tier.reason},
+                )
+            )
         for extend in extends:
             self._extend(extend)
         self.intents = (*self.intents, *intents)
@@ -180,9 +186,7 @@ class Page:
         self.working.credit(self.working.account(member, unit), lot)
         self.touched.add((member, unit))
         holder = member_name(member)
-        self.lots.append(
-            LotGiven(name, holder, unit, total, lot.left, usable_from, expires_at, sliding, waits, issuer)
-        )
+        self.lots.append(LotGiven(name, holder, unit, total, lot.left, usable_from, expires_at, sliding, waits, issuer))
         for posting in parts:
             self.transfers.append(Transfer(ISSUED, holder, unit, posting.amount, posting.rule, "", name))
         if member == self.event.member:
@@ -201,7 +205,14 @@ class Page:
             if self.held:
                 self.targets = (*self.targets, *[spend.account] * len(parts))
         self.steps.append(
-            Step(rule=spend.rule, effect="spend", unit=spend.unit, amount=-spend.amount, wanted=spend.wanted, data=spend.data)
+            Step(
+                rule=spend.rule,
+                effect="spend",
+                unit=spend.unit,
+                amount=-spend.amount,
+                wanted=spend.wanted,
+                data=spend.data,
+            )
         )
         if spend.gives:
             self.gives = (*self.gives, dict(spend.gives))
@@ -238,7 +249,9 @@ class Page:
                     lot.waits, lot.issuer,
                 )
             )  # fmt: skip
-            self.transfers.append(Transfer(debit or account.name, target.name, account.unit, amount, rule, source.name, name))
+            self.transfers.append(
+                Transfer(debit or account.name, target.name, account.unit, amount, rule, source.name, name)
+            )
 
     def expire(self, account: Account) -> int:
         """Sweep what is due in *account*; each lot once, and only what is left of it."""
@@ -268,7 +281,12 @@ class Page:
     def take_back(self, member: int, unit: str, amount: int, rule: str, own: Sequence[str], note: str = "") -> int:
         """Take back up to *amount* under the unit's shortfall policy; what was taken."""
         account = self.working.touch(self.working.account(member, unit))
-        keys = [(number, int(part)) for name in own for entry, _, part in [name.rpartition(".")] if (number := parse_entry(entry)) is not None]
+        keys = [
+            (number, int(part))
+            for name in own
+            for entry, _, part in [name.rpartition(".")]
+            if (number := parse_entry(entry)) is not None
+        ]
         self.expire(account)
         parts, opened = account.take_back(amount, self.now, self.programme.unit(unit), keys)
         self._debit(account, parts, REVERSED, rule)
@@ -300,7 +318,14 @@ class Page:
             if lot.expires_at <= self.now and grace:
                 self.expire(account)  # what was left in it stays expired: grace is for what comes back
                 was, lot.expires_at = lot.expires_at, self.now + grace * DAY
-                self.steps.append(Step(rule=rule, effect="grace", unit=unit, data={"lot": name, "was": was, "expires_at": lot.expires_at}))
+                self.steps.append(
+                    Step(
+                        rule=rule,
+                        effect="grace",
+                        unit=unit,
+                        data={"lot": name, "was": was, "expires_at": lot.expires_at},
+                    )
+                )
             absorbed = account.give_back(lot, amount)
             self.touched.add((member, unit))
             # what a deficit absorbed never reached the lot: lots can be recomputed from transfers in any order
@@ -429,7 +454,11 @@ GAINS = ("grant", "bonus", "multiply")
 def lots_of(record: Record, step: Step) -> list[str]:
     """The lots into which a step's gain went."""
     holder = step.member or record.member
-    return [t.into for t in record.transfers if t.into and t.rule == step.rule and t.unit == step.unit and t.credit == holder]
+    return [
+        t.into
+        for t in record.transfers
+        if t.into and t.rule == step.rule and t.unit == step.unit and t.credit == holder
+    ]
 
 
 def effects_document(effects: Sequence[Effect]) -> list[Any]:

@@ -82,7 +82,14 @@ class EvaluateTier(Protocol):
     """`evaluate_tier`."""
 
     def __call__(
-        self, event: Event, member: Member, totals: Mapping[str, int], now: datetime, situation: Situation, own: Own = ..., /
+        self,
+        event: Event,
+        member: Member,
+        totals: Mapping[str, int],
+        now: datetime,
+        situation: Situation,
+        own: Own = ...,
+        /,
     ) -> Answers: ...
 
 

@@ -45,17 +45,29 @@ class Store:
 
     # -- shapes of statements ---------------------------------------------------------------------------------------
 
-    def _rows(self, cur: Cursor, sqlite: str, postgres: str, before: Sequence[Any], keys: Collection[Any], kind: str = "bigint") -> list[Row]:
+    def _rows(
+        self,
+        cur: Cursor,
+        sqlite: str,
+        postgres: str,
+        before: Sequence[Any],
+        keys: Collection[Any],
+        kind: str = "bigint",
+    ) -> list[Row]:
         """Rows whose key is among *keys*: json_each on SQLite, an array on PostgreSQL, one text whatever the number."""
         if not keys:
             return []
         if self.postgres:
             cur.execute(postgres.replace("KEYS", f"= ANY(%s::{kind}[])").replace("?", "%s"), (*before, list(keys)))
         else:
-            cur.execute(sqlite.replace("KEYS", "IN (SELECT value FROM json_each(?))"), (*before, json.dumps(list(keys))))
+            cur.execute(
+                sqlite.replace("KEYS", "IN (SELECT value FROM json_each(?))"), (*before, json.dumps(list(keys)))
+            )
         return list(cur.fetchall())
 
-    def _select(self, cur: Cursor, sql: str, before: Sequence[Any], keys: Collection[Any], kind: str = "bigint", lock: str = "") -> list[Row]:
+    def _select(
+        self, cur: Cursor, sql: str, before: Sequence[Any], keys: Collection[Any], kind: str = "bigint", lock: str = ""
+    ) -> list[Row]:
         return self._rows(cur, sql, sql + (lock if self.locking else ""), before, keys, kind)
 
     def _insert(self, cur: Cursor, table: sa.Table, rows: Sequence[Row], conflict: str = "") -> None:
@@ -74,12 +86,21 @@ class Store:
         names = ", ".join(column.name for column in table.columns)
         if not self.postgres:
             marks = ", ".join("?" for _ in table.columns)
-            return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - our own names
+            return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         arrays = ", ".join(f"%s::{_PG_TYPES[column.type.compile(dialect)]}[]" for column in table.columns)
-        return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
+        return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {conflict}"
 
-    def _update(self, cur: Cursor, table: str, sets: str, columns: Sequence[tuple[str, str]], keys: Sequence[tuple[str, str]], rows: Sequence[Row], guard: str = "") -> int:
+    def _update(
+        self,
+        cur: Cursor,
+        table: str,
+        sets: str,
+        columns: Sequence[tuple[str, str]],
+        keys: Sequence[tuple[str, str]],
+        rows: Sequence[Row],
+        guard: str = "",
+    ) -> int:
         """Update many rows by key; *sets* and *guard* name the new values as ``v.column``.  Returns how many matched."""
         if not rows:
             return 0
@@ -89,7 +110,7 @@ class Store:
             names = ", ".join(name for name, _ in named)
             match = " AND ".join(f"{table}.{name} = v.{name}" for name, _ in keys)
             cur.execute(
-                f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS v ({names}) WHERE {match} {guard}",  # noqa: S608
+                f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS v ({names}) WHERE {match} {guard}",
                 [list(column) for column in zip(*rows, strict=True)],
             )
             return cur.rowcount
@@ -97,7 +118,7 @@ class Store:
             sets = sets.replace(f"v.{name}", f"?{place}")
             guard = guard.replace(f"v.{name}", f"?{place}")
         match = " AND ".join(f"{name} = ?{len(columns) + place}" for place, (name, _) in enumerate(keys, 1))
-        cur.executemany(f"UPDATE {table} SET {sets} WHERE {match} {guard}", rows)  # noqa: S608
+        cur.executemany(f"UPDATE {table} SET {sets} WHERE {match} {guard}", rows)
         return cur.rowcount
 
     # -- generation and writer ---------------------------------------------------------------------------------------
@@ -105,21 +126,26 @@ class Store:
     def share_generations(self, cur: Cursor, tenants: Collection[str]) -> dict[str, tuple[int, str]]:
         """The generation in force per tenant; on PostgreSQL no change of settings can commit while we hold it."""
         rows = self._select(
-            cur, "SELECT id, generation, programme FROM tenant WHERE id KEYS", (), sorted(tenants), "text", " ORDER BY id FOR SHARE"
+            cur,
+            "SELECT id, generation, programme FROM tenant WHERE id KEYS",
+            (),
+            sorted(tenants),
+            "text",
+            " ORDER BY id FOR SHARE",
         )
         return {tenant: (generation, programme) for tenant, generation, programme in rows}
 
     def find_head(self, cur: Cursor, writer: int) -> tuple[int, bytes] | None:
         """Number and chain hash of the writer's last batch."""
         mark = "%s" if self.postgres else "?"
-        cur.execute(f"SELECT number, chain FROM batch WHERE writer = {mark} ORDER BY number DESC LIMIT 1", (writer,))  # noqa: S608
+        cur.execute(f"SELECT number, chain FROM batch WHERE writer = {mark} ORDER BY number DESC LIMIT 1", (writer,))
         row = cur.fetchone()
         return (row[0], bytes(row[1])) if row else None
 
     def find_epoch(self, cur: Cursor, writer: int) -> int | None:
         """Which lease of the writer's row is in force."""
         mark = "%s" if self.postgres else "?"
-        cur.execute(f"SELECT epoch FROM writer WHERE id = {mark}", (writer,))  # noqa: S608
+        cur.execute(f"SELECT epoch FROM writer WHERE id = {mark}", (writer,))
         row = cur.fetchone()
         return row[0] if row else None
 
@@ -149,7 +175,9 @@ class Store:
     def find_claim(self, cur: Cursor, tenant: str, source: str, id: str) -> int | None:
         """The entry that claimed an event id."""
         mark = "%s" if self.postgres else "?"
-        cur.execute(f"SELECT entry FROM claim WHERE tenant = {mark} AND source = {mark} AND id = {mark}", (tenant, source, id))  # noqa: S608
+        cur.execute(
+            f"SELECT entry FROM claim WHERE tenant = {mark} AND source = {mark} AND id = {mark}", (tenant, source, id)
+        )
         row = cur.fetchone()
         return row[0] if row else None
 
@@ -157,7 +185,7 @@ class Store:
         """Give back the ids of refused events: a refusal writes nothing and may be retried."""
         mark = "%s" if self.postgres else "?"
         if rows:
-            cur.executemany(f"DELETE FROM claim WHERE tenant = {mark} AND source = {mark} AND id = {mark}", rows)  # noqa: S608
+            cur.executemany(f"DELETE FROM claim WHERE tenant = {mark} AND source = {mark} AND id = {mark}", rows)
 
     # -- lock and load -------------------------------------------------------------------------------------------------
 
@@ -184,13 +212,21 @@ class Store:
 
     def load_records(self, cur: Cursor, tenant: str, entries: Collection[int]) -> dict[int, tuple[bytes, bytes | None]]:
         """``entry -> (body, sealed facts)``."""
-        rows = self._select(cur, "SELECT entry, body, facts FROM record WHERE tenant = ? AND entry KEYS", (tenant,), entries)
+        rows = self._select(
+            cur, "SELECT entry, body, facts FROM record WHERE tenant = ? AND entry KEYS", (tenant,), entries
+        )
         return {entry: (bytes(body), bytes(facts) if facts is not None else None) for entry, body, facts in rows}
 
     def find_members(self, cur: Cursor, tenant: str, fingerprints: Collection[str]) -> dict[str, int]:
         """Member number by fingerprint of an external id."""
         return dict(
-            self._select(cur, "SELECT fingerprint, member FROM alias WHERE tenant = ? AND fingerprint KEYS", (tenant,), fingerprints, "text")
+            self._select(
+                cur,
+                "SELECT fingerprint, member FROM alias WHERE tenant = ? AND fingerprint KEYS",
+                (tenant,),
+                fingerprints,
+                "text",
+            )
         )
 
     def lock_members(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
@@ -209,7 +245,10 @@ class Store:
     def load_balances(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
         """``(member, unit, posted, deficit)``."""
         return self._select(
-            cur, "SELECT member, unit, posted, deficit FROM balance WHERE tenant = ? AND member KEYS", (tenant,), numbers
+            cur,
+            "SELECT member, unit, posted, deficit FROM balance WHERE tenant = ? AND member KEYS",
+            (tenant,),
+            numbers,
         )
 
     def load_lots(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
@@ -234,10 +273,14 @@ class Store:
 
     def load_taken(self, cur: Cursor, tenant: str, entries: Collection[int]) -> dict[tuple[int, int], int]:
         """How much of each gain was taken back: ``(entry, place) -> amount``."""
-        rows = self._select(cur, "SELECT entry, place, amount FROM taken WHERE tenant = ? AND entry KEYS", (tenant,), entries)
+        rows = self._select(
+            cur, "SELECT entry, place, amount FROM taken WHERE tenant = ? AND entry KEYS", (tenant,), entries
+        )
         return {(entry, place): amount for entry, place, amount in rows}
 
-    def load_counters(self, cur: Cursor, tenant: str, numbers: Collection[int], names: Collection[str], since: int) -> list[Row]:
+    def load_counters(
+        self, cur: Cursor, tenant: str, numbers: Collection[int], names: Collection[str], since: int
+    ) -> list[Row]:
         """``(member, name, grain, start, value)`` of the named counters; daily buckets from *since* on."""
         if not names or not numbers:
             return []
@@ -258,7 +301,10 @@ class Store:
     def load_all_counters(self, cur: Cursor, tenant: str, numbers: Collection[int]) -> list[Row]:
         """Every counter of *numbers*, as :meth:`load_counters`."""
         return self._select(
-            cur, "SELECT member, name, grain, start, value FROM counter WHERE tenant = ? AND member KEYS", (tenant,), numbers
+            cur,
+            "SELECT member, name, grain, start, value FROM counter WHERE tenant = ? AND member KEYS",
+            (tenant,),
+            numbers,
         )
 
     def lock_shared_counters(self, cur: Cursor, tenant: str, names: Collection[str]) -> None:
@@ -278,14 +324,23 @@ class Store:
     def lock_stock(self, cur: Cursor, tenant: str, keys: Collection[str]) -> dict[str, int]:
         """Lock and read what is left per stock key."""
         rows = self._select(
-            cur, "SELECT key, remaining FROM stock WHERE tenant = ? AND key KEYS", (tenant,), sorted(keys), "text", " ORDER BY key FOR UPDATE"
+            cur,
+            "SELECT key, remaining FROM stock WHERE tenant = ? AND key KEYS",
+            (tenant,),
+            sorted(keys),
+            "text",
+            " ORDER BY key FOR UPDATE",
         )
         return dict(rows)
 
     def load_own(self, cur: Cursor, tenant: str, keys: Collection[str]) -> list[Row]:
         """``(plugin, key, name, value)`` of plugins' own rows under *keys* (member keys are covered by the member's lock)."""
         return self._select(
-            cur, "SELECT plugin, key, name, value FROM own WHERE tenant = ? AND key KEYS", (tenant,), sorted(keys), "text"
+            cur,
+            "SELECT plugin, key, name, value FROM own WHERE tenant = ? AND key KEYS",
+            (tenant,),
+            sorted(keys),
+            "text",
         )
 
     def lock_own(self, cur: Cursor, tenant: str, keys: Collection[tuple[str, str]]) -> None:
@@ -349,7 +404,13 @@ class Store:
 
         A debit is a conditional update: it only happens if the lot still holds what was read under the lock.
         """
-        columns = (("remaining", "bigint"), ("usable_from", "bigint"), ("expires_at", "bigint"), ("waits", "text"), ("was", "bigint"))
+        columns = (
+            ("remaining", "bigint"),
+            ("usable_from", "bigint"),
+            ("expires_at", "bigint"),
+            ("waits", "text"),
+            ("was", "bigint"),
+        )
         keys = (("tenant", "text"), ("member", "bigint"), ("unit", "text"), ("entry", "bigint"), ("part", "bigint"))
         sets = "remaining = v.remaining, usable_from = v.usable_from, expires_at = v.expires_at, waits = v.waits"
         own = "lot.remaining" if self.postgres else "remaining"
@@ -363,17 +424,29 @@ class Store:
         columns = (("posted", "bigint"), ("deficit", "bigint"), ("was", "bigint"))
         keys = (("tenant", "text"), ("member", "bigint"), ("unit", "text"))
         own = "balance.posted" if self.postgres else "posted"
-        count = self._update(cur, "balance", "posted = v.posted, deficit = v.deficit", columns, keys, changed, f"AND {own} = v.was")
+        count = self._update(
+            cur, "balance", "posted = v.posted, deficit = v.deficit", columns, keys, changed, f"AND {own} = v.was"
+        )
         if count != len(changed):
             raise Insufficient("a balance changed underneath: nothing was posted")
 
     def add_counters(self, cur: Cursor, rows: Sequence[Row]) -> None:
         """Add to counters: ``(tenant, member, name, grain, start, amount)``."""
-        self._insert(cur, tables.counter, rows, "ON CONFLICT (tenant, member, name, grain, start) DO UPDATE SET value = counter.value + excluded.value")
+        self._insert(
+            cur,
+            tables.counter,
+            rows,
+            "ON CONFLICT (tenant, member, name, grain, start) DO UPDATE SET value = counter.value + excluded.value",
+        )
 
     def add_taken(self, cur: Cursor, rows: Sequence[Row]) -> None:
         """Remember what was taken back: ``(tenant, entry, place, amount)``."""
-        self._insert(cur, tables.taken, rows, "ON CONFLICT (tenant, entry, place) DO UPDATE SET amount = taken.amount + excluded.amount")
+        self._insert(
+            cur,
+            tables.taken,
+            rows,
+            "ON CONFLICT (tenant, entry, place) DO UPDATE SET amount = taken.amount + excluded.amount",
+        )
 
     def change_orders(self, cur: Cursor, rows: Sequence[Row]) -> None:
         """``(role, returned, lines, tenant, order_id, entry)``."""
@@ -381,29 +454,38 @@ class Store:
         keys = (("tenant", "text"), ("order_id", "text"), ("entry", "bigint"))
         self._update(cur, "order_entry", "role = v.role, returned = v.returned, lines = v.lines", columns, keys, rows)
 
-    def change_stock(self, cur: Cursor, changed: Mapping[tuple[str, str], int], added: Iterable[tuple[str, str, int]]) -> None:
+    def change_stock(
+        self, cur: Cursor, changed: Mapping[tuple[str, str], int], added: Iterable[tuple[str, str, int]]
+    ) -> None:
         """Take (negative) or add per ``(tenant, key)``; set absolutely for *added*."""
         mark = "%s" if self.postgres else "?"
         for (tenant, key), amount in sorted(changed.items()):
             if amount > 0:
                 given = (tenant, key, amount)
-                cur.execute(f"INSERT INTO stock (tenant, key, remaining) VALUES ({mark}, {mark}, {mark}) ON CONFLICT (tenant, key) DO UPDATE SET remaining = stock.remaining + excluded.remaining", given)  # noqa: S608
+                cur.execute(
+                    f"INSERT INTO stock (tenant, key, remaining) VALUES ({mark}, {mark}, {mark}) ON CONFLICT (tenant, key) DO UPDATE SET remaining = stock.remaining + excluded.remaining",
+                    given,
+                )
                 continue
             cur.execute(
-                f"UPDATE stock SET remaining = remaining + {mark} WHERE tenant = {mark} AND key = {mark} AND remaining + {mark} >= 0",  # noqa: S608
+                f"UPDATE stock SET remaining = remaining + {mark} WHERE tenant = {mark} AND key = {mark} AND remaining + {mark} >= 0",
                 (amount, tenant, key, amount),
             )
             if cur.rowcount != 1:
                 raise OutOfStock(f"nothing left of {key}")
-        self._insert(cur, tables.stock, list(added), "ON CONFLICT (tenant, key) DO UPDATE SET remaining = excluded.remaining")
+        self._insert(
+            cur, tables.stock, list(added), "ON CONFLICT (tenant, key) DO UPDATE SET remaining = excluded.remaining"
+        )
 
     def put_own(self, cur: Cursor, rows: Sequence[Row], deleted: Sequence[Row]) -> None:
         """*rows*: ``(tenant, plugin, key, name, member, value)``; *deleted*: ``(tenant, plugin, key, name)``."""
-        self._insert(cur, tables.own, rows, "ON CONFLICT (tenant, plugin, key, name) DO UPDATE SET value = excluded.value")
+        self._insert(
+            cur, tables.own, rows, "ON CONFLICT (tenant, plugin, key, name) DO UPDATE SET value = excluded.value"
+        )
         mark = "%s" if self.postgres else "?"
         if deleted:
             cur.executemany(
-                f"DELETE FROM own WHERE tenant = {mark} AND plugin = {mark} AND key = {mark} AND name = {mark}",  # noqa: S608
+                f"DELETE FROM own WHERE tenant = {mark} AND plugin = {mark} AND key = {mark} AND name = {mark}",
                 deleted,
             )
 

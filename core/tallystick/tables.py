@@ -31,7 +31,9 @@ def _col(
     default: str | None = None,
 ) -> sa.Column[Any]:
     server_default = None if default is None else sa.text(default)
-    return sa.Column(name, kind, *more, primary_key=key, nullable=null, server_default=server_default, autoincrement=False)
+    return sa.Column(
+        name, kind, *more, primary_key=key, nullable=null, server_default=server_default, autoincrement=False
+    )
 
 
 #: One row: which deployment this is, since when, and the secret that keys its look-ups.

@@ -1,6 +1,5 @@
 """What runs for which event, in which order and with which arguments; what plugins may need; what registration refuses."""
 
-# ruff: noqa: ARG005  implementations are called with the arguments they name, used or not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

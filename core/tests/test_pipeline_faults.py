@@ -1,6 +1,5 @@
 """Every hook x every fault: the culprit is passed over alone and named, by the policy of the hook."""
 
-# ruff: noqa: ARG005  implementations are called with the arguments they name, used or not
 from __future__ import annotations
 
 import sys

@@ -240,7 +240,9 @@ def test_switched_off_it_is_gone_at_once_and_switched_on_it_is_back_without_a_re
     assert wood.ask("GET", "/v1/nuts/hidden", "elm/owner").status_code == 200
 
 
-@pytest.mark.parametrize("reference", ["tallystick_nuts.routes:lost", "tallystick_nuts.routes:odd", "tallystick_nuts.routes:absent"])
+@pytest.mark.parametrize(
+    "reference", ["tallystick_nuts.routes:lost", "tallystick_nuts.routes:odd", "tallystick_nuts.routes:absent"]
+)
 def test_what_is_no_endpoint_is_a_broken_plugin(wood: Wood, reference: str) -> None:
     (door, *_) = routes.brought([discovery.discover()["nuts"].manifest])
     with pytest.raises(PluginBroken, match='plugin "nuts"'):

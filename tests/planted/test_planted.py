@@ -34,7 +34,7 @@ FAULTS = {
     "a rolling window is a day too long": (
         "windows.py", "- rolling_days(window) + 1", "- rolling_days(window)", f"{LEDGER}::test_windows_begin_on_these_days"),
     "rounding is always down": (
-        "settle.py", "rounded = round_to_unit(total, unit.rounding)", "rounded = int(total)", f"{SETTLE}::test_the_total_is_rounded_once"),
+        "settle.py", "rounded = round_to_unit(scaled.total, unit.rounding)", "rounded = int(scaled.total)", f"{SETTLE}::test_the_total_is_rounded_once"),
     "a factor of 0 does not win": (
         "settle.py", "        if factor == 0:", "        if factor < 0:", f"{SETTLE}::test_gains_in_numbers"),
     "a cap forgets what it let through": (

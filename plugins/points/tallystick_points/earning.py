@@ -243,7 +243,9 @@ def _bound(sign: str, edge: date | datetime) -> str:
 def _standing(rule: Earn, groups: Mapping[str, str]) -> Standing:
     gives = rule.kind in ("grant", "bonus")
     if rule.kind != "grant":
-        return Standing(f"{rule.kind}/{rule.name}", order=rule.order, free=gives and rule.per is None and not rule.bands)
+        return Standing(
+            f"{rule.kind}/{rule.name}", order=rule.order, free=gives and rule.per is None and not rule.bands
+        )
     # for somebody else it gives something only if there is somebody; who is the best of a group shows only then
     certain = not rule.to and groups.get(rule.group) != "best"
     return Standing(
