@@ -85,7 +85,7 @@ class NotFound(TallyError):
 
 
 class Unauthorized(TallyError):
-    """No valid key came with the request."""
+    """No valid key came with the request: send `Authorization: Bearer KEY`; `tally key create` makes a key."""
 
     code = "unauthorized"
 
