@@ -409,9 +409,11 @@ EVENT = '[events."oak.seen"]\nfacts = "tallystick_oak:Seen"\nsummary = "Seen."\n
 FACTORY = (
     CODE
     + """
+from typing import Annotated
+from msgspec import Meta
 from tallystick.events import Facts
 class Seen(Facts):
-    times: int
+    times: Annotated[int, Meta(ge=0, le=100)]
 class Oak:
     def __init__(self, settings, programme):
         self.known = (settings, programme.currency)
