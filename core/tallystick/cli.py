@@ -18,9 +18,10 @@ from . import config as configuration
 from . import database, demo, doctor, exporting, house, keys, migrate, people, proofs, queries, report, rulebook, vault
 from .commands import WithPlugins
 from .discovery import Installed
-from .errors import InvalidConfig, InvalidRequest, ProofFailed, UnknownEntry
+from .errors import InvalidConfig, InvalidRequest, ProofFailed, TallyError, UnknownEntry
 from .importing import Bookmark, Importer, Refusal, Tally, open_events
-from .ledger import Account, Lot, member_name, moment, parse_entry
+from .intake import read_document
+from .ledger import Account, Lot, Record, member_name, moment, parse_entry
 from .manifest import ROLES
 from .mapping import load_mapping
 from .receipts import explanation
@@ -332,10 +333,34 @@ def add_member(desk: Desk, external_ids: tuple[str, ...], tenant: str | None, **
         known = msgspec.convert(profile, people.Profile)
     except msgspec.ValidationError as error:
         raise InvalidRequest(str(error)) from None
-    with desk.house() as built, built.db.begin() as conn:
+    with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
-        number = people.enrol(conn, built.secret, chosen, house.now(), external_ids=external_ids, profile=known)
-    desk.answer({"member": member_name(number), "external_ids": list(external_ids)}, member_name(number))
+        with built.db.begin() as conn:
+            number = people.enrol(conn, built.secret, chosen, house.now(), external_ids=external_ids, profile=known)
+        record = tell(built, chosen, "member.enrolled", f"enrol/{member_name(number)}", member_name(number), {})
+    desk.answer(
+        {"member": member_name(number), "external_ids": list(external_ids), "entry": record.entry},
+        member_name(number),
+    )
+
+
+def tell(built: house.House, tenant: str, kind: str, event_id: str, member: str, facts: Mapping[str, Any]) -> Record:
+    """Record an event that a command means, through the door that everybody uses; raises the refusal."""
+    document: dict[str, Any] = {
+        "id": event_id,
+        "source": "tallystick/cli",
+        "type": kind,
+        "time": moment(built.clock()).isoformat(),
+        "data": {name: value for name, value in facts.items() if value},
+    }
+    if member:
+        document["member"] = member
+    received = moment(built.clock())
+    kinds = built.kinds(tenant)
+    outcome = built.record([read_document(document, tenant=tenant, kinds=kinds, received=received, actor="tally")])[0]
+    if isinstance(outcome, TallyError):
+        raise outcome
+    return outcome.record
 
 
 @command(members, "show")
@@ -403,6 +428,38 @@ def link_member(desk: Desk, member: str, external_id: str, tenant: str | None) -
         row = people.load(conn, built.secret, chosen, member)
         fresh = people.link(conn, built.secret, chosen, row.number, external_id)
     desk.answer({"member": row.name, "external_id": external_id, "fresh": fresh}, f"{row.name} = {external_id}")
+
+
+@command(members, "merge")
+@click.argument("member")
+@click.argument("into")
+@tenant_option
+@option("--reason", default="", help="Why, for the journal.")
+def merge_members(desk: Desk, member: str, into: str, tenant: str | None, reason: str) -> None:
+    """Hand everything MEMBER has over to INTO, who is the same person."""
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        with database.reading(built.db) as conn:
+            source, target = [people.load(conn, built.secret, chosen, name).name for name in (member, into)]
+        if source == target:
+            raise InvalidRequest(f"{member} and {into} are one member already")
+        event_id = f"merge/{source}/{target}/{built.clock()}"
+        record = tell(built, chosen, "member.merged", event_id, source, {"into": target, "reason": reason})
+    desk.answer({"entry": record.entry, "member": source, "into": target}, f"{source} -> {target}  {record.entry}")
+
+
+@command(members, "unmerge")
+@click.argument("entry")
+@tenant_option
+@option("--reason", default="", help="Why, for the journal.")
+def unmerge_members(desk: Desk, entry: str, tenant: str | None, reason: str) -> None:
+    """Part two merged members again, as far as nothing was spent meanwhile; ENTRY is the merge's."""
+    with desk.house() as built:
+        chosen = tenant_of(built.config, tenant)
+        record = tell(
+            built, chosen, "member.unmerged", f"unmerge/{entry}/{built.clock()}", "", {"entry": entry, "reason": reason}
+        )
+    desk.answer({"entry": record.entry, "parted": entry}, record.entry)
 
 
 @command(members, "export")

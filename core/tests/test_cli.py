@@ -144,6 +144,22 @@ def test_a_member_is_added_found_linked_exported_and_forgotten(shop, tmp_path):
     assert name[2:].lstrip("0") in (tmp_path / "erasures.jsonl").read_text(), "to be replayed after a restore"
 
 
+def test_two_members_who_are_one_person_are_merged_and_parted(shop):
+    for name in ("C-1", "C-2"):
+        shop("member", "add", name)
+    merge = document(shop("member", "merge", "C-1", "C-2", "--reason", "same person", "--json"))["entry"]
+    assert shop("member", "show", "C-1", "--json").stdout == shop("member", "show", "C-2", "--json").stdout
+    assert "invalid_request" in shop("member", "merge", "C-1", "C-2", status=1).stderr
+    shop("member", "unmerge", merge)
+    assert shop("member", "show", "C-1", "--json").stdout != shop("member", "show", "C-2", "--json").stdout
+    assert "not_found" in shop("member", "unmerge", merge, status=1).stderr
+
+
+def test_who_is_added_at_the_desk_has_joined_like_anybody_else(shop):
+    entry = document(shop("member", "add", "C-1", "--json"))["entry"]
+    assert "member.enrolled" in shop("explain", entry).stdout
+
+
 def test_hooks_name_the_plugin_behind_each_call(shop):
     assert "earn (points)" in shop("hooks", "--explain", "--kind", "purchase.completed").stdout
 
