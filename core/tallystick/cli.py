@@ -470,10 +470,11 @@ def unmerge_members(desk: Desk, entry: str, tenant: str | None, reason: str) -> 
 )
 def export_member(desk: Desk, member: str, tenant: str | None, output: IO[str]) -> None:
     """Write everything the house keeps of a member."""
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
-        row = people.load(conn, built.secret, chosen, member)
-        document = people.export(conn, chosen, row.number)
+        with database.reading(built.db) as conn:
+            row = people.load(conn, built.secret, chosen, member)
+        document = built.export(chosen, row.number)
     output.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
 
 

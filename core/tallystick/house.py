@@ -258,6 +258,16 @@ class House:
             if hasattr(part.plugin, "erase_member")
         ]
 
+    def export(self, tenant: str, number: int) -> dict[str, Any]:
+        """Everything the house and every enabled plugin keep of a member, as one document for the person."""
+        with database.reading(self.db) as conn:
+            telling: list[people.Telling] = [
+                (part.id, lambda number, plugin=part.plugin: plugin.export_member(member=number, store=conn))  # type: ignore[misc]
+                for part in (self.registry.latest(tenant).pipeline.parts if tenant in self._in_force else ())
+                if hasattr(part.plugin, "export_member")
+            ]
+            return people.export(conn, tenant, number, telling)
+
     def jobs(self) -> list[Job]:
         """What runs by the clock: the core's own work and the jobs that enabled plugins declare."""
         found: list[Job] = []

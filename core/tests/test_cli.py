@@ -155,6 +155,14 @@ def test_two_members_who_are_one_person_are_merged_and_parted(shop):
     assert "not_found" in shop("member", "unmerge", merge, status=1).stderr
 
 
+def test_an_export_tells_what_plugins_keep_as_well(shop, tmp_path):
+    config = tmp_path / "tally.toml"
+    config.write_text(config.read_text() + "\n[tenants.shop.plugins.notify]\n")
+    shop("db", "upgrade")
+    shop("member", "add", "C-1")
+    assert "notify" in document(shop("member", "export", "C-1"))["members"][0]["plugins"]
+
+
 def test_who_is_added_at_the_desk_has_joined_like_anybody_else(shop):
     entry = document(shop("member", "add", "C-1", "--json"))["entry"]
     assert "member.enrolled" in shop("explain", entry).stdout
