@@ -72,7 +72,7 @@ def init(desk: Desk, tenant: str, name: str | None, zone: str, currency: str, la
     document = {"config": str(desk.path), "tenant": tenant, "key": key}
     desk.answer(
         document,
-        say("Wrote {file}.", file=desk.path),
+        say("Wrote {file}; the secret is in tally.secret, the books in tally.db.", file=desk.path),
         say("The first admin key, shown this once:"),
         f"  {key}",
         say("Start with: tally serve"),

@@ -155,8 +155,9 @@ class _Reader:
         kind = self.kinds.get(name) if isinstance(name, str) else None
         if kind is None:
             close = nearest(str(name), self.kinds)
+            found = '"type" is missing' if name is None else f"found {name!r}"
             hint = f'; did you mean "{close}"?' if close else ""
-            self._wrong(("type",), f"found {name!r}; expected a kind of event{hint}")
+            self._wrong(("type",), f"{found}; expected a kind of event{hint}")
         return kind
 
     def _zone(self, name: Any) -> ZoneInfo | None:

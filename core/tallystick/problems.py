@@ -26,7 +26,10 @@ TABLE: Final[Mapping[str, tuple[int, str]]] = {
     "alias_taken": (409, "该外部编号已属于另一位会员。"),
     "unknown_tenant": (404, "没有这个商户。"),
     "not_found": (404, "这里没有这个名称的内容，或者它属于别人。"),
-    "unauthorized": (401, "请求没有携带有效的密钥：请发送 `Authorization: Bearer KEY`；`tally key create` 可创建密钥。"),
+    "unauthorized": (
+        401,
+        "请求没有携带有效的密钥：请发送 `Authorization: Bearer KEY`；密钥由 `tally key create` 创建。",
+    ),
     "forbidden": (403, "密钥有效，但没有这项权限。"),
     "invalid_request": (400, "参数或请求体不是这个接口所接受的。"),
     "unsupported_media": (415, "这个接口不读取这种类型的请求体。"),

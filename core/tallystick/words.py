@@ -182,7 +182,7 @@ CHINESE: Final[Mapping[str, str]] = {
     # what commands say
     "{file} is in order.": "{file} 正确无误。",
     "{file} exists already; nothing was changed": "{file} 已存在，未作任何改动",
-    "Wrote {file}.": "已写出 {file}。",
+    "Wrote {file}; the secret is in tally.secret, the books in tally.db.": "已写出 {file}；密钥在 tally.secret，账本在 tally.db。",
     "The first admin key, shown this once:": "第一个管理员密钥，仅显示这一次：",
     "Start with: tally serve": "启动服务：tally serve",
     "Serving on {url}; stop with Ctrl-C": "服务地址 {url}；按 Ctrl-C 停止",
