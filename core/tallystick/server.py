@@ -62,8 +62,16 @@ def answer(built: House, listening: socket.socket) -> None:
 
     from . import web
 
+    told: list[uvicorn.Server | None] = []  # a word that comes before uvicorn listens for it counts as well
+
     # uvicorn sends itself the signal once more when it has stopped: the house still has to be closed then
-    before = {each: signal.signal(each, _noted) for each in _STOP}
+    def heard(_signal: int, _frame: FrameType | None) -> None:
+        told.append(None)
+        for server in told:
+            if server is not None:
+                server.should_exit = True
+
+    before = {each: signal.signal(each, heard) for each in _STOP}
     try:
         settings = uvicorn.Config(
             web.build_app(built),
@@ -73,14 +81,13 @@ def answer(built: House, listening: socket.socket) -> None:
             date_header=False,
             timeout_graceful_shutdown=FAREWELL,
         )
-        uvicorn.Server(settings).run(sockets=[listening])
+        server = uvicorn.Server(settings)
+        told.insert(0, server)
+        if len(told) == 1:
+            server.run(sockets=[listening])
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def _noted(_signal: int, _frame: FrameType | None) -> None:
-    """The word was heard."""
 
 
 class Watch:
@@ -107,14 +114,21 @@ class Watch:
                 signal.signal(each, handler)
 
     def _start(self) -> None:
+        # no word may come between the fork and the note of it: the child would never hear it
+        signals = {*_STOP, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         child = os.fork()
         if child:
             self.running[child] = time.monotonic()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            if self.stopping:  # the word came just before
+                _tell(child, signal.SIGTERM)
             return
         status = 1
         try:
-            for each in (*_STOP, signal.SIGHUP):
+            for each in signals:
                 signal.signal(each, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             self.serve()
             status = 0
         except BaseException:

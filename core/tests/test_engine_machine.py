@@ -245,6 +245,8 @@ class Shop(RuleBasedStateMachine):
         self.lab.wait(days=days)
         if sweep:
             self.lab.sweep()
+            for person in self.people.values():
+                person.expire(self.day)
 
     @invariant()
     def everybody_can_spend_what_the_model_says(self) -> None:

@@ -218,4 +218,5 @@ def test_members_may_only_look() -> None:
         "members.read",
         "profiles.read",
         "entries.read",
+        "rules.ask",
     }

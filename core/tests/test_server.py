@@ -40,7 +40,8 @@ class Served:
             if found := re.search(r"http://127.0.0.1:(\d+)", line):
                 self.port = int(found[1])
                 break
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
         self.accepted: set[str] = set()
         self.refused: set[str] = set()
         self.unanswered: set[str] = set()
@@ -120,7 +121,9 @@ def serve(tmp_path: Path, database_url: str) -> Iterator[Callable[[int], Served]
     yield start
     for served in running:
         served.process.send_signal(signal.SIGTERM)
-        served.process.wait(20)
+        served.process.wait(60)  # a busy machine stops slowly
+        served.reader.join()
+        served.process.stderr.close()
 
 
 def load(served: Served, tills: int, stop: threading.Event) -> list[threading.Thread]:
