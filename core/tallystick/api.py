@@ -32,7 +32,7 @@ from .errors import (
 from .events import Arrival, EventKind, Name
 from .house import House
 from .intake import read_document, read_events
-from .ledger import NEVER, Record, entry_name, instant, member_name, moment, parse_entry
+from .ledger import NEVER, Record, entry_name, instant, member_name, moment, parse_entry, parse_member
 from .people import Birthdate, Detail, MemberRow, Profile
 from .problems import Language, problem_document, status_of
 from .receipts import STATUSES, Explanation, Receipt, receipt
@@ -351,8 +351,10 @@ def _whose(call: Call, member: str) -> MemberRow:
     """The member that is named; a key of the role `member` knows nobody but its own."""
     with database.reading(call.house.db) as conn:
         row = people.load(conn, call.house.secret, call.tenant, member)
-    if call.principal.role == "member" and row.number != call.principal.member:
-        raise UnknownMember
+        if call.principal.role == "member" and not people.is_same(
+            conn, call.tenant, row.number, call.principal.member
+        ):
+            raise UnknownMember
     return row
 
 
@@ -583,9 +585,11 @@ def get_explanation(call: Call) -> Answer:
         raise UnknownEntry
     with database.reading(call.house.db) as conn:
         found = queries.explain(conn, call.tenant, number)
-    member = call.principal.role == "member"
-    if member and found.record.member != member_name(call.principal.member):
-        raise UnknownEntry(f"there is no entry {entry_name(number)}")  # word for word as if it were missing
+        member = call.principal.role == "member"
+        if member and not people.is_same(
+            conn, call.tenant, parse_member(found.record.member) or 0, call.principal.member
+        ):
+            raise UnknownEntry(f"there is no entry {entry_name(number)}")  # word for word as if it were missing
     said = receipts.explanation(
         found.record, call.language, full=not member, taken_back=found.taken_back, related=found.related
     )

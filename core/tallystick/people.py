@@ -233,6 +233,14 @@ def load(conn: sa.Connection, house_secret: bytes, tenant: str, reference: str) 
     return found
 
 
+def is_same(conn: sa.Connection, tenant: str, one: int, other: int) -> bool:
+    """Whether two numbers are one person: the same, or merged into the same."""
+    if one == other:
+        return True
+    known = _load_following(conn, tenant, (one, other))
+    return len(known) == 2 and known[one].number == known[other].number
+
+
 def load_profile(conn: sa.Connection, tenant: str, number: int) -> Profile:
     """What the person told us; an empty profile if that was nothing, or is forgotten."""
     member, person = tables.member, tables.person

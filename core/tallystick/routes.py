@@ -85,8 +85,10 @@ class Request:
         """
         with database.reading(self.house.db) as conn:
             number = people.load(conn, self.house.secret, self.tenant, reference).number
-        if self.principal.role == "member" and number != self.principal.member:
-            raise UnknownMember
+            if self.principal.role == "member" and not people.is_same(
+                conn, self.tenant, number, self.principal.member
+            ):
+                raise UnknownMember
         return number
 
     def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Outcome]:

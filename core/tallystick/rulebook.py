@@ -23,7 +23,7 @@ from .events import Arrival, Event
 from .generation import Generation
 from .house import House
 from .intake import read_document
-from .ledger import Record, entry_name, moment, parse_entry
+from .ledger import Record, entry_name, moment, parse_entry, parse_member
 from .problems import Language, problem_document
 from .receipts import Reason, reason
 from .rules import HasRules, HasStandings, RuleSet, aloud, explain, lint
@@ -282,7 +282,8 @@ def whynot(
         record, look = house.engine.look_back(tenant, entry)
         if member:
             with database.reading(house.db) as conn:
-                if people.load(conn, house.secret, tenant, member).name != record.member:
+                asked = people.load(conn, house.secret, tenant, member).number
+                if not people.is_same(conn, tenant, asked, parse_member(record.member) or 0):
                     raise UnknownEntry(f"there is no entry {entry_name(entry)}")
     if look is None:
         raise NotFound(f"what entry {entry_name(entry)} was about is forgotten with its member")

@@ -253,6 +253,24 @@ def test_two_members_who_are_one_are_merged_and_parted(served: Town) -> None:
     assert (balance(served), balance(served, "bob")) == (12, 12)
 
 
+def test_whoever_was_merged_keeps_what_was_theirs(served: Town) -> None:
+    """The survivor's page is theirs, and so are the entries from before; bob's from after the parting are not."""
+    entry = served.send(served.event(member="ann")).json()["entry"]
+    merged = served.ask("POST", "/v1/members/ann/merge", json={"into": "bob"}).json()["entry"]
+    asked = [
+        f"/v1/members/{served.members['oak/ann']}",
+        f"/v1/entries/{entry}/explanation",
+        f"/v1/rules/acorns.purchase/whynot?member=ann&entry={entry}",
+    ]
+    for key in ("oak/member", "oak/owner"):
+        assert [served.ask("GET", path, key=key).status_code for path in asked] == [200, 200, 200], key
+    assert served.ask("GET", "/v1/members/bob", key="oak/member").status_code == 200
+    served.ask("POST", f"/v1/members/{served.members['oak/ann']}/unmerge", json={"entry": merged})
+    assert [served.ask("GET", path, key="oak/member").status_code for path in asked] == [200, 200, 200]
+    assert served.ask("GET", "/v1/members/bob", key="oak/member").status_code == 404
+    assert served.ask("GET", asked[2].replace("member=ann", "member=bob")).status_code == 404
+
+
 @pytest.mark.parametrize(
     "path, body, pointer",
     [
