@@ -1,0 +1,1 @@
+"""A birthday gift: a plugin for Tallystick."""
