@@ -18,7 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from . import config as configuration
-from . import database, discovery, migrate, outbox, people, tables, values, vault
+from . import database, discovery, migrate, outbox, passes, people, tables, values, vault
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Outcome, Receipt
@@ -27,7 +27,7 @@ from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
 from .intake import read_document
 from .jobs import Job, Turn, run_due
-from .ledger import instant
+from .ledger import instant, moment
 from .pipeline import Part, compile_pipeline
 from .watchdog import Watchdog
 from .writer import Writer
@@ -218,6 +218,10 @@ class House:
             return self.engine.record(arrivals, history=history)
         return [future.result() for future in [self.writer.submit(arrival) for arrival in arrivals]]
 
+    def pass_for(self, tenant: str, door: str, *words: str) -> str:
+        """What opens a plugin's public route *door* without a key, for *words*: the ``{pass}`` of its path."""
+        return passes.issue(self.secret, passes.Pass(door, tenant, words))
+
     # -- being forgotten ------------------------------------------------------------------------------------------------
 
     def erase(self, tenant: str, number: int) -> people.Receipt:
@@ -312,6 +316,14 @@ class House:
             if not done:
                 break  # another sweeper was faster, or the database cannot write now: the next turn sees
         return swept
+
+    def errand(self, plugin: str, tenant: str, name: str) -> Errand:
+        """*plugin* at work for *tenant*, now and under *name*: for what is neither a job's turn nor a request.
+
+        Raises UnknownTenant.
+        """
+        turn = Turn(Job(tenant=tenant, name=name, run=lambda _: None), moment(self.clock()), "", lambda _: None)
+        return self._errand(plugin, turn)
 
     def _errand(self, plugin: str, turn: Turn) -> Errand:
         tenant = turn.job.tenant

@@ -97,9 +97,11 @@ class DeclaredRoute:
     id: str
     path: str
     endpoint: str  #: ``module:function``
-    permission: str
+    permission: str = ""  #: what a key must be allowed to do; empty for a public one
     methods: tuple[str, ...] = ("GET",)
     summary: Text = _NO_TEXT
+    public: bool = False  #: opened without a key, by the ``{pass}`` in its path that the house has signed
+    rate: int = 5  #: of a public one: requests a second with the same pass
 
 
 @attrs.frozen(kw_only=True)
@@ -403,9 +405,11 @@ SCHEMA: Final[schema.Schema] = {
         {
             "path": _PATH,
             "endpoint": {"type": "object", "required": True},
-            "permission": {"type": "name", "required": True},
+            "permission": {"type": "name"},
             "methods": _list("string", allowed=["GET", "POST", "PUT", "PATCH", "DELETE"]),
             "summary": _TEXT,
+            "public": {"type": "boolean"},
+            "rate": {"type": "integer", "min": 1, "max": 1000},
         }
     ),
     "commands": _table({"run": {"type": "object", "required": True}, "summary": _TEXT}),
@@ -487,6 +491,7 @@ def _foreign_names(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
         path = route.get("path")
         if isinstance(path, str) and not f"{path}/".startswith(f"/v1/{plugin}/"):
             yield Mistake((section, name, "path"), f'found "{path}"; expected a path that begins with "/v1/{plugin}/"')
+        yield from _unguarded(section, name, route)
         permission = route.get("permission")
         if str(permission).startswith(f"{plugin}.") and permission not in _mapping(data.get("permissions")):
             message = f'found "{permission}"; expected it to be declared in [permissions]'
@@ -494,6 +499,20 @@ def _foreign_names(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
     for section in ("depends", "conflicts"):
         if plugin in _mapping(data.get(section)):
             yield Mistake((section, plugin), f'"{plugin}" names itself', on_key=True)
+
+
+def _unguarded(section: str, name: str, route: Mapping[str, Any]) -> Iterator[Mistake]:
+    """A door is opened by a key with a permission or by a pass in its path, never by neither."""
+    if section == "pages":
+        return
+    public, path = route.get("public") is True, str(route.get("path"))
+    if public and ("permission" in route or "{pass}" not in path):
+        message = 'a public route has "{pass}" in its path and no "permission"'
+        yield Mistake((section, name, "public"), message)
+    if not public and "permission" not in route:
+        yield Mistake((section, name), '"permission" is missing; expected what a key must be allowed to do')
+    if not public and ("{pass}" in path or "rate" in route):
+        yield Mistake((section, name), '"{pass}" and "rate" are for a route that says public = true')
 
 
 def _unfinished(data: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -20,6 +20,7 @@ _PATH_NAMES: Final = {
     "member": "a member number (`m-` and twelve digits) or an external id",
     "entry": "an entry's name: writer, batch and place, as `1-42-0`",
     "plugin": "a plugin's id",
+    "pass": "what the house has signed: which tenant it is for and what it is about",
 }
 #: What may be refused at any door that asks for a key, by status.
 _ALWAYS: Final = (400, 401, 403, 404, 429, 500, 503)
@@ -128,10 +129,12 @@ def _operation(
     door: Door, kinds: Mapping[str, EventKind], components: dict[str, Any], own: Mapping[Any, dict[str, Any]]
 ) -> dict[str, Any]:
     needs = "what the kind of event says" if door.permission == BY_KIND else f"`{door.permission}`"
+    needs = f"Needs the permission {needs}." if door.permission else "Needs no key: the pass in the path opens it."
     operation: dict[str, Any] = {
         "operationId": door.name,
         "summary": door.summary,
-        "description": f"{door.about}\n\nNeeds the permission {needs}.",
+        "description": f"{door.about}\n\n{needs}",
+        **({} if door.permission else {"security": []}),
         "parameters": [
             *(
                 {

@@ -3,6 +3,10 @@
 An endpoint is a plain function.  Its first argument is the :class:`Request`; it may ask for ``query`` and ``body``, each
 annotated with a msgspec Struct that refuses unknown fields.  A route's endpoint returns a document, a page's returns HTML.
 Key, permission, tenant, member, size and form of what comes are dealt with before it is called.
+
+A route that says ``public = true`` asks for no key: the ``{pass}`` in its path, which the house has signed, says which
+tenant it is for and what it is about (:mod:`tallystick.passes`).  Its endpoint gets a :class:`Knock` and nothing else,
+and returns HTML, or the media type and the bytes of something else.
 """
 
 from __future__ import annotations
@@ -16,11 +20,12 @@ from typing import Any, get_type_hints
 import attrs
 import msgspec
 
-from . import api, database, discovery, people
+from . import api, database, discovery, passes, people
 from .access import Principal, demand
 from .engine import Outcome
 from .errors import NotFound, PluginBroken, PluginFailed, TallyError, UnknownMember
 from .events import EventKind
+from .generation import Generation
 from .house import House
 from .intake import read_document
 from .ledger import moment
@@ -41,6 +46,8 @@ class Brought:
     endpoint: str  #: ``module:function``
     summary: Text
     page: bool = False
+    public: bool = False  #: opened by a pass in the path instead of a key
+    rate: int = 5  #: of a public one: requests a second with the same pass
     #: the plugin's own permissions, with the roles that have them
     permissions: Mapping[str, frozenset[str]] = {}
 
@@ -85,9 +92,7 @@ class Request:
         """
         with database.reading(self.house.db) as conn:
             number = people.load(conn, self.house.secret, self.tenant, reference).number
-            if self.principal.role == "member" and not people.is_same(
-                conn, self.tenant, number, self.principal.member
-            ):
+            if self.principal.role == "member" and not people.is_same(conn, self.tenant, number, self.principal.member):
                 raise UnknownMember
         return number
 
@@ -101,6 +106,22 @@ class Request:
         )
 
 
+@attrs.frozen(kw_only=True)
+class Knock:
+    """What comes to a public route: whoever has the link may send it; what the link is about, the house has signed."""
+
+    house: House
+    tenant: str
+    plugin: Any  #: the plugin's object, made with its settings
+    words: tuple[str, ...]  #: what the pass was issued for
+    method: str
+    query: Mapping[str, str]
+    media: str  #: what the body says it is
+    body: bytes
+    language: Language
+    now: datetime
+
+
 def brought(manifests: Iterable[Manifest]) -> Iterator[Brought]:
     """Every route and page that plugins declare; nothing of them is imported."""
     for declared in manifests:
@@ -110,6 +131,7 @@ def brought(manifests: Iterable[Manifest]) -> Iterator[Brought]:
                 yield Brought(
                     plugin=declared.id, id=route.id, method=method, path=route.path, permission=route.permission,
                     endpoint=route.endpoint, summary=route.summary, permissions=permissions,
+                    public=route.public, rate=route.rate,
                 )  # fmt: skip
         for page in declared.pages:
             yield Brought(
@@ -127,6 +149,15 @@ def admit(house: House, door: Brought, principal: Principal, permissions: Mappin
         raise NotFound("there is no such route")
     demand(principal, door.permission, {**permissions, **door.permissions})
     return load(door)
+
+
+def recognise(house: House, door: Brought, text: str) -> passes.Pass:
+    """What the pass *text* says.  Raises NotFound, always the same, if it does not open this door or nobody runs the plugin."""
+    found = passes.read(house.secret, text, door.id)
+    tenant = house.tenants().get(found.tenant)
+    if tenant is None or door.plugin not in tenant.plugins:
+        raise NotFound("this link opens nothing")
+    return found
 
 
 @cache
@@ -159,6 +190,9 @@ def load(door: Brought) -> Endpoint:
     if door.method in ("GET", "DELETE") and found.body is not None:
         why = f"{door.endpoint} takes a body, but {door.method} has none"
         raise PluginBroken(f'plugin "{door.plugin}": {why}', plugin=door.plugin)
+    if door.public and (found.body is not None or found.query is not None):
+        why = f"{door.endpoint} is public and takes nothing but the knock"
+        raise PluginBroken(f'plugin "{door.plugin}": {why}', plugin=door.plugin)
     return found
 
 
@@ -168,17 +202,41 @@ def answer(
 ) -> bytes:  # fmt: skip
     """Call the endpoint; what it returns, as HTML or JSON.  Raises its refusals, and PluginFailed for anything else that goes wrong in it."""
     generation = house.registry.latest(principal.tenant)
-    part = next((part for part in generation.pipeline.parts if part.id == door.plugin), None)
     request = Request(
-        house=house, principal=principal, plugin=part.plugin if part is not None else None, kinds=generation.kinds,
+        house=house, principal=principal, plugin=_plugin(generation, door), kinds=generation.kinds,
         language=language, path=path, now=moment(house.clock()),
     )  # fmt: skip
     if "member" in path:
         request = attrs.evolve(request, member=request.find(path["member"]))
     given = {name: value for name, value in (("query", query), ("body", body)) if getattr(endpoint, name) is not None}
+    found = _call(door, endpoint, request, **given)
+    return str(found).encode() if door.page else msgspec.json.encode(found, order="deterministic")
+
+
+def answer_knock(
+    house: House, door: Brought, found: passes.Pass, language: Language,
+    query: Mapping[str, str], media: str, body: bytes, method: str,
+) -> tuple[str, bytes]:  # fmt: skip
+    """Call a public door's endpoint; media type and bytes of what it returns.  Raises as :func:`answer` does."""
+    endpoint = load(door)
+    plugin = _plugin(house.registry.latest(found.tenant), door)
+    said = _call(
+        door, endpoint,
+        Knock(
+            house=house, tenant=found.tenant, plugin=plugin, words=found.words, method=method, query=query, media=media,
+            body=body, language=language, now=moment(house.clock()),
+        ),
+    )  # fmt: skip
+    return ("text/html; charset=utf-8", said.encode()) if isinstance(said, str) else said
+
+
+def _plugin(generation: Generation, door: Brought) -> Any:
+    return next((part.plugin for part in generation.pipeline.parts if part.id == door.plugin), None)
+
+
+def _call(door: Brought, endpoint: Endpoint, request: Request | Knock, **given: Any) -> Any:
     try:
-        found = endpoint.call(request, **given)
-        return str(found).encode() if door.page else msgspec.json.encode(found, order="deterministic")
+        return endpoint.call(request, **given)
     except TallyError:
         raise
     except Exception as error:
@@ -200,7 +258,7 @@ def doors(house: House) -> list[api.Door]:
             api.Door(
                 method=door.method, path=door.path, permission=door.permission, answer=None, operation=door.name,
                 summary=door.summary.in_language("en") or door.id, text=inspect.getdoc(endpoint.call) or "",
-                query=endpoint.query, body=endpoint.body, answers={200: str if door.page else endpoint.gives},
+                query=endpoint.query, body=endpoint.body, answers={200: str if door.page or door.public else endpoint.gives},
                 member="{member}" in door.path,
             )
         )  # fmt: skip

@@ -51,6 +51,8 @@ log = logging.getLogger("tallystick.web")
 
 #: Bytes of a body that is not a delivery of events.
 SMALL_BODY: Final = 64 * 1024
+#: Bytes of a body at a door that needs no key.
+PUBLIC_BODY: Final = 256 * 1024
 #: Bodies above this are read in a thread, so that other requests need not wait for them.
 LARGE_BODY: Final = 64 * 1024
 #: How long a tenant's kinds of events and permissions are believed; the engine judges by the generation in force in any case.
@@ -79,6 +81,24 @@ _POLICY: Final = (
     b"img-src 'self' data:; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _PAGE: Final = (*_SECURITY, (b"content-security-policy", _POLICY), (b"cache-control", b"no-cache"))
+#: Where a pass opens: no script runs there, what is sent goes back to us, and nobody else may frame it.
+_OPEN: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-robots-tag", b"noindex"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+_OPEN_PAGE: Final = (
+    *_SECURITY,
+    (b"x-robots-tag", b"noindex"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (b"cache-control", b"no-store"),
+)
 _ASSET: Final = "rapidoc-9.3.8.js"
 _DOCS: Final = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Tallystick API</title>
@@ -98,7 +118,10 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
     app = Starlette(
         routes=[
             *(Route(door.path, OwnEndpoint(desk, door), methods=[door.method]) for door in DOORS),
-            *(Route(door.path, PluginEndpoint(desk, door), methods=[door.method]) for door in desk.brought_doors()),
+            *(
+                Route(door.path, (PublicEndpoint if door.public else PluginEndpoint)(desk, door), methods=[door.method])
+                for door in desk.brought_doors()
+            ),
             Route("/healthz", desk.healthz, methods=["GET"]),
             Route("/readyz", desk.readyz, methods=["GET"]),
             Route("/metrics", OwnEndpoint(desk, METRICS), methods=["GET"]),
@@ -158,11 +181,7 @@ class Endpoint:
         status = 500
         try:
             try:
-                principal = await desk.who(visit)
-                permissions = desk.known(principal.tenant)
-                if permissions is None:
-                    permissions = await run_in_threadpool(desk.brought, principal.tenant)
-                response = await self.answer(visit, principal, permissions, language)
+                response = await self.welcome(visit, language)
             except TallyError as error:
                 if isinstance(error, PluginFailed):
                     log.exception("%s %s failed", visit.method, self._path)
@@ -177,6 +196,15 @@ class Endpoint:
             await response(scope, receive, send)
         finally:
             desk.metrics.answered(visit.method, self._path, status, time.perf_counter() - started)
+
+    async def welcome(self, visit: Visit, language: Language) -> Response:
+        """Ask for a key, then answer."""
+        desk = self.desk
+        principal = await desk.who(visit)
+        permissions = desk.known(principal.tenant)
+        if permissions is None:
+            permissions = await run_in_threadpool(desk.brought, principal.tenant)
+        return await self.answer(visit, principal, permissions, language)
 
     async def answer(
         self, visit: Visit, principal: Principal, permissions: Mapping[str, frozenset[str]], language: Language
@@ -227,6 +255,26 @@ class PluginEndpoint(Endpoint):
         return _raw(200, found, b"application/json")
 
 
+class PublicEndpoint(Endpoint):
+    """One door of a plugin that a pass opens instead of a key.  A pass that is not ours is refused before anything else."""
+
+    def __init__(self, desk: Desk, door: routes.Brought) -> None:
+        super().__init__(desk, door.path)
+        self.door = door
+
+    async def welcome(self, visit: Visit, language: Language) -> Response:
+        """By the pass, at the rate the manifest allows; the plugin's function is called in a thread."""
+        house, door = self.desk.house, self.door
+        found = await run_in_threadpool(routes.recognise, house, door, visit.path["pass"])
+        self.desk.limit(f"{door.id} {visit.path['pass']}", float(door.rate), float(door.rate * 4))
+        body = await _body(visit, PUBLIC_BODY) if visit.method not in ("GET", "HEAD") else b""
+        media, said = await run_in_threadpool(
+            routes.answer_knock, house, door, found, language,
+            dict(QueryParams(visit.query)), visit.header(b"content-type"), body, visit.method,
+        )  # fmt: skip
+        return _raw(200, said, media.encode(), _OPEN_PAGE if media.startswith("text/html") else _OPEN)
+
+
 class Desk:
     """What the endpoints share: the house, who was seen a moment ago, and what is counted."""
 
@@ -260,19 +308,19 @@ class Desk:
         if principal.tenant not in self.house.config.tenants:
             raise Unauthorized
         if self._rate is not None:
-            self._limit(principal, self._rate)
+            self.limit(principal.key, self._rate, self._burst)
         return principal
 
-    def _limit(self, principal: Principal, rate: float) -> None:
-        """A bucket per key: *rate* drops a second run in, *burst* is full."""
+    def limit(self, whose: str, rate: float, burst: float) -> None:
+        """A bucket per key or pass: *rate* drops a second run in, *burst* is full.  Raises RateLimited."""
         now = time.monotonic()
-        level, since = self._buckets.get(principal.key, (self._burst, now))
-        level = min(self._burst, level + (now - since) * rate)
+        level, since = self._buckets.get(whose, (burst, now))
+        level = min(burst, level + (now - since) * rate)
         if level < 1:
             raise RateLimited(retry_after=max(1, round((1 - level) / rate)))
         if len(self._buckets) > 10_000:
             self._buckets.clear()
-        self._buckets[principal.key] = (level - 1, now)
+        self._buckets[whose] = (level - 1, now)
 
     def known(self, tenant: str) -> Mapping[str, frozenset[str]] | None:
         """What :meth:`brought` found a moment ago."""

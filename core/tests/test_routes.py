@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import attrs
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from core.tests.conftest import Site
-from tallystick import config, discovery, keys, people, routes, switchboard
+from tallystick import config, discovery, keys, passes, people, routes, switchboard
 from tallystick.document import Document
-from tallystick.errors import PluginBroken
+from tallystick.errors import NotFound, PluginBroken
 from tallystick.house import build_house, prepare
 from tallystick.ledger import member_name
 from tallystick.manifest import ROLES
-from tallystick.web import SMALL_BODY, build_app
+from tallystick.web import PUBLIC_BODY, SMALL_BODY, build_app
 
 MANIFEST = """\
 id = "nuts"
@@ -41,6 +44,12 @@ path = "/v1/nuts/bare"
 endpoint = "tallystick_nuts.routes:bare"
 permission = "members.read"
 methods = ["DELETE"]
+[routes."nuts.gate"]
+path = "/v1/nuts/gate/{pass}"
+endpoint = "tallystick_nuts.routes:gate"
+methods = ["GET", "POST"]
+public = true
+rate = 2
 [pages."nuts.tree"]
 path = "/v1/nuts/tree"
 endpoint = "tallystick_nuts.routes:tree"
@@ -73,6 +82,10 @@ def bare(request):
     return None
 def tree(request) -> str:
     return f"<h1>{request.tenant}</h1>"
+def gate(knock):
+    if knock.method == "GET":
+        return f"<p>{knock.tenant} {' '.join(knock.words)} {knock.query.get('q', '')}</p>"
+    return "text/plain", knock.body[:9] + str(knock.plugin.branches).encode()
 def lost(request, colour: str):
     return colour
 def odd(request) -> complex:
@@ -154,14 +167,17 @@ DOORS = {
     ("DELETE", "/v1/nuts/bare"): "owner admin cashier integrator device member",
     ("GET", "/v1/nuts/tree"): "owner integrator member",
 }
+PUBLIC = {("GET", "/v1/nuts/gate/{pass}"), ("POST", "/v1/nuts/gate/{pass}")}
 WHOSE = {"own": "oak/ann", "another's": "oak/bob", "another tenant's": "elm/bob"}
 
 
 def test_every_door_of_the_manifest_is_a_route(wood: Wood) -> None:
     app: Any = wood.client.app
     found = {(method, route.path) for route in app.routes for method in route.methods if method != "HEAD"}
-    assert {door for door in found if door[1].startswith("/v1/nuts/")} == set(DOORS)
-    assert {(one.method, one.path) for one in routes.brought([discovery.discover()["nuts"].manifest])} == set(DOORS)
+    assert {door for door in found if door[1].startswith("/v1/nuts/")} == {*DOORS, *PUBLIC}
+    declared = [*routes.brought([discovery.discover()["nuts"].manifest])]
+    assert {(one.method, one.path) for one in declared if not one.public} == set(DOORS)
+    assert {(one.method, one.path) for one in declared if one.public} == PUBLIC
 
 
 @pytest.mark.parametrize("whose", WHOSE)
@@ -225,11 +241,55 @@ def test_what_is_wrong_is_refused_by_name(wood: Wood, path: str, more: dict[str,
 
 def test_the_document_knows_them_while_somebody_runs_the_plugin(wood: Wood) -> None:
     paths = wood.ask("GET", "/openapi.json", None).json()["paths"]
-    assert {(method.upper(), path) for path in paths for method in paths[path] if "/nuts/" in path} == set(DOORS)
+    assert {(method.upper(), path) for path in paths for method in paths[path] if "/nuts/" in path} == {*DOORS, *PUBLIC}
+    assert paths["/v1/nuts/gate/{pass}"]["get"]["security"] == []
     asked = paths["/v1/nuts/hidden"]["get"]
     assert asked["operationId"] == "get_nuts_hidden"
     assert [part["name"] for part in asked["parameters"]] == ["at_least"]
     assert "text/html" in paths["/v1/nuts/tree"]["get"]["responses"]["200"]["content"]
+
+
+def test_a_public_door_opens_to_its_own_pass_and_to_nothing_else(wood: Wood) -> None:
+    good = wood.house.pass_for("elm", "nuts.gate", "ann", "walnut")
+    found = wood.ask("GET", f"/v1/nuts/gate/{good}?q=x", None)
+    assert (found.status_code, found.text) == (200, "<p>elm ann walnut x</p>")
+    assert "form-action 'self'" in found.headers["content-security-policy"]
+    said = wood.ask("POST", f"/v1/nuts/gate/{good}", None, content=b"List-Unsubscribe=One-Click")
+    assert (said.content, said.headers["content-type"]) == (b"List-Unsu2", "text/plain")
+    forged = [
+        "", "x", good[:-1], good + "A", good.swapcase(), "=" * 40, "A" * 700, "%00", "é",
+        wood.house.pass_for("ash", "nuts.gate", "ann"),  # does not run the plugin
+        wood.house.pass_for("fir", "nuts.gate", "ann"),  # no such tenant
+        wood.house.pass_for("elm", "nuts.other", "ann"),
+        passes.issue(b"another house" * 3, passes.Pass("nuts.gate", "elm", ("ann", "walnut"))),
+    ]  # fmt: skip
+    for text in forged:
+        assert wood.ask("GET", f"/v1/nuts/gate/{text}", None).status_code == 404, text
+        assert wood.ask("GET", f"/v1/nuts/gate/{text}").status_code == 404, "a key does not help"
+
+
+@given(st.binary(max_size=60), st.integers(0, 600), st.integers(0, 5))
+def test_a_pass_that_was_changed_anywhere_opens_nothing(tail: bytes, place: int, step: int) -> None:
+    text = passes.issue(b"k" * 32, passes.Pass("nuts.gate", "elm", ("ann",)))
+    assert passes.read(b"k" * 32, text, "nuts.gate").words == ("ann",)
+    place %= len(text) + 1  # often the last letter, of which some bits mean nothing
+    place = min(place, len(text) - 1)
+    alphabet = "ABab-_"
+    changed = text[:place] + alphabet[step] + text[place + 1 :]
+    for bad in ({changed} - {text}) | {text + base64.urlsafe_b64encode(tail).decode() + "x"}:
+        with pytest.raises(NotFound):
+            passes.read(b"k" * 32, bad, "nuts.gate")
+
+
+def test_a_public_door_is_rate_bounded_and_takes_no_large_body(wood: Wood) -> None:
+    good = wood.house.pass_for("oak", "nuts.gate", "bob")
+    large = wood.ask("POST", f"/v1/nuts/gate/{good}", None, content=b"x" * (PUBLIC_BODY + 1))
+    assert (large.status_code, large.json()["code"]) == (413, "too_large")
+    answers = [wood.ask("GET", f"/v1/nuts/gate/{good}", None) for _ in range(60)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused and refused[0].json()["code"] == "rate_limited" and int(refused[0].headers["retry-after"]) >= 1
+    other = wood.house.pass_for("oak", "nuts.gate", "ann")
+    assert wood.ask("GET", f"/v1/nuts/gate/{other}", None).status_code == 200, "another's link goes on"
 
 
 def test_switched_off_it_is_gone_at_once_and_switched_on_it_is_back_without_a_restart(wood: Wood) -> None:
