@@ -53,11 +53,16 @@ class Generation:
 def fill(template: str, event: Event) -> str:
     """Fill a key template from an event: ``{member}``, ``{order}``, ``{facts.prize}``, ``{others.to}``.
 
-    What the event does not have is filled with nothing.
+    What the event does not have is filled with nothing.  A key of which all places are empty is nobody's: it is nothing
+    itself, so that events without a device do not wait for each other at the row of no device.
     """
     if template == "{member}":
         return f"m:{event.member}"
-    return _PLACE.sub(lambda match: _value(match[1], event), template)
+    named = [_value(match[1], event) for match in _PLACE.finditer(template)]
+    if named and not any(named):
+        return ""
+    found = iter(named)
+    return _PLACE.sub(lambda _: next(found), template)
 
 
 def _value(path: str, event: Event) -> str:

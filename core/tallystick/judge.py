@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from . import merging, vault
-from .effects import EFFECTS, VERDICTS, Effect, Keep, Verdict
+from .effects import EFFECTS, VERDICTS, Effect, Keep, Put, Verdict
 from .errors import (
     AlreadyDecided,
     Denied,
@@ -250,9 +250,12 @@ class Judge:
         if verdict == "deny":
             reason = next(r for r in reasons if r.verdict == "deny")
             raise Denied(reason.gentle or "this cannot be done now", rule=reason.rule, reason=reason.reason)
-        proposals += counted
+        noted = [effect for effect in counted if isinstance(effect, Put)]
+        proposals += [effect for effect in counted if not isinstance(effect, Put)]
         page = Page(entry, event, self.working, self.programme, received, held=verdict in ("hold", "step_up"))
         page.apply(settle(proposals, self.units, situation.counters, self.versions))
+        if noted:  # what a reviewer remembers it remembers now, whatever becomes of a held event
+            page.follow(noted, (), (), (), ())
         if active and verdict == "allow":
             self._follow(plan, page, event, situation, skipped, own, reasons)
         page.seed = hashlib.sha256(situation.chance.seed).hexdigest() if situation.chance.drawn else ""

@@ -51,13 +51,14 @@ class _Wants:
 
     def fill(self, plan: Plan, event: Event) -> None:
         """Stock and own rows, their key templates filled from *event*."""
-        self.stock |= {fill(template, event) for template in plan.needs.stock}
+        self.stock |= {key for template in plan.needs.stock if (key := fill(template, event))}
         for plugin, templates in plan.own.items():
             for template in templates:
                 key = fill(template, event)
-                self.own.add(key)
-                if not key.startswith("m:"):
-                    self.shared_own.add((plugin, key))
+                if key:
+                    self.own.add(key)
+                    if not key.startswith("m:"):
+                        self.shared_own.add((plugin, key))
 
 
 class Loader:

@@ -189,6 +189,41 @@ def test_what_a_held_event_deferred_happens_at_its_release_and_never_if_it_is_vo
     assert len([r for r in lab.records() if r.kind == "lab.derived"]) == 1
 
 
+def test_a_reviewer_remembers_what_it_held_at_once_and_no_decision_turns_that_back(lab: Lab) -> None:
+    """What it noted of the first held event would be written over at the release, and the third be unknown to it."""
+    lab.puppet.wants = Needs(own={"{member}": frozenset({"seen"})})
+
+    def review(event, situation):  # type: ignore[no-untyped-def]
+        seen = situation.own["{member}"].get("seen", 0) + 1
+        return [*verdict("hold" if seen < 3 else "allow")(event, situation), Put(rule="lab.risk", name="seen", value=seen)]
+
+    lab.puppet.on("review", review)
+    key = f"m:{lab.names['ann']}"
+    first, second = lab.do("lab.did", "ann", amount=5), lab.do("lab.did", "ann", amount=5)
+    assert (first.status, second.status, lab.own(key)) == ("held", "held", {"seen": 2})
+    assert lab.do("lab.did", "ann", amount=5).status == "recorded"
+    lab.release(first.entry)
+    lab.void(second.entry)
+    assert lab.own(key) == {"seen": 3}
+
+
+def test_events_without_a_device_share_no_row(lab: Lab) -> None:
+    """All events without one would wait for each other at the row of no device."""
+    lab.puppet.wants = Needs(own={"device/{facts.what}": frozenset({"seen"})})
+    shown = []
+
+    def review(event, situation):  # type: ignore[no-untyped-def]
+        shown.append(dict(situation.own["device/{facts.what}"]))
+        value = {"of": event.id}
+        return [Put(rule="lab.risk", key=f"device/{event.facts.what}", name="seen", value=value)]
+
+    lab.puppet.on("review", review)
+    for id, what in (("a", ""), ("b", "phone"), ("c", ""), ("d", "phone")):
+        lab.send(lab.arrival("lab.did", "ann", id=id, what=what))
+    assert shown == [{}, {}, {}, {"seen": {"of": "b"}}]
+    assert lab.rows("SELECT key FROM own WHERE key LIKE 'device/%' AND name = '' AND key <> 'device/phone'") == []
+
+
 def test_voiding_gives_counters_and_stock_back_once(lab: Lab) -> None:
     lab.fill("lab:cup", 3)
     lab.puppet.wants = Needs(stock=frozenset({"lab:cup"}), counters=frozenset({("lab.cups", "day")}))

@@ -27,6 +27,9 @@ class Redeemed(Facts, frozen=True):
     order: Text = ""  #: the order it pays for: a refund of that order gives the points back
     total: Amount | None = None  #: what the order costs, in its currency's minor units; bounds the discount
     currency: Currency | None = None  #: the order's currency; the programme's if absent
+    store: Text = ""
+    cashier: Text = ""
+    device: Text = ""  #: the till's, or the member's own: what asked for it
 
     def __post_init__(self) -> None:
         if (self.points is None) == (not self.reward):
@@ -40,6 +43,7 @@ class Gifted(Facts, frozen=True):
 
     to: Name  #: the member who gets them
     points: Points
+    device: Text = ""  #: what asked for it
 
 
 class Adjusted(Facts, frozen=True):
