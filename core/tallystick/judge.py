@@ -479,6 +479,9 @@ class Judge:
                 )
             page = Page(entry, event, self.working, self.programme, received)
             row = OrderEntry(refund.order, entry, "parked", event.member)
+            paid = self.working.order(refund.order, "spend") if arrival.kind == "purchase.cancelled" else []
+            if paid and not refund.lines and refund.amount is None:
+                return self._give_up(arrival, event, page, entry, paid, row)
             return self._judged(arrival, event, page, entry, "parked", "allow", (), (), [row], order=refund.order)
         sale = sales[-1]
         buyer = self.working.who(sale.member)
@@ -534,6 +537,24 @@ class Judge:
             order=refund.order,
             value=sale.returned - before,
         )
+
+    def _give_up(
+        self, arrival: Arrival, event: Event, page: Page, entry: int, paid: Sequence[OrderEntry], row: OrderEntry
+    ) -> Judged:
+        """An order is cancelled of which nobody has heard but what paid for it: all of that goes back now.
+
+        Should its sale still come, the cancellation is applied to it; what went back does not go back twice.
+        """
+        payer = self.working.who(paid[-1].member)
+        if event.member and event.member != payer:
+            raise InvalidEvent("the order belongs to another member", pointer="/member")
+        page.event = event = msgspec.structs.replace(event, member=payer)
+        for each in paid:
+            record = self.working.originals[each.entry][0]
+            for place, step, spent in _spent(record):
+                if step.effect == "spend":
+                    self._put_back(page, record, each.entry, place, spent, -step.amount)
+        return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=row.order)
 
     def _return(self, sale: OrderEntry, refund: Refund, purchase: Purchase | None) -> None:
         """Add what came back to what had come back before; never more than was sold."""

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.tests.lab import Lab, Puppet
+from core.tests.lab import Lab, Puppet, verdict
+from tallystick import database, proofs
 from tallystick.effects import Bonus, Cap, Count, Grant, Keep, Put, Spend, Take
-from tallystick.errors import TallyError
+from tallystick.errors import InvalidEvent, TallyError
 from tallystick.situation import Needs
 
 
@@ -307,3 +308,37 @@ def test_late_events_are_judged_by_the_settings_of_then_with_the_counters_these_
     late = lab.buy("ann", 100, "B", at=then)
     assert (late.generation, lab.usable("ann")) == (1, 100)
     assert lab.buy("ann", 500, "C").generation == 2
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("who", ["", "ann"])
+def test_an_order_that_only_took_points_gives_them_back_when_it_is_cancelled(lab: Lab, who: str, held: bool) -> None:
+    lab.gain("ann", 100)
+    if held:
+        lab.puppet.on("review", lambda event, _: verdict("hold")(event, _) if event.kind == "lab.spent" else [])
+    lab.spend("ann", 70, order="A")
+    first = lab.send(lab.arrival("purchase.cancelled", who, order="A"))
+    assert (first.status, first.member, lab.usable("ann")) == ("recorded", f"m-{lab.names['ann']:012d}", 100)
+    again = lab.send(lab.arrival("purchase.cancelled", who, order="A"))
+    assert (again.transfers, lab.usable("ann")) == ((), 100)
+    lab.check()
+    with database.reading(lab.db) as conn:
+        assert proofs.verify(conn).findings == ()
+
+
+def test_a_sale_that_comes_after_its_cancellation_earns_and_gives_back_nothing(lab: Lab) -> None:
+    lab.gain("ann", 100)
+    lab.spend("ann", 70, order="A")
+    lab.send(lab.arrival("purchase.cancelled", "", order="A"))
+    lab.buy("ann", 10_000, "A")
+    assert (lab.usable("ann"), lab.posted("ann")) == (100, 100)
+    with database.reading(lab.db) as conn:
+        assert proofs.verify(conn).findings == ()
+
+
+def test_an_order_that_somebody_else_paid_for_is_not_theirs_to_cancel(lab: Lab) -> None:
+    lab.gain("ann", 100)
+    lab.spend("ann", 70, order="A")
+    with pytest.raises(InvalidEvent):
+        lab.send(lab.arrival("purchase.cancelled", "bob", order="A"))
+    assert lab.usable("ann") == 30
