@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tallystick import config, database, discovery, people, switchboard, tables
 from tallystick.house import build_house, prepare
 from tallystick.ledger import Record, read_record
-from tallystick.switchboard import judge_again, recorded_purchases
+from tallystick.switchboard import judge_again, recorded_events
 
 TILLS, TOGGLES, SIZE = 2, 200, 25
 
@@ -90,7 +90,7 @@ def test_two_hundred_changes_during_ten_thousand_events(database_url: str, tmp_p
     replayed = 0
     for number in sorted({record.generation for record in records})[::20]:
         generation = house.registry._compile("shop", number)  # as any process reads it from the books
-        for record, arrival in recorded_purchases(house, generation, 5, looked=20_000, judged_by=number):
+        for record, arrival in recorded_events(house, generation, 5, looked=20_000, judged_by=number):
             again = judge_again(house, generation, record, arrival)
             assert (again.generation, again.explanation) == (record.generation, record.explanation)
             replayed += 1

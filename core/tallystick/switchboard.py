@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -217,7 +217,7 @@ def _try(house: House, before: Tenant, generation: Generation, after: Tenant) ->
             _ask_health(name, health)
     for kind in generation.kinds:
         generation.pipeline.plan(kind)
-    found = recorded_purchases(house, generation, TRIED)
+    found = recorded_events(house, generation, TRIED)
     for record, arrival in found:
         try:
             judge_again(house, generation, record, arrival)
@@ -251,10 +251,17 @@ def judge_again(house: House, generation: Generation, record: Record, arrival: A
     return Engine(house.db, _Candidate(generation), house.secret, writer=0, clock=clock).dry_run(arrival).record
 
 
-def recorded_purchases(
-    house: House, generation: Generation, limit: int, *, looked: int = LOOKED, judged_by: int | None = None
+def recorded_events(
+    house: House,
+    generation: Generation,
+    limit: int,
+    *,
+    kinds: Collection[str] = ("purchase.completed",),
+    looked: int = LOOKED,
+    judged_by: int | None = None,
 ) -> Sequence[tuple[Record, Arrival]]:
-    """The tenant's latest purchases among the *looked* latest entries of the journal, with what came in through the door.
+    """The tenant's latest events of *kinds* among the *looked* latest entries of the journal, with what came in through
+    the door; the latest first.
 
     Their orders and ids are others than then, so that judging them again meets no order that is known.  With *judged_by*
     only those that this generation judged.
@@ -269,23 +276,24 @@ def recorded_purchases(
         .where(record.c.entry.in_(sa.select(latest.c.entry)), record.c.tenant == tenant)
         .order_by(record.c.entry.desc())
     )
-    facts = generation.kinds["purchase.completed"].facts
     found: list[tuple[Record, Arrival]] = []
     with database.reading(house.db) as conn:
         for row in conn.execute(query):
             if len(found) == limit:
                 break
             known = read_record(bytes(row.body))
-            if known.kind != "purchase.completed" or row.facts is None or judged_by not in (None, known.generation):
+            if known.kind not in kinds or row.facts is None or judged_by not in (None, known.generation):
                 continue
             key = house.secret if not row.member else (bytes(row.secret) if row.secret is not None else None)
             opened = vault.open_facts(key, row.entry, bytes(row.facts))
             if opened is None:
                 continue  # the member was forgotten
-            data = msgspec.json.decode(opened)["data"] | {"order": f"tried/{known.entry}"}
+            kind, data = generation.kinds[known.kind], msgspec.json.decode(opened)["data"]
+            if kind.order_field and "order" in data:
+                data["order"] = f"tried/{known.entry}"
             arrival = Arrival(
                 tenant=tenant, id=f"tried/{known.entry}", source=known.source, kind=known.kind, at=moment(known.at),
-                member=known.member, facts=msgspec.convert(data, facts), canonical=opened,
+                member=known.member, facts=msgspec.convert(data, kind.facts), canonical=opened,
             )  # fmt: skip
             found.append((known, arrival))
     return found
