@@ -23,13 +23,13 @@ from .manifest import Bounds
 from .situation import Programme
 
 _EARNING = (
-    "Grant", "Multiply", "Bonus", "Cap", "Extend", "Revoke", "Count", "Take", "Restock", "Put", "SetTier", "Notify", "Command", "Emit",
+    "Grant", "Multiply", "Bonus", "Cap", "Extend", "Revoke", "Restore", "Count", "Take", "Restock", "Put", "SetTier", "Notify", "Command", "Emit",
 )  # fmt: skip
 #: The effects each hook may propose, if the manifest grants them.
 MAY_PROPOSE: Final[Mapping[str, frozenset[str]]] = {
     "earn": frozenset(_EARNING),
     "redeem": frozenset({*_EARNING, "Spend", "Move"}),
-    "reverse": frozenset({"Keep", "Revoke", "Count", "Restock", "Put", "Notify", "Command", "Emit"}),
+    "reverse": frozenset({"Keep", "Revoke", "Restore", "Count", "Restock", "Put", "Notify", "Command", "Emit"}),
     "review": frozenset({"Verdict", "Count", "Put"}),
     "evaluate_tier": frozenset({"SetTier", "Count", "Put", "Notify", "Emit"}),
     "react": frozenset(_EARNING),

@@ -134,6 +134,18 @@ class Revoke(Effect, frozen=True, kw_only=True):
     amount: int | None = None
 
 
+class Restore(Effect, frozen=True, kw_only=True):
+    """Put back what *of_rule* spent of this member in an earlier *entry*, into the lots it was taken from.
+
+    *amount* None means all that has not come back yet.  Never gives back more than was spent; what was used last
+    comes back first.
+    """
+
+    entry: str
+    of_rule: str
+    amount: int | None = None
+
+
 class Keep(Effect, frozen=True, kw_only=True):
     """Lower what the core takes back of *of_rule* in this refund by *amount*.  Can neither raise it nor flip its sign."""
 
@@ -230,7 +242,7 @@ VERDICTS = ("allow", "hold", "step_up", "deny")
 EFFECTS: dict[str, type[Effect]] = {
     effect.__name__: effect
     for effect in (
-        Grant, Multiply, Bonus, Cap, Spend, Move, Extend, Revoke, Keep, Count, Take, Restock, Put, SetTier, Notify,
+        Grant, Multiply, Bonus, Cap, Spend, Move, Extend, Revoke, Restore, Keep, Count, Take, Restock, Put, SetTier, Notify,
         Command, Emit, Verdict,
     )
 }  # fmt: skip

@@ -359,7 +359,7 @@ class Engine:
     def _judge_again(
         self, cur: Cursor, judge: Judge, arrival: Arrival, entry: int, received: int, store: Store | None = None
     ) -> Judged:
-        """Judge; what a rule revokes is read when it says so, and the event judged once more.  Its member is locked."""
+        """Judge; what a rule revokes or puts back is read when it says so, and the event judged once more.  Its member is locked."""
         while True:
             try:
                 return self._judge_one(judge, arrival, entry, received)
@@ -380,7 +380,8 @@ class Engine:
         working.originals[entry] = (record, found[1])
         working.taken.update(self.store.load_taken(cur, working.tenant, [entry]))
         working.fill_lots(self.store.load_lots(cur, working.tenant, [member]), whole=True)
-        working.fill_lots(self.store.load_lots_of(cur, working.tenant, [entry]), whole=True)
+        used = {parse_entry(t.lot.rpartition(".")[0]) or 0 for t in record.transfers if t.lot}  # emptied since, perhaps
+        working.fill_lots(self.store.load_lots_of(cur, working.tenant, sorted({entry, *used})), whole=True)
         for account in working.accounts_of(member):
             account.complete = True
 

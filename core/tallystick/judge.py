@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,7 +28,6 @@ from .events import Arrival, Decision, Event, EventKind, Facts, OrderAdvanced, P
 from .generation import Generation, fill
 from .ledger import (
     HELD,
-    REDEEMED,
     Record,
     Step,
     Transfer,
@@ -40,7 +39,7 @@ from .ledger import (
     returned_weight,
     taken_by_now,
 )
-from .page import GAINS, Page, effects_document, lots_of
+from .page import GAINS, Page, effects_document, lots_of, spent_of
 from .pipeline import Plan, Skipped
 from .settle import settle
 from .situation import Birthday, Chance, Member, Original, Situation
@@ -551,7 +550,7 @@ class Judge:
         page.event = event = msgspec.structs.replace(event, member=payer)
         for each in paid:
             record = self.working.originals[each.entry][0]
-            for place, step, spent in _spent(record):
+            for place, step, spent in spent_of(record):
                 if step.effect == "spend":
                     self._put_back(page, record, each.entry, place, spent, -step.amount)
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=row.order)
@@ -651,7 +650,7 @@ class Judge:
 
     def _give_back(self, page: Page, record: Record, entry: int, sale: OrderEntry) -> None:
         """Points that paid for the order go back to their lots in proportion, latest expiry first."""
-        for place, step, spent in _spent(record):
+        for place, step, spent in spent_of(record):
             if step.effect == "spend":
                 self._put_back(page, record, entry, place, spent, taken_by_now(-step.amount, sale.value, sale.returned))
 
@@ -662,16 +661,7 @@ class Judge:
         before = self.working.taken.get((entry, place), 0)
         amount = self._owed(entry, place, target)
         released = bool(self.working.order(f"entry/{record.entry}", "released"))
-        back: dict[str, list[tuple[str, int]]] = {}
-        for transfer, to in reversed(spent):
-            skip = min(before, transfer.amount)
-            before -= skip
-            part = min(amount, transfer.amount - skip)
-            if part:
-                back.setdefault(to if released else transfer.credit, []).append((transfer.lot, part))
-                amount -= part
-        for debit, parts in back.items():
-            page.give_back(parts, spent[0][0].unit, spent[0][0].rule, debit=debit)
+        page.put_back(spent, before, amount, released=released)
 
     def _advance(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """What waited for this state of the order becomes usable."""
@@ -790,7 +780,7 @@ class Judge:
 
     def _release_spends(self, page: Page, record: Record, number: int) -> None:
         """What was set aside goes where it was meant to go, less what came back meanwhile."""
-        for place, step, spent in _spent(record):
+        for place, step, spent in spent_of(record):
             left = -step.amount - self.working.taken.get((number, place), 0)
             for transfer, to in spent:
                 amount = min(left, transfer.amount)
@@ -833,7 +823,7 @@ class Judge:
         for place, step in enumerate(record.explanation):
             if step.effect in GAINS and (amount := self._owed(number, place, step.amount)):
                 page.take_back(_holder(record, step), step.unit, amount, step.rule, lots_of(record, step), "voided")
-        for place, step, spent in _spent(record):
+        for place, step, spent in spent_of(record):
             self._put_back(page, record, number, place, spent, -step.amount)
         page.uncount([
             (member, counter, grain, start, self._owed(number, COUNTS + n, amount))
@@ -885,21 +875,6 @@ class _Claims(msgspec.Struct):
 def _holder(record: Record, step: Step) -> int:
     """Whose gain a step was."""
     return parse_member(step.member or record.member) or 0
-
-
-def _spent(record: Record) -> Iterator[tuple[int, Step, list[tuple[Transfer, str]]]]:
-    """Each spend and gift of an entry with its place, its transfers in the order they were taken, and where they end."""
-    targets = iter((record.more or {}).get("to", ()))
-    # steps and transfers were written in the same order
-    taken = iter([(t, next(targets, REDEEMED) if t.credit == HELD else t.credit) for t in record.transfers if t.lot])
-    for place, step in enumerate(record.explanation):
-        left, mine = -step.amount, []
-        while left > 0 and step.effect in ("spend", "move", "expire"):
-            found = next(taken)
-            mine.append(found)
-            left -= found[0].amount
-        if mine and step.effect in ("spend", "move"):
-            yield place, step, mine
 
 
 _NONE: Mapping[Any, Any] = MappingProxyType({})

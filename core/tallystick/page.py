@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 import msgspec
 
-from .effects import Cap, Command, Count, Effect, Emit, Extend, Move, Notify, Put, Restock, Revoke, SetTier, Spend, Take
+from .effects import (
+    Cap,
+    Command,
+    Count,
+    Effect,
+    Emit,
+    Extend,
+    Move,
+    Notify,
+    Put,
+    Restock,
+    Restore,
+    Revoke,
+    SetTier,
+    Spend,
+    Take,
+)
 from .errors import EffectRefused, Refused
 from .events import Event
 from .ledger import (
@@ -17,6 +33,7 @@ from .ledger import (
     HELD,
     ISSUED,
     NEVER,
+    REDEEMED,
     REVERSED,
     Account,
     Lot,
@@ -29,6 +46,7 @@ from .ledger import (
     instant,
     member_name,
     parse_entry,
+    parse_member,
 )
 from .settle import Posting, Settlement, cap_key, plugin_of
 from .situation import Programme
@@ -105,11 +123,14 @@ class Page:
                 self._count(member, count.counter, count.window, count.amount, _mode(count))
         if self.held:
             self.deferred = (
-                *self.deferred, *settled.revokes, *settled.puts, *settled.tiers, *settled.extends, *settled.intents, *settled.emits,
+                *self.deferred, *settled.revokes, *settled.restores, *settled.puts, *settled.tiers, *settled.extends,
+                *settled.intents, *settled.emits,
             )  # fmt: skip
         else:
             for revoke in settled.revokes:
                 self.revoke(revoke)
+            for restore in settled.restores:
+                self.restore(restore)
             self.follow(settled.puts, settled.tiers, settled.extends, settled.intents, settled.emits)
 
     def follow(
@@ -196,10 +217,10 @@ class Page:
 
     def spend(self, spend: Spend) -> None:
         """Sweep what is due, then take from usable lots; refused as a whole if they do not cover it."""
-        if not self.event.member:
-            raise Refused("only a member can spend")
-        account = self._open(self.event.member, spend.unit)
-        if spend.amount:  # 0 only says why nothing could be applied
+        if spend.amount:  # 0 only answers, and a guest may be answered, too
+            if not self.event.member:
+                raise Refused("only a member can spend")
+            account = self._open(self.event.member, spend.unit)
             parts = account.spend(spend.amount, self.now)
             self._debit(account, parts, HELD if self.held else spend.account, spend.rule)
             if self.held:
@@ -361,6 +382,40 @@ class Page:
                 wanted = None if wanted is None else wanted - amount
                 self.take_back(self.event.member, step.unit, amount, revoke.rule, lots_of(record, step))
 
+    def put_back(
+        self, spent: Sequence[tuple[Transfer, str]], before: int, amount: int, *, released: bool = False
+    ) -> None:
+        """Put *amount* of what was *spent* back, behind the part *before* that came back earlier: last used first."""
+        back: dict[str, list[tuple[str, int]]] = {}
+        for transfer, to in reversed(spent):
+            skip = min(before, transfer.amount)
+            before -= skip
+            part = min(amount, transfer.amount - skip)
+            if part:
+                back.setdefault(to if released else transfer.credit, []).append((transfer.lot, part))
+                amount -= part
+        for debit, parts in back.items():
+            self.give_back(parts, spent[0][0].unit, spent[0][0].rule, debit=debit)
+
+    def restore(self, restore: Restore) -> None:
+        """Put back what a rule spent in an earlier entry, less what came back of it already."""
+        number = parse_entry(restore.entry)
+        found = self.working.original(number) if number is not None else None
+        if found is None or number is None:
+            raise EffectRefused(f"{restore.rule}: there is no entry {restore.entry}", rule=restore.rule)
+        record, wanted = found[0], restore.amount
+        owner = parse_member(record.member)
+        if owner is None or self.working.who(owner) != self.event.member or record.status != "recorded":
+            raise EffectRefused(f"{restore.rule}: nothing of {restore.entry} can come back", rule=restore.rule)
+        for place, step, spent in spent_of(record):
+            before = self.working.taken.get((number, place), 0)
+            left = -step.amount - before
+            amount = left if wanted is None else min(left, wanted)
+            if step.effect == "spend" and step.rule == restore.of_rule and amount > 0:
+                self.working.take(number, place, amount)
+                wanted = None if wanted is None else wanted - amount
+                self.put_back(spent, before, amount)
+
     # -- small things -----------------------------------------------------------------------------------------------
 
     def _use_caps(self, caps: Sequence[tuple[Cap, int]]) -> None:
@@ -459,6 +514,21 @@ def lots_of(record: Record, step: Step) -> list[str]:
         for t in record.transfers
         if t.into and t.rule == step.rule and t.unit == step.unit and t.credit == holder
     ]
+
+
+def spent_of(record: Record) -> Iterator[tuple[int, Step, list[tuple[Transfer, str]]]]:
+    """Each spend and gift of an entry with its place, its transfers in the order they were taken, and where they end."""
+    targets = iter((record.more or {}).get("to", ()))
+    # steps and transfers were written in the same order
+    taken = iter([(t, next(targets, REDEEMED) if t.credit == HELD else t.credit) for t in record.transfers if t.lot])
+    for place, step in enumerate(record.explanation):
+        left, mine = -step.amount, []
+        while left > 0 and step.effect in ("spend", "move", "expire"):
+            found = next(taken)
+            mine.append(found)
+            left -= found[0].amount
+        if mine and step.effect in ("spend", "move"):
+            yield place, step, mine
 
 
 def effects_document(effects: Sequence[Effect]) -> list[Any]:

@@ -26,6 +26,7 @@ from .effects import (
     Notify,
     Put,
     Restock,
+    Restore,
     Revoke,
     SetTier,
     Spend,
@@ -64,6 +65,7 @@ class Settlement:
     tiers: Sequence[SetTier] = ()
     extends: Sequence[Extend] = ()
     revokes: Sequence[Revoke] = ()
+    restores: Sequence[Restore] = ()
     keeps: Sequence[Keep] = ()
     intents: Sequence[Notify | Command] = ()
     emits: Sequence[Emit] = ()
@@ -151,7 +153,7 @@ def _unit(gains: dict[str, _Unit], effect: Any, units: Mapping[str, Unit]) -> _U
 
 _ROOMS = {
     Spend: "spends", Move: "moves", Count: "counts", Take: "takes", Restock: "takes", Put: "puts", SetTier: "tiers",
-    Extend: "extends", Revoke: "revokes", Keep: "keeps", Notify: "intents", Command: "intents", Emit: "emits",
+    Extend: "extends", Revoke: "revokes", Restore: "restores", Keep: "keeps", Notify: "intents", Command: "intents", Emit: "emits",
 }  # fmt: skip
 
 

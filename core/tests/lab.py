@@ -50,6 +50,7 @@ KINDS = {
         _kind("lab.spent"),
         _kind("lab.given"),
         _kind("lab.derived", guest=True),
+        _kind("lab.told", guest=True),
     )
 }
 
@@ -152,7 +153,7 @@ class Lab:
             tenant=TENANT, generation=number, hash=f"h{number}", zone=ZoneInfo("UTC"), currency="EUR", units=self.units
         )
         grants = {name: Bounds(units=("*",), kinds=tuple(KINDS)) for name in EFFECTS}
-        interests = {"redeem": ("lab.spent", "lab.given")}
+        interests = {"redeem": ("lab.spent", "lab.given", "lab.told")}
         part = Part(id="lab", version="1.0", plugin=puppet or self.puppet, grants=grants, interests=interests)
         return Generation(
             programme=programme, pipeline=compile_pipeline([part], KINDS, programme), kinds=KINDS, since=since

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from core.tests.lab import SECRET, TENANT, Lab, Puppet
 from tallystick import outbox, people, proofs, tables
-from tallystick.effects import Bonus, Emit, Extend, Grant, Put, Restock, Revoke, SetTier, Take
+from tallystick.effects import Bonus, Emit, Extend, Grant, Put, Restock, Restore, Revoke, SetTier, Spend, Take
 from tallystick.engine import Engine
 from tallystick.errors import EventConflict, MemberInactive, OutOfStock, Refused, TallyError, Unavailable, UnknownMember
 from tallystick.ledger import instant
@@ -224,6 +224,64 @@ def test_what_is_not_ours_cannot_be_revoked(lab: Lab, entry: str) -> None:
     (outcome,) = lab.try_all(lab.arrival("lab.did", "ann"))
     assert getattr(outcome, "code", "recorded") in {"effect_refused", "recorded"}
     assert (lab.posted("ann"), lab.posted("bob")) == (0, 50)
+
+
+# -- putting back what was spent --------------------------------------------------------------------------------------
+
+
+def spend_and_restore(lab: Lab) -> None:
+    """`lab.spent` takes into an account of its own; `lab.did` puts back of what the member spent last."""
+    lab.puppet.wants = Needs(balances=frozenset({"points"}), own={"{member}": frozenset({"entry"})})
+    lab.recompile()
+
+    def redeem(event, situation):  # type: ignore[no-untyped-def]
+        if event.kind != "lab.spent":
+            return []
+        return [
+            Spend(rule="lab.lend", unit="points", amount=event.facts.amount, account="lent"),
+            Put(rule="lab.lend", name="entry", value=situation.entry),
+        ]
+
+    def earn(event, situation):  # type: ignore[no-untyped-def]
+        if event.kind != "lab.did":
+            return []
+        entry = event.facts.what or situation.own["{member}"]["entry"]
+        return [Restore(rule="lab.back", entry=entry, of_rule="lab.lend", amount=event.facts.amount or None)]
+
+    lab.puppet.on("redeem", redeem)
+    lab.puppet.on("earn", earn)
+
+
+def test_what_a_rule_spent_comes_back_into_its_lots_and_never_more(lab: Lab) -> None:
+    lab.gain("ann", 30, days=10)
+    lab.gain("ann", 30, days=20)
+    before = lab.lots("ann")
+    spend_and_restore(lab)
+    lab.do("lab.spent", "ann", amount=40)
+    assert lab.lots("ann") == [20]
+    lab.do("lab.did", "ann", amount=15)
+    assert lab.lots("ann") == [5, 30]  # what was used last comes back first
+    lab.do("lab.did", "ann")
+    lab.do("lab.did", "ann")
+    assert lab.lots("ann") == before
+    lent = [t for record in lab.records() for t in record.transfers if "lent" in (t.debit, t.credit)]
+    assert sum(t.amount if t.credit == "lent" else -t.amount for t in lent) == 0
+
+
+@pytest.mark.parametrize("entry", ["1-999-0", "nonsense", "1-1-0"])
+def test_what_others_spent_comes_back_to_nobody(lab: Lab, entry: str) -> None:
+    """1-1-0 is Bob's."""
+    lab.gain("bob", 50)
+    spend_and_restore(lab)
+    (outcome,) = lab.try_all(lab.arrival("lab.did", "ann", what=entry))
+    assert getattr(outcome, "code", "recorded") == "effect_refused"
+    assert (lab.posted("ann"), lab.posted("bob")) == (0, 50)
+
+
+def test_a_guest_can_be_answered(lab: Lab) -> None:
+    answer = Spend(rule="lab.answer", unit="points", amount=0, gives={"discount": 5})
+    lab.puppet.on("redeem", lambda event, _: [answer] if event.kind == "lab.told" else [])
+    assert lab.do("lab.told", "").gives == ({"discount": 5},)
 
 
 # -- stock, tiers -----------------------------------------------------------------------------------------------------
