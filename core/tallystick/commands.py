@@ -65,7 +65,7 @@ class PluginGroup(Group):
 
     def __init__(self, manifest: Manifest) -> None:
         summary = manifest.summary.in_language(language())
-        super().__init__(manifest.id, help=summary, short_help=summary)
+        super().__init__(group_of(manifest), help=summary, short_help=summary)
         self._declared = {each.id.partition(".")[2]: each for each in manifest.commands}
         self._plugin = manifest.id
 
@@ -100,7 +100,13 @@ class WithPlugins(Root):
 
     def _manifests(self) -> dict[str, Manifest]:
         found, _ = discovery.manifests(discovery.discover())
-        return {name: manifest for name, manifest in found.items() if manifest.commands and name not in self.commands}
+        mine = {group_of(manifest): manifest for manifest in reversed(found.values()) if manifest.commands}
+        return {name: manifest for name, manifest in mine.items() if name not in self.commands}
+
+
+def group_of(manifest: Manifest) -> str:
+    """As what ``tally`` knows the plugin's commands: ``tally device pair`` of the plugin vr_kiosk."""
+    return manifest.command_group or manifest.id
 
 
 def make_command(

@@ -145,14 +145,25 @@ class DeclaredPage:
 
 
 @attrs.frozen(kw_only=True)
+class DeclaredAssets:
+    """A folder of files in the plugin's package that anybody may read: pages, scripts, pictures; nothing of any tenant."""
+
+    id: str
+    path: str
+    folder: str  #: below the folder of plugin.toml
+
+
+@attrs.frozen(kw_only=True)
 class DeclaredMessage:
-    """A message the plugin's effects may ask for (reminders and the like), with its wording."""
+    """A message the plugin's effects may ask for (reminders and the like), with the words that members read."""
 
     id: str
     summary: Text
     purpose: str = "service"
-    facts: tuple[str, ...] = ()  #: what the wording may name
-    text: Text = _NO_TEXT
+    facts: tuple[str, ...] = ()  #: what the words may name
+    subject: Text = _NO_TEXT  #: one line, as a template
+    text: Text = _NO_TEXT  #: the message, as a template
+    example: Mapping[str, Any] = attrs.field(factory=dict)  #: a value for each of the facts
 
 
 @attrs.frozen(kw_only=True)
@@ -197,9 +208,11 @@ class Manifest:
     migrations: str | None = None  #: package of Alembic revisions
     routes: tuple[DeclaredRoute, ...] = ()
     commands: tuple[DeclaredCommand, ...] = ()
+    command_group: str = ""  #: as what ``tally`` knows the plugin's commands, if not by its id
     jobs: tuple[DeclaredJob, ...] = ()
     permissions: tuple[DeclaredPermission, ...] = ()
     pages: tuple[DeclaredPage, ...] = ()
+    assets: tuple[DeclaredAssets, ...] = ()
     messages: tuple[DeclaredMessage, ...] = ()
     functions: tuple[DeclaredFunction, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -272,9 +285,11 @@ def _build(data: dict[str, Any], version: str | None) -> Manifest:
         migrations=data.get("migrations"),
         routes=_named(DeclaredRoute, data.get("routes", {}), "id"),
         commands=_named(DeclaredCommand, data.get("commands", {}), "id"),
+        command_group=data.get("command_group", ""),
         jobs=_named(DeclaredJob, data.get("jobs", {}), "id"),
         permissions=_named(DeclaredPermission, data.get("permissions", {}), "id"),
         pages=_named(DeclaredPage, data.get("pages", {}), "id"),
+        assets=_named(DeclaredAssets, data.get("assets", {}), "id"),
         messages=_named(DeclaredMessage, data.get("messages", {}), "id"),
         functions=_named(DeclaredFunction, data.get("functions", {}), "name"),
         metrics=tuple(data.get("metrics", ())),
@@ -292,7 +307,7 @@ def _declared(kind: type[T], fields: Mapping[str, Any]) -> T:
     """Make a *kind* of checked *fields*: lists become tuples, texts and factors their own types."""
     made: dict[str, Any] = {}
     for name, value in fields.items():
-        if name in ("summary", "title", "text"):
+        if name in ("summary", "title", "subject", "text"):
             made[name] = values.text(value)
         elif name == "max_factor":
             made[name] = values.exact(value)
@@ -406,13 +421,14 @@ SCHEMA: Final[schema.Schema] = {
             "path": _PATH,
             "endpoint": {"type": "object", "required": True},
             "permission": {"type": "name"},
-            "methods": _list("string", allowed=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            "methods": _list("string", allowed=["GET", "POST", "PUT", "PATCH", "DELETE", "WEBSOCKET"]),
             "summary": _TEXT,
             "public": {"type": "boolean"},
             "rate": {"type": "integer", "min": 1, "max": 1000},
         }
     ),
     "commands": _table({"run": {"type": "object", "required": True}, "summary": _TEXT}),
+    "command_group": {"type": "id"},
     "jobs": _table(
         {
             "run": {"type": "object", "required": True},
@@ -432,12 +448,15 @@ SCHEMA: Final[schema.Schema] = {
             "title": _TEXT,
         }
     ),
+    "assets": _table({"path": _PATH, "folder": {"type": "string", "required": True, "regex": "[a-z0-9_/]{1,100}"}}),
     "messages": _table(
         {
             "summary": {"type": "text", "required": True},
             "purpose": {"type": "string", "allowed": list(PURPOSES)},
             "facts": _list("id"),
+            "subject": _TEXT,
             "text": _TEXT,
+            "example": {"type": "dict"},
         }
     ),
     "functions": _table(
@@ -477,7 +496,7 @@ def _crosscheck(data: Mapping[str, Any], version: str | None) -> Iterator[Mistak
 
 
 def _foreign_names(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
-    for section in ("events", "counters", "routes", "commands", "jobs", "permissions", "pages", "messages"):
+    for section in ("events", "counters", "routes", "commands", "jobs", "permissions", "pages", "assets", "messages"):
         for name in _mapping(data.get(section)):
             if not name.startswith(f"{plugin}.") and (section, name) != ("commands", plugin):
                 yield Mistake(
@@ -503,9 +522,13 @@ def _foreign_names(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
 
 def _unguarded(section: str, name: str, route: Mapping[str, Any]) -> Iterator[Mistake]:
     """A door is opened by a key with a permission or by a pass in its path, never by neither."""
-    if section == "pages":
+    if section != "routes":
         return
     public, path = route.get("public") is True, str(route.get("path"))
+    if "WEBSOCKET" in _sequence(route.get("methods")) and not public:
+        yield Mistake(
+            (section, name, "methods"), "a browser's socket brings no key; expected a route that says public = true"
+        )
     if public and ("permission" in route or "{pass}" not in path):
         message = 'a public route has "{pass}" in its path and no "permission"'
         yield Mistake((section, name, "public"), message)
@@ -542,7 +565,7 @@ def _unfinished(data: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _endpoints(data: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for section in ("routes", "pages"):
+    for section in ("routes", "pages", "assets"):
         for name, route in _mapping(data.get(section)).items():
             yield section, name, _mapping(route)
 

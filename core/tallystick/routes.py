@@ -250,6 +250,8 @@ def doors(house: House) -> list[api.Door]:
     running = {name for tenant in house.tenants().values() for name in tenant.plugins}
     found = []
     for door in brought(house.installed[name].manifest for name in sorted(running)):
+        if door.method == "WEBSOCKET":  # no part of OpenAPI
+            continue
         try:
             endpoint = load(door)
         except PluginBroken:

@@ -18,10 +18,10 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from . import database, discovery, routes
+from . import assets, database, discovery, routes
 from .access import Principal, demand
 from .api import BY_KIND, DOORS, Answer, Call, Door, admit_events, answer_events, dry_run
 from .engine import Outcome
@@ -45,6 +45,7 @@ from .keys import Keyring
 from .metrics import Metrics
 from .openapi import openapi_document
 from .problems import MEDIA_TYPE, Language, choose_language, problem_document, status_of
+from .sockets import PublicSocket
 from .writer import Writer
 
 log = logging.getLogger("tallystick.web")
@@ -120,8 +121,11 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
             *(Route(door.path, OwnEndpoint(desk, door), methods=[door.method]) for door in DOORS),
             *(
                 Route(door.path, (PublicEndpoint if door.public else PluginEndpoint)(desk, door), methods=[door.method])
+                if door.method != "WEBSOCKET"
+                else WebSocketRoute(door.path, PublicSocket(desk, door))
                 for door in desk.brought_doors()
             ),
+            *(Route(f"{shelf.path}/{{file:path}}", shelf.answer, methods=["GET"]) for shelf in desk.shelves()),
             Route("/healthz", desk.healthz, methods=["GET"]),
             Route("/readyz", desk.readyz, methods=["GET"]),
             Route("/metrics", OwnEndpoint(desk, METRICS), methods=["GET"]),
@@ -294,6 +298,10 @@ class Desk:
         """Doors of all installed plugins: one that is switched on later needs no restart."""
         manifests, _ = discovery.manifests(self.house.installed)
         return list(routes.brought(manifests.values()))
+
+    def shelves(self) -> list[assets.Shelf]:
+        """Folders of all installed plugins that anybody may read."""
+        return assets.shelves(discovery.manifests(self.house.installed)[0])
 
     # -- doors that ask for a key -----------------------------------------------------------------------------------
 
