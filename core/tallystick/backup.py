@@ -18,7 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from . import tables
-from .database import database_file, reading
+from .database import database_file, keep_to_oneself, reading
 from .errors import InvalidRequest
 
 _ABOUT = "about.json"
@@ -39,6 +39,7 @@ def write(db: sa.Engine, file: Path) -> int:
         raise InvalidRequest(f"{file} exists already; nothing was copied")
     fresh = file.with_name(f".{file.name}.part")
     fresh.unlink(missing_ok=True)
+    keep_to_oneself(fresh)
     try:
         if db.dialect.name == "sqlite":
             _copy_file(database_file(db), fresh)
@@ -82,6 +83,7 @@ def _put_file_back(file: Path, target: Path) -> None:
         if verdict != "ok":
             raise InvalidRequest(f"{file} is damaged: {verdict}")
         fresh = target.with_name(f".{target.name}.part")
+        keep_to_oneself(fresh)
         with closing(sqlite3.connect(fresh)) as books:
             copy.backup(books, pages=-1)
     for name in (target, *(target.with_name(f"{target.name}{suffix}") for suffix in ("-wal", "-shm"))):

@@ -12,7 +12,7 @@ import attrs
 from msgspec import Struct
 
 from .effects import Effect, Move, Spend, Verdict
-from .errors import EffectRefused, PluginFailed, Unavailable
+from .errors import EffectRefused, PluginFailed, TallyError, Unavailable
 from .events import Event
 from .watchdog import Overrun, absorb, watch
 
@@ -30,6 +30,7 @@ class Skipped(Struct, frozen=True, kw_only=True):
     hook: str
     cause: Cause
     error: str  #: what went wrong and where in the plugin; no values, so nothing personal
+    code: str = ""  #: the public code of a refusal that the plugin raised by name
 
 
 @attrs.frozen(kw_only=True)
@@ -190,7 +191,10 @@ class Guard:
         cause, text = self._count(error)
         if not skipped or skipped[-1].plugin != self.plugin:  # an Overrun may arrive while the failure it ends is noted
             self.skipped += 1
-            skipped += (Skipped(plugin=self.plugin, version=self.version, hook=self.hook, cause=cause, error=text),)
+            code = error.code if isinstance(error, TallyError) and cause == "raised" else ""
+            skipped += (
+                Skipped(plugin=self.plugin, version=self.version, hook=self.hook, cause=cause, error=text, code=code),
+            )
         absorb()
         return skipped
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,15 @@ def database_file(engine: sa.Engine) -> Path | None:
     """The SQLite file behind *engine*; None for a server or a database in memory."""
     name = engine.url.database
     return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
+
+
+def keep_to_oneself(file: Path) -> None:
+    """Make an empty *file* that only its owner may read and write; one that is there stays as it is.
+
+    SQLite gives its log and its shared memory the rights that the file has.
+    """
+    with suppress(OSError):  # there already, or not to be made here: whoever opens it hears why
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 # --- what errors mean ----------------------------------------------------------------------------------------------

@@ -458,6 +458,8 @@ def prepare(config: Config, *, installed: Mapping[str, Installed] | None = None)
     installed = discovery.discover() if installed is None else installed
     db = database.connect(config.house.database)
     try:
+        if (file := database.database_file(db)) is not None:
+            database.keep_to_oneself(file)
         migrate.upgrade(db, migration_parts(look(db, config, installed).values(), installed))
     finally:
         db.dispose()

@@ -357,7 +357,11 @@ class Judge:
             )
         if skipped:
             more["skipped"] = tuple(
-                [{"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error} for s in skipped]
+                [
+                    {"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error}
+                    | ({"code": s.code} if s.code else {})
+                    for s in skipped
+                ]
             )
         working = self.working
         if working.noted:

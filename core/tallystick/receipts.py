@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from .errors import PluginFailed
 from .ledger import EXPIRED, HELD, ISSUED, NEVER, REVERSED, LotGiven, Record, Step, moment
 from .problems import Language
 
@@ -56,6 +57,15 @@ class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
     numbers: Mapping[str, Any] | None = None
 
 
+class Warned(Struct, frozen=True, kw_only=True):
+    """What is missing from an entry although it was recorded: a plugin could not answer."""
+
+    plugin: str
+    hook: str
+    code: Annotated[str, Meta(description="the plugin's own refusal by its code, else `plugin_failed`")]
+    text: str
+
+
 class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer to an accepted event."""
 
@@ -71,6 +81,8 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lots: tuple[LotOpened, ...] = ()
     explanation: tuple[Reason, ...] = ()
     gives: tuple[Mapping[str, Any], ...] = ()
+    #: recorded, and yet somebody should look: what a plugin would have given or noted is not in this entry
+    warnings: tuple[Warned, ...] = ()
     cause: str = ""
     programme: str = ""
     generation: int = 0
@@ -115,6 +127,7 @@ def receipt(record: Record, language: Language = "en", *, dry: bool = False) -> 
         lots=tuple([_lot(lot, dry) for lot in record.lots if lot.member == record.member]),
         explanation=tuple([reason(step, language) for step in record.explanation if _own(step, record)]),
         gives=record.gives,
+        warnings=tuple([_warned(each, language) for each in record.skipped]),
         cause=record.cause,
         programme=record.programme,
         generation=record.generation,
@@ -168,6 +181,18 @@ def explanation(
         seed=record.seed,
         actor=record.actor,
     )
+
+
+def _warned(skipped: Mapping[str, str], language: Language) -> Warned:
+    code = skipped.get("code") or PluginFailed.code
+    text = _WARNING[language].format(plugin=skipped["plugin"], hook=skipped["hook"], code=code)
+    return Warned(plugin=skipped["plugin"], hook=skipped["hook"], code=code, text=text)
+
+
+_WARNING: Mapping[Language, str] = {
+    "en": "{plugin} could not answer ({hook}: {code}); what it would have given or noted is not in this entry",
+    "zh": "{plugin} 未能应答（{hook}：{code}），它本应给出或记录的内容不在本流水中",
+}
 
 
 def _own(step: Step, record: Record) -> bool:
@@ -280,11 +305,13 @@ _NOTES: Mapping[Language, Mapping[str, str]] = {
         "(": " (", ")": ")",
         "displaced": "displaced by {by}", "stopped": "stopped by {by}", "capped": "capped by {by}; it would have been {wanted}",
         "kept": "kept by {by}", "shortfall": "not all of it was left", "voided": "the entry was voided",
+        "repaired": "given later, for a plugin had failed",
     },
     "zh": {
         "(": "（", ")": "）",
         "displaced": "被 {by} 取代", "stopped": "被 {by} 终止", "capped": "受 {by} 上限限制，原应为 {wanted}",
         "kept": "由 {by} 保留", "shortfall": "余额不足以全部收回", "voided": "该流水已作废",
+        "repaired": "因插件曾出错而补发",
     },
 }  # fmt: skip
 

@@ -135,3 +135,19 @@ def test_a_step_is_a_sentence_in_both_languages(step: Step, english: str, chines
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_status_has_its_http_status(status: str) -> None:
     assert STATUSES[receipt(msgspec.structs.replace(record(), status=status)).status] in {200, 202}
+
+
+@pytest.mark.parametrize(
+    "code, said", [({}, "plugin_failed"), ({"code": "points_unknown_rate"}, "points_unknown_rate")]
+)
+def test_what_a_plugin_could_not_answer_is_a_warning(code: dict[str, str], said: str) -> None:
+    """Without its place in the code: that is for staff, who see the whole entry."""
+    skipped = (
+        {"plugin": "points", "version": "1.0", "hook": "earn", "error": "UnknownRate in points.earning:285", **code},
+    )
+    for language in ("en", "zh"):
+        (warning,) = receipt(record(skipped=skipped), language).warnings  # type: ignore[arg-type]
+        assert (warning.plugin, warning.hook, warning.code) == ("points", "earn", said)
+        assert said in warning.text
+        assert "285" not in warning.text
+    assert "warnings" not in receipt_document(record())

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from tallystick import database, people, tables
+from tallystick import database, people, receipts, tables
 from tallystick.errors import (
     ApprovalNeeded,
     EventConflict,
@@ -681,3 +681,13 @@ def test_c38_reminders_list_every_batch_and_come_once(shop: Open) -> None:
     store.buys("cyd", 1000)
     store.house.run_jobs(force=True, only="points.remind")
     assert len(reminders(store)) == 1
+
+
+def test_an_order_in_a_currency_without_a_rate_warns_the_till(shop: Open) -> None:
+    """The sale stands, and whoever reads the answer learns why it earned nothing."""
+    store = shop(BASE)
+    store.joins("ada")
+    record = store.says("purchase.completed", "ada", order="R-1", currency="GBP", lines=[{"sku": "S", "amount": 1999}])
+    (warning,) = receipts.receipt(record).warnings
+    told = (record.status, warning.plugin, warning.hook, warning.code)
+    assert told == ("recorded", "points", "earn", "points_unknown_rate")
