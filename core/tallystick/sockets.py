@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from . import database, routes
+from . import database, passes, routes
 from .errors import PluginFailed, RateLimited, TallyError, TooLarge
 from .house import House
 from .problems import choose_language, problem_document
@@ -72,7 +72,7 @@ class PublicSocket:
             if not self._open[text]:
                 del self._open[text]
 
-    async def _converse(self, socket: WebSocket, text: str, found: routes.passes.Pass) -> None:
+    async def _converse(self, socket: WebSocket, text: str, found: passes.Pass) -> None:
         language = choose_language(socket.headers.get("accept-language", ""))
         query = dict(QueryParams(socket.scope["query_string"]))
         rate = float(self.door.rate)
