@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -186,6 +186,16 @@ def hash_of(tenant: Tenant, plugin: str) -> str:
 # --- trying ----------------------------------------------------------------------------------------------------------
 
 
+class Books(Protocol):
+    """What was recorded, and what opens it: a house, or as much of one as reading takes."""
+
+    @property
+    def db(self) -> sa.Engine: ...
+
+    @property
+    def secret(self) -> bytes: ...
+
+
 class _Candidate:
     """The generation that is tried, whatever is in force."""
 
@@ -245,14 +255,14 @@ def _ask_health(name: str, health: Callable[[], Mapping[str, Any] | None]) -> No
         raise PluginBroken(f"{name} says that it is not well: {said}", plugin=name)
 
 
-def judge_again(house: House, generation: Generation, record: Record, arrival: Arrival) -> Record:
+def judge_again(house: Books, generation: Generation, record: Record, arrival: Arrival) -> Record:
     """What *generation* makes of a purchase that was recorded, seen from when it was received; nothing is written."""
     clock = functools.partial(int, record.received)
     return Engine(house.db, _Candidate(generation), house.secret, writer=0, clock=clock).dry_run(arrival).record
 
 
 def recorded_events(
-    house: House,
+    house: Books,
     generation: Generation,
     limit: int,
     *,

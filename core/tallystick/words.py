@@ -21,6 +21,19 @@ CHINESE: Final[Mapping[str, str]] = {
     "Commands": "命令",
     "Show this message and exit.": "显示本帮助并退出。",
     "Show the version and exit.": "显示版本并退出。",
+    # tally dev
+    "Reload a plugin's project on every save and show what it proposes otherwise for the tenant's last events.\n\n"
+    "Nothing is written.  Where there is no tally.toml, it is asked about made-up events.": (
+        "每次保存时重新载入插件项目，并显示它对租户最近事件的提议有何变化。\n\n不写入任何内容。没有 tally.toml 时，用虚构的事件提问。"
+    ),
+    "How many recorded events it is asked about.": "用多少条已记录的事件提问。",
+    "Say what it proposes now, and end.": "说出它现在的提议，然后结束。",
+    "Watching {folder}; Ctrl-C ends it.": "正在监视 {folder}；按 Ctrl-C 结束。",
+    "saved {files}": "已保存 {files}",
+    "No event is recorded yet: nothing to ask about.": "还没有已记录的事件：无可提问。",
+    "{n} other events as before": "其他 {n} 条事件与之前相同",
+    "{n} recorded events, {effects} proposals": "{n} 条已记录的事件，{effects} 条提议",
+    "{n} made-up events, {effects} proposals": "{n} 条虚构的事件，{effects} 条提议",
     # options
     "The configuration file.": "配置文件。",
     "Print one JSON document on standard output and nothing else.": "只在标准输出打印一个 JSON 文档。",

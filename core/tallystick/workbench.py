@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +13,7 @@ import attrs
 import click
 
 from . import certify as certification
-from . import database, discovery, house, resolve, scaffold, schema, switchboard
+from . import database, discovery, house, rehearsal, resolve, scaffold, schema, switchboard
 from .config import Tenant
 from .document import Document
 from .errors import InvalidRequest, LockOutdated, NotFound, Problem
@@ -213,6 +215,60 @@ def new_plugin(desk: Desk, name: str, parts: str, folder: Path | None) -> None:
         say("Test it: cd {folder} && python -m pytest", folder=into),
         say("Certify it: tally certify {folder}", folder=into),
     )
+
+
+@command(workbench, "dev")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@tenant_option
+@option("--events", default=50, show_default=True, help="How many recorded events it is asked about.")
+@option("--once", is_flag=True, help="Say what it proposes now, and end.")
+def dev(desk: Desk, folder: Path, tenant: str | None, events: int, once: bool) -> None:
+    """Reload a plugin's project on every save and show what it proposes otherwise for the tenant's last events.
+
+    Nothing is written.  Where there is no tally.toml, it is asked about made-up events.
+    """
+    seen = rehearsal.snapshot(folder)
+    last = found = rehearsal.rehearse(folder, desk.path, tenant, events)
+    if once:
+        lines = [line for each in found.asked for line in _proposed(each)]
+        desk.answer(attrs.asdict(found), *lines, *_summary(found))
+        return
+    for line in [*_summary(found), say("Watching {folder}; Ctrl-C ends it.", folder=folder)]:
+        click.echo(line)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(0.2)
+            now = rehearsal.snapshot(folder)
+            if now == seen:
+                continue
+            saved = sorted(name for name in {*seen, *now} if seen.get(name) != now.get(name))
+            seen, found = now, rehearsal.rehearse(folder, desk.path, tenant, events)
+            changed = [] if found.mistakes else rehearsal.differences(last, found)
+            click.echo(say("saved {files}", files=", ".join(saved)))
+            for line in [*(line for each in changed for line in each), *_summary(found, len(changed))]:
+                click.echo(line)
+            if not found.mistakes:  # what worked is what the next save is held against
+                last = found
+
+
+def _proposed(asked: rehearsal.Asked) -> list[str]:
+    return [
+        f"  {asked.heading}",
+        *(f"    {each}" for each in asked.proposed),
+        *([f"    = {asked.came_to}"] if asked.came_to else []),
+    ]
+
+
+def _summary(found: rehearsal.Rehearsal, changed: int = 0) -> list[str]:
+    if found.mistakes:
+        return [line for each in found.mistakes for line in rehearsal.told(each)]
+    if not found.asked:
+        return ["  " + say("No event is recorded yet: nothing to ask about.")]
+    if changed:
+        return ["  " + say("{n} other events as before", n=len(found.asked) - changed)]
+    text = "{n} recorded events, {effects} proposals" if found.recorded else "{n} made-up events, {effects} proposals"
+    effects = sum(len(each.proposed) for each in found.asked)
+    return ["  " + say(text, n=len(found.asked), effects=effects)]
 
 
 @command(workbench, "certify")
