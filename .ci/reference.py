@@ -118,6 +118,7 @@ def refusals(module: ModuleType) -> list[type[errors.TallyError]]:
 POLICIES = {
     "sit_out": "the plugin sits these events out",
     "skip_and_repair": "the plugin is skipped, and the event is recorded for repair",
+    "core_copies": "the rows that the other does not have are copied",
     "refuse": "the event is refused and nothing is written",
     "hold_or_mark": "what takes from a member is held, and earning goes through with a mark",
     "keep": "what was stays",
@@ -134,6 +135,8 @@ def hook_line(name: str, plugins: Mapping[str, Manifest]) -> str:
     """Purity, failure policy, budget and who has it, in one line."""
     pure = name in hookspecs.PURE
     kind = "Pure; ended by the watchdog after 50 ms of CPU time" if pure else "May do I/O"
+    if name == "join":
+        kind = "Deterministic, without I/O"
     by = [plugin.id for plugin in plugins.values() if name in plugin.hooks]
     has = (
         f"implemented by {', '.join(f'`{plugin}`' for plugin in by)}" if by else "implemented by no first-party plugin"

@@ -33,6 +33,7 @@ MAY_PROPOSE: Final[Mapping[str, frozenset[str]]] = {
     "review": frozenset({"Verdict", "Count", "Put"}),
     "evaluate_tier": frozenset({"SetTier", "Count", "Put", "Notify", "Emit"}),
     "react": frozenset(_EARNING),
+    "join": frozenset({"Put", "SetTier", "Notify", "Emit"}),
 }
 #: No answer is longer than this, whatever a manifest grants.
 MAX_EFFECTS: Final = 1_000

@@ -81,8 +81,19 @@ class Hooks:
         """Propose what follows from what was decided: milestones, tasks, messages.
 
         *outcome* maps unit to the amount the member gained (negative: lost) in the first round of this event.
+        It also answers, when asked by name, with declared counters after it: ``counter:NAME/WINDOW``.
         Called once per event after settling; its proposals are reviewed and settled once more, then never again.
         Pure.  On failure: skipped, recorded for repair.
+        """
+
+    @hookspec
+    def join(self, event: Event, source: Mapping[str, Any], into: Mapping[str, Any]) -> Sequence[Effect]:
+        """Say what becomes of the plugin's own rows when two members turn out to be one person.
+
+        Called once per merge if the one who goes has rows: *source* and *into* are the rows of both before it, by name.
+        Counters are added up and rows that *into* does not have are copied by the core; return :class:`Put` (and
+        :class:`SetTier`) for what must be otherwise.  They are about the member who remains.
+        Deterministic, without I/O.  On failure: what the core copied stands.
         """
 
     # --- after the commit ------------------------------------------------------------------------------------------
@@ -144,6 +155,7 @@ ON_FAILURE = {
     "review": "hold_or_mark",
     "evaluate_tier": "keep",
     "react": "skip_and_repair",
+    "join": "core_copies",
     "notify": "retry",
     "decode": "drop_and_alarm",
     "command": "retry_and_alarm",

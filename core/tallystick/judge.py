@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -76,6 +77,7 @@ class Judge:
         self.older: Mapping[int, Generation] = _NONE  #: entry -> the generation that judges it, if it came late
         self.pipeline, self.programme, self.kinds = generation.pipeline, generation.programme, generation.kinds
         self.units, self.versions = generation.programme.units, generation.versions
+        self._named: dict[str, Mapping[str, tuple[str, str]]] = {}
 
     def judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
         """Think one event through.  Raises the refusal; then the working state is as it was before."""
@@ -200,9 +202,20 @@ class Judge:
             for name, window in plan.needs.counters
         }
 
+    def named_counters(self, plan: Plan) -> Mapping[str, tuple[str, str]]:
+        """The declared counters by the names that `evaluate_tier` and `react` read them under."""
+        found = self._named.get(plan.kind)
+        if found is None:
+            found = {f"counter:{name}/{window}": (name, window) for name, window in plan.needs.counters}
+            self._named[plan.kind] = found
+        return found
+
     def _full_view(self, member: Member, profile: bool) -> Member:
-        changes: dict[str, Any] = {"tiers": self.working.tiers(member.number)}
+        tiers = self.working.tiers(member.number)
         body = self.working.profiles.get(member.number) if profile else None
+        if not tiers and body is None:
+            return member
+        changes: dict[str, Any] = {"tiers": tiers}
         if body is not None:
             opened = vault.open_sealed(self._key(member.number), body)
             document = msgspec.json.decode(opened) if opened else {}
@@ -311,11 +324,10 @@ class Judge:
         """
         more: list[Effect] = []
         if plan.react is not None:
-            more += self._ask(plan.react, skipped, event, situation, dict(page.outcome), own)
+            outcome = _Totals(self, plan, page, event, whole=False)
+            more += self._ask(plan.react, skipped, event, situation, outcome, own)
         if plan.evaluate_tier is not None and situation.member is not None:
-            totals = {**page.outcome, **{f"balance:{unit}": amount for unit, amount in page.balances().items()}}
-            if plan.needs.counters:
-                totals |= {f"counter:{name}/{window}": n for (name, window), n in self._counters(plan, event).items()}
+            totals = _Totals(self, plan, page, event, whole=True)
             more += self._ask(
                 plan.evaluate_tier, skipped, event, situation.member, totals, situation.now, situation, own
             )
@@ -844,7 +856,7 @@ class Judge:
         source, into = event.member, event.others["into"]
         more: dict[str, Any] = {}
         if source != into:
-            more["more"] = {"merged": merging.merge(page, source, into)}
+            more["more"] = {"merged": merging.merge(page, source, into, self.pipeline.join)}
             page.joined = (source, into)
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), **more)
 
@@ -868,6 +880,48 @@ class Judge:
         if not page.transfers:
             raise Refused("nothing is due")
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), ())
+
+
+class _Totals(Mapping[str, int]):
+    """What an event came to, looked up when a plugin asks: gains by unit, ``balance:UNIT`` and ``counter:NAME/WINDOW`` after it.
+
+    Whoever goes through it meets all of it if it is *whole*, and otherwise the gains alone.
+    """
+
+    __slots__ = ("_counters", "_day", "_event", "_judge", "_page", "_whole")
+
+    def __init__(self, judge: Judge, plan: Plan, page: Page, event: Event, *, whole: bool) -> None:
+        self._judge, self._page, self._event, self._whole = judge, page, event, whole
+        self._counters = judge.named_counters(plan)
+        self._day: date | None = None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found = self._page.outcome.get(name)
+        if found is not None:
+            return found
+        key = self._counters.get(name)
+        if key is not None:
+            if self._day is None:
+                self._day = self._judge.programme.local_date(self._event.at)
+            return self._judge.working.count(0 if key[1] == "budget" else self._event.member, *key, self._day)
+        if name.startswith("balance:"):
+            return self._page.balances().get(name[8:], default)
+        return default
+
+    def __getitem__(self, name: str) -> int:
+        found: int | None = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._page.outcome
+        if self._whole:
+            yield from [f"balance:{unit}" for unit in self._page.balances()]
+            yield from self._counters
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class _Claims(msgspec.Struct):

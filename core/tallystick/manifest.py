@@ -25,7 +25,7 @@ API_VERSION: Final = Version("1.0")
 LAYERS: Final = ("kernel", "data", "domain", "engagement", "channel", "glue")
 #: The hooks a plugin may implement; :mod:`tallystick.hookspecs` says what each means.
 HOOKS: Final = (
-    "needs", "earn", "redeem", "reverse", "review", "evaluate_tier", "react", "notify", "decode", "command", "committed",
+    "needs", "earn", "redeem", "reverse", "review", "evaluate_tier", "react", "join", "notify", "decode", "command", "committed",
     "export_member", "erase_member", "health", "migrate_settings",
 )  # fmt: skip
 ROLES: Final = ("owner", "admin", "cashier", "member", "device", "integrator", "partner")

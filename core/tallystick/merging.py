@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
+from .effects import Effect, Emit, Notify, Put, SetTier
 from .errors import NotFound
+from .events import Event
 from .ledger import Account, Record, Step, Transfer, member_name, parse_member
 from .page import Page
 from .situation import Unit
 
 RULE = "core.merge"
+#: What a plugin makes of its own rows of two members: (plugin, event, rows of the one who goes, of the one who remains).
+Join = Callable[[str, Event, Mapping[str, Any], Mapping[str, Any]], Sequence[Effect]]
 
 
-def merge(page: Page, source: int, into: int) -> Mapping[str, Any]:
+def merge(page: Page, source: int, into: int, join: Join) -> Mapping[str, Any]:
     """Move *source*'s lots, deficits, counters and own rows to *into*; what must be remembered to part them again.
 
-    Every lot keeps its expiry and provenance.  Of own rows (tiers, badges, vouchers) only those are copied whose name the
-    other does not have; the source keeps its own.  Lots that wait for something stay until it happens, then follow.
+    Every lot keeps its expiry and provenance.  Of own rows (tiers, badges, vouchers) those are copied whose name the other
+    does not have, unless their plugin says otherwise; the source keeps its own.  Lots that wait for something stay until it
+    happens, then follow.
     """
     working = page.working
     for account in working.accounts_of(source):
@@ -35,8 +42,44 @@ def merge(page: Page, source: int, into: int) -> Mapping[str, Any]:
             if name not in has:
                 working.put_own(plugin, f"m:{into}", name, into, value)
                 copied.append([plugin, name])
+    joined, failed = _join(page, source, into, {(plugin, name) for plugin, name in copied}, join)
+    copied = [each for each in copied if each not in [[plugin, name] for plugin, name, *_ in joined]]
     working.set(working.merged, source, into)
-    return {"source": member_name(source), "into": member_name(into), "own": copied}
+    merged: dict[str, Any] = {"source": member_name(source), "into": member_name(into), "own": copied}
+    return merged | ({"joined": joined} if joined else {}) | ({"failed": failed} if failed else {})
+
+
+def _join(
+    page: Page, source: int, into: int, copied: set[tuple[str, str]], join: Join
+) -> tuple[list[list[Any]], list[str]]:
+    """Ask each plugin for its own rows: [plugin, name, what *into* had, what it has now], and the plugins that failed."""
+    working, event, joined, failed = page.working, page.event, [], []
+    page.event = remains = replace(event, member=into)
+    theirs = {plugin: rows for (plugin, key), rows in sorted(working.own.items()) if key == f"m:{source}" and rows}
+    for plugin, rows in theirs.items():
+        now = working.own.get((plugin, f"m:{into}"), {})
+        had = {name: value for name, value in now.items() if (plugin, name) not in copied}
+        try:
+            effects = join(plugin, remains, rows, had)
+        except Exception:  # noqa: BLE001  a stranger's code may raise anything; what was copied stands
+            failed.append(plugin)
+            continue
+        named = [(plugin, each.name) for each in effects if isinstance(each, Put) and each.key == "{member}"]
+        tiers = [each for each in effects if isinstance(each, SetTier)]
+        named += [("core", f"tier:{each.ladder}") for each in tiers]
+        before = {
+            (owner, name): None if (owner, name) in copied else working.own.get((owner, f"m:{into}"), {}).get(name)
+            for owner, name in named
+        }
+        page.follow(
+            [each for each in effects if isinstance(each, Put)], tiers, (),
+            [replace(each, to=into) for each in effects if isinstance(each, Notify)],
+            [replace(each, member=into) for each in effects if isinstance(each, Emit)],
+        )  # fmt: skip
+        for (owner, name), was in before.items():
+            joined.append([owner, name, was, working.own.get((owner, f"m:{into}"), {}).get(name)])
+    page.event = event
+    return joined, failed
 
 
 def pour(page: Page, account: Account, into: int) -> None:
@@ -110,6 +153,9 @@ def part(page: Page, record: Record) -> tuple[int, int]:
             page.hand_over(account, account.empty([(found[2], found[2].left)]), source, RULE)
             page.steps.append(Step(rule=RULE, effect="part", unit=given.unit))
     page.uncount([(member, name, grain, start, amount) for member, name, grain, start, amount, _ in record.counts])
+    for plugin, name, was, then in merged.get("joined", ()):
+        if working.own.get((plugin, f"m:{into}"), {}).get(name) == then:  # what changed meanwhile stays as it is
+            working.put_own(plugin, f"m:{into}", name, into, was)
     for plugin, name in merged.get("own", ()):
         now = working.own.get((plugin, f"m:{into}"), {}).get(name)
         working.put_own(plugin, f"m:{source}", name, source, now)

@@ -153,6 +153,19 @@ class Pipeline:
             for step in self._shape.get(hook, ())
         ]
 
+    def join(self, plugin: str, event: Event, source: Mapping[str, Any], into: Mapping[str, Any]) -> Sequence[Effect]:
+        """What *plugin* makes of the own rows of two members who are one person; nothing if it has no say in it.
+
+        Raises whatever the plugin raises, and EffectRefused.
+        """
+        step = next((step for step in self._shape.get("join", ()) if self.parts[step.part].id == plugin), None)
+        if step is None:
+            return ()
+        part, given = self.parts[step.part], {"event": event, "source": source, "into": into}
+        check = Check(part.id, "join", part.grants, programme=self.programme, kinds=self.kinds)
+        answer = getattr(part.plugin, step.attribute)(*[given[name] for name in step.names])
+        return check(answer, event) if answer else ()
+
     def health(self) -> tuple[Health, ...]:
         """How each hook of each plugin fares, as far as it was called."""
         return tuple([guard.health() for _, guard in sorted(self._guards.items())])

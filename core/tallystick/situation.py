@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from calendar import isleap
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from msgspec import Struct
 Window = str
 CALENDAR_WINDOWS = ("day", "week", "month", "quarter", "half", "year", "lifetime")
 
+_EPOCH, _FAR = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 Rounding = Literal["floor", "half_up", "half_even", "ceil"]
 Shortfall = Literal["negative", "within_balance", "pending_only"]
 
@@ -54,9 +55,24 @@ class Programme:
         """The unit of that name; one that nobody declares any more (its plugin is off) goes by the core's own terms."""
         return self.units.get(name) or Unit(name=name)
 
+    #: the day that was asked for last, with its first instant and that of the next: events come mostly in the order of time
+    _day: list[tuple[datetime, datetime, date]] = attrs.field(
+        init=False, eq=False, repr=False, factory=lambda: [(_EPOCH, _EPOCH, _EPOCH.date())]
+    )
+
     def local_date(self, instant: datetime) -> date:
         """The programme's calendar day at *instant*."""
-        return instant.astimezone(self.zone).date()
+        begin, end, day = self._day[0]
+        if begin <= instant < end:
+            return day
+        day = instant.astimezone(self.zone).date()
+        if _EPOCH < instant < _FAR:
+            begin, end = (
+                datetime.combine(each, time.min, self.zone).astimezone(UTC) for each in (day, day + timedelta(days=1))
+            )
+            if begin <= instant < end:  # in zones that skip or repeat a midnight there is nothing to remember
+                self._day[0] = begin, end, day
+        return day
 
     def rate(self, currency: str, day: date) -> Fraction | None:
         """Programme minor units per minor unit of *currency* on *day*; None if no rate is known."""

@@ -1,15 +1,22 @@
 """Two members who are one person (Semantics 70), in the real house."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from core.tests.books import SECRET, TENANT, Books
+from core.tests.lab import Lab, Puppet
 from tallystick import database, people, proofs, queries, tables
+from tallystick.effects import Effect, Put, SetTier
 from tallystick.errors import NotFound, TallyError
+from tallystick.events import Event
+from tallystick.hookspecs import hookimpl
 from tallystick.ledger import instant, member_name
 from tallystick.queries import Balance
+from tallystick.situation import Needs, Situation
 
 
 @pytest.fixture
@@ -166,3 +173,82 @@ def test_merged_members_answer_as_one_from_that_commit_on(books: Books) -> None:
     with database.reading(books.db) as conn:
         row = people.load(conn, SECRET, TENANT, "annie")
     assert row.name == member_name(number(books, "ann"))
+
+
+class Stamps(Puppet):
+    """Counts visits in an own row; of two cards the stamps are added up."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wants = Needs(own={"{member}": frozenset({"stamps"})})
+
+    @hookimpl
+    def earn(self, event: Event, situation: Situation) -> Sequence[Effect]:
+        had = situation.own["{member}"].get("stamps", 0)
+        return [Put(rule="lab.stamps", name="stamps", value=had + 1)] if event.kind == "purchase.completed" else []
+
+    @hookimpl
+    def join(self, source: Mapping[str, Any], into: Mapping[str, Any]) -> Sequence[Effect]:
+        if self.broken:
+            raise RuntimeError("spilled ink")
+        stamps = source.get("stamps", 0) + into.get("stamps", 0)
+        return [
+            Put(rule="lab.stamps", name="stamps", value=stamps),
+            SetTier(rule="lab.club", ladder="club", tier="high" if stamps > 2 else "low", reason="joined"),
+        ]
+
+
+def stamps(lab: Lab, name: str) -> dict[str, Any]:
+    with database.reading(lab.db) as conn:
+        found = conn.execute(
+            sa.select(tables.own).where(tables.own.c.member == lab.names[name], tables.own.c.name != "")
+        )
+        return {row.name: msgspec.json.decode(row.value) for row in found}
+
+
+@pytest.mark.parametrize("before, after", [(0, 2), (2, 4)])
+def test_a_plugin_says_what_becomes_of_its_own_rows_and_they_part_again(
+    database_url: str, before: int, after: int
+) -> None:
+    lab = Lab(database_url, puppet=Stamps())
+    lab.enrol("ann")
+    lab.enrol("annie")
+    for n in range(before):
+        lab.buy("ann", 100, f"A{n}")
+    for n in range(2):
+        lab.buy("annie", 100, f"B{n}")
+    was = stamps(lab, "ann"), stamps(lab, "annie")
+    merged = lab.do("member.merged", "annie", into="ann")
+    assert stamps(lab, "ann")["stamps"] == after
+    assert stamps(lab, "ann")["tier:club"]["tier"] == ("high" if after > 2 else "low")
+    lab.do("member.unmerged", "", entry=merged.entry)
+    assert (stamps(lab, "ann"), stamps(lab, "annie")) == was
+    lab.db.dispose()
+
+
+def test_what_changed_since_a_merge_stays_as_it_is(database_url: str) -> None:
+    lab = Lab(database_url, puppet=Stamps())
+    lab.enrol("ann")
+    lab.enrol("annie")
+    lab.buy("ann", 100, "A")
+    lab.buy("annie", 100, "B")
+    merged = lab.do("member.merged", "annie", into="ann")
+    lab.buy("ann", 100, "C")
+    lab.do("member.unmerged", "", entry=merged.entry)
+    assert (stamps(lab, "ann")["stamps"], stamps(lab, "annie")["stamps"]) == (3, 1)
+    lab.db.dispose()
+
+
+def test_a_plugin_that_fails_at_a_merge_does_not_hold_it_up_and_the_record_says_so(database_url: str) -> None:
+    puppet = Stamps()
+    lab = Lab(database_url, puppet=puppet)
+    lab.enrol("ann")
+    lab.enrol("annie")
+    lab.buy("annie", 100, "B")
+    puppet.broken = True
+    merged = lab.do("member.merged", "annie", into="ann")
+    assert stamps(lab, "ann") == {"stamps": 1}
+    assert (merged.more or {})["merged"]["failed"] == ["lab"]
+    lab.db.dispose()
