@@ -25,11 +25,10 @@ from .errors import (
 from .events import Arrival, Event, EventKind
 from .generation import Generation
 from .intake import read_document
-from .judge import EXPIRED_KIND, Judge, Judged, NoFacts
+from .judge import Judge, Judged, NoFacts
 from .ledger import (
     DAY,
     MAX_BATCH,
-    NEVER,
     Record,
     entry_name,
     entry_number,
@@ -42,10 +41,11 @@ from .ledger import (
 )
 from .loading import Loader
 from .outbox import Committed
-from .posting import Done, post
+from .posting import Done, link, post
 from .rewind import rewind
 from .situation import Situation
 from .store import Cursor, Store
+from .sweep import Piece, TooMuch, pieces, sweep
 from .working import NotRead, Working
 
 #: Derived events stop here: a plugin that answers its own events would never end.
@@ -260,15 +260,10 @@ class Engine:
         outcomes: list[Outcome | None] = [None] * len(arrivals)
         with self.db.begin() as conn:
             cur = self.store.cursor(conn)
-            now = self.clock()
             tenants = self.store.share_generations(cur, {arrival.tenant for arrival in arrivals})
-            lease = writer, epoch = self.lease
-            head = self.store.find_head(cur, writer)
-            if self.store.find_epoch(cur, writer) not in (None, epoch):
-                self.replaced = True
-                raise Unavailable("another process took over; this one is about to start anew")
-            number, previous = (head[0] + 1, head[1]) if head else (1, b"\x00" * 32)
-            first = entry_number(writer, number, 0)
+            lease = self.lease
+            number, previous, now = self._turn(cur)
+            first = entry_number(lease[0], number, 0)
             fresh = self._claim(cur, arrivals, first, tenants, outcomes)
             work = [
                 (arrivals[place], first + place, instant(arrivals[place].at) if history else now)
@@ -292,6 +287,16 @@ class Engine:
                         derived += self._derived(one, arrival, judges[arrival.tenant])
                 self._merge_people(conn, judged, now)
         return outcomes  # type: ignore[return-value]
+
+    def _turn(self, cur: Cursor) -> tuple[int, bytes, int]:
+        """The batch that comes next: its number, the chain before it, and the time.  Raises Unavailable if another has the row."""
+        writer, epoch = self.lease
+        head = self.store.find_head(cur, writer)
+        if self.store.find_epoch(cur, writer) not in (None, epoch):
+            self.replaced = True
+            raise Unavailable("another process took over; this one is about to start anew")
+        number, previous = (head[0] + 1, head[1]) if head else (1, b"\x00" * 32)
+        return number, previous, self.clock()
 
     @staticmethod
     def _merge_people(conn: sa.Connection, judged: Sequence[tuple[Any, ...]], now: int) -> None:
@@ -398,7 +403,7 @@ class Engine:
         """By entry, the generation of then, for events that happened before the one in force."""
         found = {}
         for arrival, entry, _ in work:
-            if generation.since and instant(arrival.at) < generation.since and arrival.kind != EXPIRED_KIND:
+            if generation.since and instant(arrival.at) < generation.since:
                 then = self.generations.at(arrival.tenant, instant(arrival.at))
                 if then.number != generation.number:
                     found[entry] = then
@@ -504,32 +509,53 @@ class Engine:
 
     # -- expiry ---------------------------------------------------------------------------------------------------------
 
-    def expire(self, tenant: str, *, now: int | None = None) -> int:
-        """Sweep one range of members; how many had something due.  Call until it answers 0."""
-        arrivals = self.due(tenant, self.clock() if now is None else now)
-        self.record(arrivals, history=True)
-        return len(arrivals)
+    def expire(self, tenant: str, *, now: int | None = None, history: bool = False) -> int:
+        """Sweep everything that is due; from how many members something expired."""
+        at = self.clock() if now is None else now
+        return sum(self.sweep(tenant, piece, at, history=history) for piece in self.due(tenant, at))
 
-    def due(self, tenant: str, at: int, *, limit: int = 1_000) -> list[Arrival]:
-        """One sweep per member with lots due at *at*, for a range of members; empty when nothing is due.
-
-        Each lot expires once whoever sweeps: the sweep is an event like any other, judged under the member's lock.
-        """
-        mark = "%s" if self.store.postgres else "?"
+    def due(self, tenant: str, at: int) -> list[Piece]:
+        """The members in pieces, each with about as much due at *at* as one transaction sweeps; none if nothing is due."""
         with database.reading(self.db) as conn:
-            cur = self.store.cursor(conn)
-            cur.execute(
-                f"SELECT member, max(entry) FROM lot WHERE tenant = {mark} AND expires_at <= {mark} AND expires_at < {NEVER} AND remaining > 0 AND substr(waits, 1, 4) <> 'held' GROUP BY member ORDER BY member LIMIT {mark}",  # noqa: S608
-                (tenant, at, limit),
+            return pieces(self.looks, self.looks.cursor(conn), tenant, at)
+
+    def sweep(self, tenant: str, piece: Piece, at: int, *, history: bool = False) -> int:
+        """Expire what is due at *at* of the members in *piece*, as one batch; how many had something.
+
+        Each lot expires once whoever sweeps and however often: what is due is read under the members' locks.  With *history*
+        it expires when it was due, otherwise now.
+        """
+        deadline, pause = time.monotonic() + PATIENCE, 0.005
+        while True:
+            try:
+                return self._sweep(tenant, piece, at, history)
+            except TooMuch:
+                return sum(self.sweep(tenant, half, at, history=history) for half in piece.halves())
+            except Exception as error:
+                if not database.retryable(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 2, 0.5)
+
+    def _sweep(self, tenant: str, piece: Piece, at: int, history: bool) -> int:
+        store = self.store
+        with self.db.begin() as conn:
+            cur = store.cursor(conn)
+            terms = store.share_generations(cur, [tenant])
+            if tenant not in terms:
+                raise UnknownTenant(f"no tenant {tenant!r} here")
+            number, previous, now = self._turn(cur)
+            first = entry_number(self.writer, number, 0)
+            done = sweep(
+                store, cur, tenant, piece, at, received=at if history else now, first=first, terms=terms[tenant]
             )
-            members = list(cur.fetchall())
-        return [
-            Arrival(
-                tenant=tenant, id=f"expire/{member}/{at}/{entry_name(newest)}", source="tally", kind=EXPIRED_KIND, at=moment(at),
-                member=member_name(member), facts=NoFacts(), canonical=b"{}", actor="tally",
-            )
-            for member, newest in members
-        ]  # fmt: skip
+            if done.pages:
+                claims = [(tenant, record.source, record.id, entry) for entry, record, _ in done.pages]
+                rows = [(entry, tenant, 0, record.received, body, None) for entry, record, body in done.pages]
+                store.append_claims(cur, claims)
+                store.append_records(cur, rows)
+                link(store, cur, [body for *_, body in done.pages], self.lease, number, previous, now)
+            return done.members
 
 
 def _conflict(arrival: Arrival, record: Record) -> EventConflict:

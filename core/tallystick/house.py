@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import attrs
 import msgspec
@@ -27,13 +27,14 @@ from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
 from .intake import read_document
 from .jobs import Job, Turn, run_due
-from .ledger import instant, moment
+from .ledger import instant
 from .pipeline import Part, compile_pipeline
 from .watchdog import Watchdog
 from .writer import Writer
 
 log = logging.getLogger("tallystick")
 
+T = TypeVar("T")
 #: How long a writer's row is leased, and how often the lease is renewed, in seconds.
 LEASE, RENEW = 60, 20
 
@@ -215,7 +216,7 @@ class House:
     def record(self, arrivals: Sequence[Arrival], *, history: bool = False) -> list[Outcome]:
         """One outcome per event.  An engine has one thread: while the writer runs, everything goes through it."""
         if history or not self.writer.running:
-            return self.engine.record(arrivals, history=history)
+            return self.perform(lambda: self.engine.record(arrivals, history=history))
         return [future.result() for future in [self.writer.submit(arrival) for arrival in arrivals]]
 
     def pass_for(self, tenant: str, door: str, *words: str) -> str:
@@ -306,24 +307,15 @@ class House:
         self.expire(turn.job.tenant, now=instant(turn.now))
 
     def expire(self, tenant: str, *, now: int | None = None, history: bool = False) -> int:
-        """Sweep everything that is due; how many members had something."""
+        """Sweep everything that is due, piece by piece; from how many members something expired."""
         at, swept = self.clock() if now is None else now, 0
-        while arrivals := self.engine.due(tenant, at):
-            done = [
-                one for one in self.record(arrivals, history=history) if isinstance(one, Receipt) and not one.repeated
-            ]
-            swept += len(done)
-            if not done:
-                break  # another sweeper was faster, or the database cannot write now: the next turn sees
+        for piece in self.engine.due(tenant, at):
+            swept += self.perform(lambda piece=piece: self.engine.sweep(tenant, piece, at, history=history))  # type: ignore[misc]
         return swept
 
-    def errand(self, plugin: str, tenant: str, name: str) -> Errand:
-        """*plugin* at work for *tenant*, now and under *name*: for what is neither a job's turn nor a request.
-
-        Raises UnknownTenant.
-        """
-        turn = Turn(Job(tenant=tenant, name=name, run=lambda _: None), moment(self.clock()), "", lambda _: None)
-        return self._errand(plugin, turn)
+    def perform(self, work: Callable[[], T]) -> T:
+        """Do *work* with the engine, which has one thread: the writer's while it runs, otherwise the caller's."""
+        return self.writer.perform(work) if self.writer.running else work()
 
     def _errand(self, plugin: str, turn: Turn) -> Errand:
         tenant = turn.job.tenant

@@ -196,7 +196,7 @@ class Importer:
             self._midnight = self._day_after(at)
         if self._midnight > at:
             return
-        if self.house.engine.due(self.tenant, at, limit=1):
+        if self.house.engine.due(self.tenant, at):
             while self._midnight <= at:
                 self.tally.swept += self.house.expire(self.tenant, now=self._midnight, history=True)
                 self._midnight = self._day_after(self._midnight)

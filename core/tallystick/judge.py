@@ -19,7 +19,6 @@ from .errors import (
     InvalidEvent,
     MemberInactive,
     OrderConflict,
-    Refused,
     TallyError,
     UnknownEntry,
     UnknownMember,
@@ -46,8 +45,6 @@ from .settle import settle
 from .situation import Birthday, Chance, Member, Original, Situation
 from .working import OrderEntry, Person, Working
 
-#: The kind the house makes itself when lots are due; no door takes it.
-EXPIRED_KIND = "lots.expired"
 #: Behind the steps of an explanation: places under which taking back counters and stock is remembered.
 COUNTS, TAKES = 1 << 20, 1 << 21
 #: Returns that may wait for one order.
@@ -89,7 +86,7 @@ class Judge:
             raise
 
     def _judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
-        person = self.person(arrival) if arrival.kind != EXPIRED_KIND else None
+        person = self.person(arrival)
         event = self._event(arrival, person, received)
         match arrival.kind:
             case "purchase.completed":
@@ -102,8 +99,6 @@ class Judge:
                 return self._claim_guest(arrival, event, person, entry, received)
             case "entry.released" | "entry.voided":
                 return self._decide(arrival, event, entry, received)
-            case "lots.expired":
-                return self._expire(arrival, event, entry, received)
             case "member.merged":
                 return self._merge(arrival, event, entry, received)
             case "member.unmerged":
@@ -870,16 +865,6 @@ class Judge:
         page.parted, _ = merging.part(page, found[0])
         page.event = msgspec.structs.replace(event, member=page.parted)
         return self._judged(arrival, page.event, page, entry, "recorded", "allow", (), ())
-
-    def _expire(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
-        """Sweep a member's due lots."""
-        event = msgspec.structs.replace(event, member=parse_member(arrival.member) or 0)
-        page = Page(entry, event, self.working, self.programme, received)
-        for account in self.working.accounts_of(event.member):
-            page.expire(self.working.touch(account))
-        if not page.transfers:
-            raise Refused("nothing is due")
-        return self._judged(arrival, event, page, entry, "recorded", "allow", (), ())
 
 
 class _Totals(Mapping[str, int]):

@@ -11,7 +11,7 @@ import msgspec
 from . import vault
 from .events import Arrival, Event
 from .generation import Generation, fill
-from .judge import EXPIRED_KIND, Judge
+from .judge import Judge
 from .ledger import Account, entry_name, moment, parse_entry, parse_member, read_record
 from .pipeline import Plan
 from .situation import Member, Needs
@@ -144,9 +144,6 @@ class Loader:
         for arrival, _, _ in self.work:
             if arrival.member:
                 references.add(arrival.member)
-                if arrival.kind == EXPIRED_KIND:  # of this very member, whatever became of it
-                    self.members.add(parse_member(arrival.member) or 0)
-                    self.whole.add(parse_member(arrival.member) or 0)
             kind = self.generation.kinds.get(arrival.kind)
             if kind is not None and kind.members:
                 references |= {value for field in kind.members if (value := getattr(arrival.facts, field, None))}

@@ -29,12 +29,12 @@ def post(
     now: int,
 ) -> None:
     """Append what was *judged* and the *states* it left, tenant by tenant, as batch *number* of the leased writer."""
-    records, transfers, beside, claims, intents, leaves = [], [], [], [], [], []
+    records, transfers, beside, claims, intents, bodies = [], [], [], [], [], []
     repairs: list[Row] = []
     for _, entry, one, extra in sorted(judged, key=lambda item: item[1]):
         record, page = one.record, one.page
         body = canonical(record)
-        leaves.append(leaf_hash(body))
+        bodies.append(body)
         member = int(record.member[2:]) if record.member else 0
         records.append((entry, record.tenant, member, record.received, body, one.sealed))
         for place, t in enumerate(record.transfers):
@@ -57,10 +57,17 @@ def post(
         _post_rest(store, cur, tenant, working)
     store.append_intents(cur, intents)
     store.append_repairs(cur, repairs)
-    root = merkle_root(leaves)
-    count, (writer, epoch) = len(leaves), lease
-    link = chain_hash(previous, root, writer, number, count)
-    store.append_batch(cur, (writer, number, epoch, now, count, root, previous, link))
+    link(store, cur, bodies, lease, number, previous, now)
+
+
+def link(
+    store: Store, cur: Cursor, bodies: Sequence[bytes], lease: tuple[int, int], number: int, previous: bytes, now: int
+) -> None:
+    """Append the batch's row: the Merkle root over *bodies*, in the order of their entries, and the link of the chain."""
+    root = merkle_root([leaf_hash(body) for body in bodies])
+    count, (writer, epoch) = len(bodies), lease
+    chain = chain_hash(previous, root, writer, number, count)
+    store.append_batch(cur, (writer, number, epoch, now, count, root, previous, chain))
 
 
 def _post_accounts(store: Store, cur: Cursor, tenant: str, working: Working) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import TypeVar
 
 from .engine import Engine, Outcome
 from .errors import Unavailable
@@ -22,6 +23,7 @@ log = logging.getLogger("tallystick")
 MAX_QUEUE = 20_000
 #: Told at once when a batch is done: the whole batch with its outcomes, in the writer's thread.
 Done = Callable[[Outcome], None]
+T = TypeVar("T")
 
 
 class Writer:
@@ -31,6 +33,7 @@ class Writer:
         self.engine = engine
         self._on_batch = on_batch
         self._queue: deque[tuple[Arrival, Done]] = deque()
+        self._work: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -82,14 +85,41 @@ class Writer:
         self.hand_in([(arrival, future.set_result)])
         return future
 
+    def perform(self, work: Callable[[], T]) -> T:
+        """Do *work* between two batches, in the thread that owns the engine; what it returns or raises.
+
+        Raises Unavailable if the house is stopping.
+        """
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def do() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - whoever asked hears of it
+                future.set_exception(error)
+
+        with self._wake:
+            if self._stopping or self._thread is None:
+                raise Unavailable("the house is closing")
+            self._work.append(do)
+            self._wake.notify()
+        return future.result()
+
     def _run(self) -> None:
         queue = self._queue
         while True:
             with self._wake:
-                while not queue and not self._stopping:
+                while not queue and not self._work and not self._stopping:
                     self._wake.wait()
-                if not queue:
+                if not queue and not self._work:
                     return
+                work = self._work.popleft() if self._work else None
+            if work is not None:  # one piece of it, then the events that came meanwhile
+                work()
+            if not queue:
+                continue
+            with self._wake:
                 taken = [queue.popleft() for _ in range(min(len(queue), MAX_BATCH // 2))]
             outcomes = self._record([arrival for arrival, _ in taken])
             self.batches += 1

@@ -524,32 +524,3 @@ def test_every_record_reads_back_as_it_was_answered(lab: Lab) -> None:
     assert msgspec.json.encode(lab.records()) == msgspec.json.encode(answered)
     assert all(not isinstance(record, TallyError) for record in answered)
     assert SECRET not in b"".join(bytes(row[0]) for row in lab.rows("SELECT body FROM record"))
-
-
-def test_each_lot_expires_once_though_several_sweep_and_one_gives_up_in_the_middle(lab: Lab) -> None:
-    """I19: three writers over the same members in small ranges; what one leaves undone the others do."""
-    names = [f"member-{n}" for n in range(60)]
-    lab.enrol(*names)
-    lab.engine.record([lab.arrival("lab.did", name, amount=10, days=10) for name in names])
-    lab.wait(days=11)
-    at, start = instant(lab.now), threading.Barrier(3)
-    engines = [lab.writer(number) for number in (2, 3, 4)]
-
-    def sweep(engine: Engine, ranges: int) -> None:
-        start.wait()
-        for _ in range(ranges):
-            arrivals = engine.due(TENANT, at, limit=7)
-            if not arrivals:
-                return
-            engine.record(arrivals)
-
-    threads = [threading.Thread(target=sweep, args=each) for each in zip(engines, (1, 99, 99), strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert lab.engine.due(TENANT, at) == []
-    assert lab.accounts() == {"issued": -600, "expired": 600}
-    assert lab.rows(
-        "SELECT max(n), count(*) FROM (SELECT count(*) AS n FROM transfer WHERE credit = 'expired' GROUP BY lot) AS t"
-    ) == [(1, 60)]

@@ -255,9 +255,9 @@ class Simulation:
         from tallystick.ledger import instant
 
         try:
-            due = self.engines[place].due(TENANT, instant(self.lab.now))
-            for arrival, outcome in zip(due, self.engines[place].record(due), strict=True):
-                self.trace.say(arrival.id, getattr(outcome, "code", "swept"))
+            at = instant(self.lab.now)
+            for piece in self.engines[place].due(TENANT, at):
+                self.trace.say("sweep", at, self.engines[place].sweep(TENANT, piece, at))
         except Crash:
             self.engines[place] = self._process(place + 1)
 
