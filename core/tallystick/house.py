@@ -27,7 +27,7 @@ from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
 from .intake import read_document
 from .jobs import Job, Turn, run_due
-from .ledger import instant
+from .ledger import instant, moment
 from .pipeline import Part, compile_pipeline
 from .watchdog import Watchdog
 from .writer import Writer
@@ -316,6 +316,14 @@ class House:
     def perform(self, work: Callable[[], T]) -> T:
         """Do *work* with the engine, which has one thread: the writer's while it runs, otherwise the caller's."""
         return self.writer.perform(work) if self.writer.running else work()
+
+    def errand(self, plugin: str, tenant: str, name: str) -> Errand:
+        """*plugin* at work for *tenant*, now and under *name*: for what is neither a job's turn nor a request.
+
+        Raises UnknownTenant.
+        """
+        turn = Turn(Job(tenant=tenant, name=name, run=lambda _: None), moment(self.clock()), "", lambda _: None)
+        return self._errand(plugin, turn)
 
     def _errand(self, plugin: str, turn: Turn) -> Errand:
         tenant = turn.job.tenant
