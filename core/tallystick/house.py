@@ -301,7 +301,7 @@ class House:
         try:
             return run_due(self.db, jobs, self.clock(), f"{socket.gethostname()}/{os.getpid()}", force=force)
         finally:
-            self._relay()  # a job that fails keeps nobody from learning what was committed
+            self.relay()  # a job that fails keeps nobody from learning what was committed
 
     def _expire(self, turn: Turn) -> None:
         self.expire(turn.job.tenant, now=instant(turn.now))
@@ -331,7 +331,7 @@ class House:
         part = next((part for part in generation.pipeline.parts if part.id == plugin), None)
         return Errand(house=self, turn=turn, plugin=part.plugin if part is not None else None, generation=generation)
 
-    def _relay(self) -> None:
+    def relay(self) -> None:
         """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections."""
         full = (
             outbox.MAX_BATCHES
