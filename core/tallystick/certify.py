@@ -359,6 +359,8 @@ class _Desk:
         ):
             for each in getattr(plate, room):
                 said[f"{room}.{getattr(each, 'id', None) or each.name}"] = each.summary
+        for message in plate.messages:
+            said |= {f"messages.{message.id}.subject": message.subject, f"messages.{message.id}.text": message.text}
         for where, text in said.items():
             if text.languages and not {"en", "zh"} <= text.languages.keys():
                 raise Failed(f"{where} is not said in English and in Chinese")

@@ -21,6 +21,7 @@ from . import discovery, schema, values
 from .discovery import Installed
 from .document import Document, Path, pointer
 from .errors import InvalidConfig, PluginBroken, Problem, TenantNotServed, Unresolvable
+from .manifest import DeclaredMessage
 from .resolve import Resolution, resolve
 from .schema import Mistake
 from .situation import Programme, Unit
@@ -74,6 +75,7 @@ class Context:
     language: str
     units: Mapping[str, Unit]
     plugins: tuple[str, ...]  #: all that run for this tenant, in order
+    messages: Mapping[str, DeclaredMessage]  #: that these plugins may ask for, by their ids
 
 
 @attrs.frozen(kw_only=True)
@@ -551,6 +553,7 @@ def _context(
         language=fields["language"],
         units=units,
         plugins=order,
+        messages={one.id: one for plugin in order for one in installed[plugin].manifest.messages},
     )
 
 

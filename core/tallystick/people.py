@@ -251,6 +251,19 @@ def load_profile(conn: sa.Connection, tenant: str, number: int) -> Profile:
     return open_profile(row.secret, row.body) if row is not None else Profile()
 
 
+def seal_for(conn: sa.Connection, tenant: str, number: int, text: bytes) -> bytes:
+    """*text* under the member's own key, for a plugin's table: whoever is forgotten takes it along.  Raises MemberInactive."""
+    return vault.seal(_lock_key(conn, tenant, number), text)
+
+
+def open_for(conn: sa.Connection, tenant: str, number: int, sealed: Iterable[bytes]) -> list[bytes]:
+    """What :func:`seal_for` sealed; what no longer opens is left out."""
+    row = tables.member
+    key = conn.scalar(sa.select(row.c.secret).where(row.c.tenant == tenant, row.c.number == number))
+    opened = [vault.open_sealed(bytes(key), bytes(body)) for body in sealed] if key is not None else []
+    return [text for text in opened if text is not None]
+
+
 def change_profile(conn: sa.Connection, tenant: str, number: int, **changes: Any) -> Profile:
     """Replace some fields of the profile; raises :class:`MemberInactive` if there is nobody left to have one."""
     key = _lock_key(conn, tenant, number)

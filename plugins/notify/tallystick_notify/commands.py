@@ -1,76 +1,137 @@
-"""``tally notify``: what went out, how a message looks, and second chances."""
+"""``tally notify``: what went out and what became of it, how messages look, where others tell us more, and second chances."""
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from collections import defaultdict
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from tallystick.errors import NotFound
-from tallystick.ledger import instant
+from tallystick.ledger import instant, moment
 
 from . import store
-from .wording import SHIPPED, choose, render
+from .gallery import gallery
+from .jobs import link
+from .wording import choose, render
+
+#: Columns of the report, with their headings.
+_KNOWN = {
+    "sent": ("sent", "已发送"),
+    "delivered": ("delivered", "已送达"),
+    "bounced": ("bounced", "退回"),
+    "opened": ("opened", "已打开"),
+    "unsubscribed": ("unsubscribed", "退订"),
+    "waiting": ("waiting", "等待"),
+    "skipped": ("kept back", "未发送"),
+    "dead": ("failed", "失败"),
+}
 
 
 def report(
     visit: Any,
     *,
     since: Annotated[date | None, {"en": "First day (today if not said).", "zh": "起始日期（默认今天）。"}] = None,
+    until: Annotated[date | None, {"en": "Last day (today if not said).", "zh": "结束日期（默认今天）。"}] = None,
     language: str = "en",
 ) -> tuple[Any, list[str]]:
-    """What went out, what waits and what did not go, with reasons."""
+    """What went out and what became of it, per day, message and channel; why the rest did not go."""
     zone = visit.plugin.programme.zone
-    day = since or visit.now.astimezone(zone).date()
+    today = visit.now.astimezone(zone).date()
+    first, last = since or today, until or today
+    begin, end = (datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1)))
     with visit.house.db.connect() as conn:
-        found = store.counts(conn, visit.tenant, instant(datetime.combine(day, time(), zone)))
-    document = [
+        found = store.counts(conn, visit.tenant, instant(begin), instant(end))
+    table: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_KNOWN, 0))
+    reasons: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in found:
+        day = moment(row.quarter * store.QUARTER).astimezone(zone).date().isoformat()
+        numbers = table[day, row.template, row.channel]
+        numbers[row.state] += row.number
+        numbers["sent"] += row.number if row.state == "bounced" else 0
+        for name in ("delivered", "opened", "unsubscribed"):
+            numbers[name] += getattr(row, name)
+        if row.state in ("skipped", "dead", "bounced") and row.reason:
+            reasons[day, row.template, row.channel][row.reason] += row.number
+    document: list[dict[str, Any]] = [
         {
-            "template": row.template,
-            "channel": row.channel,
-            "state": row.state,
-            "reason": row.reason,
-            "number": row.number,
+            "day": key[0], "template": key[1], "channel": key[2], **numbers,
+            "reasons": dict(sorted(reasons[key].items())),
         }
-        for row in found
-    ]
-    nothing = "没有消息。" if language == "zh" else "No messages."
-    lines = [
-        f"{row.number:>8}  {row.template:<24} {row.channel:<16} {row.state}{f' ({row.reason})' if row.reason else ''}"
-        for row in found
-    ]
-    return document, lines or [nothing]
+        for key, numbers in sorted(table.items())
+    ]  # fmt: skip
+    if not document:
+        return [], ["没有消息。" if language == "zh" else "No messages."]
+    lines = []
+    for row in document:
+        told = ", ".join(f"{row[name]} {said[language == 'zh']}" for name, said in _KNOWN.items() if row[name])
+        why = ", ".join(f"{reason} {number}" for reason, number in row["reasons"].items())
+        lines.append(f"{row['day']}  {row['template']:<22} {row['channel']:<12} {told}{f' ({why})' if why else ''}")
+    return document, lines
 
 
 def preview(
-    visit: Any, template: str, *, member: Annotated[str, {"en": "Whose last message to show.", "zh": "会员。"}] = "",
+    visit: Any,
+    template: Annotated[str, {"en": "Which message; all if not said.", "zh": "消息名称，默认全部。"}] = "",
+    *,
+    member: Annotated[str, {"en": "Whose last message to show.", "zh": "会员。"}] = "",
+    html: Annotated[str, {"en": "Write a page with the mails to this file.", "zh": "将邮件预览页写入此文件。"}] = "",
     language: str = "en",
-) -> tuple[Any, list[str]]:  # fmt: skip
-    """How a message looks, with the member's last facts or with an example."""
-    settings, spoken = visit.plugin.settings, language
-    facts: Any = SHIPPED[template].example if template in SHIPPED else None
+) -> tuple[Any, list[str]]:
+    """How a message looks, with the member's last facts or with an example; in a page as mail, light and dark."""
+    settings, spoken, own = visit.plugin.settings, language, dict[str, Any]()
     if member:
         number = visit.member(member)
         with visit.house.db.connect() as conn:
-            _, spoken, _, _ = store.person(conn, visit.tenant, number)
-            last = store.everything(conn, visit.tenant, number)["messages"]
-        facts = next((one["facts"] for one in reversed(last) if one["template"] == template), facts)
-    found = choose(template, (spoken or settings.language, settings.language), settings.wordings)
-    if found is None or facts is None:
+            spoken = store.persons(conn, visit.tenant, [number])[number].language
+            own = {one["template"]: one["facts"] for one in store.everything(conn, visit.tenant, number)["messages"]}
+    names = [template] if template else sorted(settings.messages)
+    shown = [one for name in names if (one := _shown(visit, name, own.get(name), (spoken, settings.language)))]
+    if not shown:
         raise NotFound(f'there are no words or no facts to show for "{template}"')
+    if html:
+        Path(html).write_text(gallery(settings, visit.plugin.programme.zone, names, own), encoding="utf-8")
+        return {"written": html, "messages": names}, [html]
+    lines = [line for one in shown for line in (one["subject"], "", *one["text"].splitlines(), "")][:-1]
+    return shown[0] if template else shown, lines
+
+
+def _shown(visit: Any, name: str, facts: Any, languages: tuple[str, ...]) -> dict[str, Any] | None:
+    message = visit.plugin.settings.messages.get(name)
+    facts = facts or (message.example if message is not None else None)
+    found = choose(message.words, languages) if message is not None else None
+    if found is None or not facts:
+        return None
     words = render(found[1], facts, found[0], visit.plugin.programme.zone)
     document = {
-        "template": template,
+        "template": name,
         "language": found[0],
         "subject": words.subject,
         "text": words.text,
         "facts": facts,
     }
-    return msgspec.to_builtins(document), [words.subject, "", *words.text.splitlines()]
+    return dict(msgspec.to_builtins(document))
 
 
-def replay(visit: Any, message: str = "", *, language: str = "en") -> tuple[Any, list[str]]:
+def links(visit: Any, *, language: str = "en") -> tuple[Any, list[str]]:  # noqa: ARG001  addresses have no language
+    """Where a mail server posts what came back, and where WeChat calls back: addresses that open without a key."""
+    document = [
+        {"channel": way.name, "for": what, "address": link(visit, door, way.name)}
+        for way in visit.plugin.settings.ways
+        for kind, what, door in (("mail", "bounces", "notify.bounces"), ("wechat", "callbacks", "notify.wechat"))
+        if way.kind == kind
+    ]
+    return document, [f"{one['channel']:<12} {one['for']:<10} {one['address']}" for one in document]
+
+
+def replay(
+    visit: Any,
+    message: Annotated[str, {"en": "Which message; all if not said.", "zh": "消息编号，默认全部。"}] = "",
+    *,
+    language: str = "en",
+) -> tuple[Any, list[str]]:
     """Try what could not be delivered once more: one message, or all."""
     with visit.house.db.begin() as conn:
         number = store.replay(conn, visit.tenant, message, instant(visit.now))

@@ -6,14 +6,22 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Collection, Mapping
+from functools import cache
 from time import monotonic
 from urllib.parse import urlsplit
 
-from tallystick.errors import TallyError
+import attrs
+
+from tallystick.errors import TallyError, TooLarge
 
 #: Seconds to connect and between two signs of life, and for all of it.
 TIMEOUT, DEADLINE = 10.0, 20.0
+#: Bytes of what is sent, and of an answer that is read.
+LARGEST, LONGEST_ANSWER = 256 * 1024, 64 * 1024
+#: Seconds for which a connection that nobody uses is kept.
+IDLE = 20.0
 
 
 class AddressRefused(TallyError):
@@ -25,6 +33,14 @@ class AddressRefused(TallyError):
 
 class Unanswered(Exception):
     """The other side could not be reached or did not answer."""
+
+
+@attrs.frozen
+class Answer:
+    """What the other side said."""
+
+    status: int
+    body: bytes = b""  #: the first part of it
 
 
 def resolve(host: str, port: int, allow: Collection[str] = ()) -> str:
@@ -45,20 +61,6 @@ def resolve(host: str, port: int, allow: Collection[str] = ()) -> str:
     return min(found)
 
 
-class _Pinned(http.client.HTTPConnection):
-    """Connects to the address that was looked at, not to what the name may say a moment later."""
-
-    def __init__(self, host: str, port: int, address: str, tls: bool) -> None:
-        super().__init__(host, port, timeout=TIMEOUT)
-        self._address, self._tls = address, tls
-
-    def connect(self) -> None:
-        """Open the connection."""
-        self.sock = socket.create_connection((self._address, self.port), TIMEOUT)
-        if self._tls:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
-
-
 def check_url(url: str, allow: Collection[str] = ()) -> tuple[str, int, str, bool]:
     """(host, port, path, tls) of an address; plain http only to hosts in *allow*.  Raises AddressRefused."""
     try:
@@ -73,20 +75,77 @@ def check_url(url: str, allow: Collection[str] = ()) -> tuple[str, int, str, boo
     return host, port or (80 if plain else 443), path, not plain
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], allow: Collection[str] = ()) -> int:
-    """Send *body*; the status of the answer, of which no more than its head is read.
-
-    Raises AddressRefused or :class:`Unanswered`.
-    """
+def post(url: str, body: bytes, headers: Mapping[str, str], allow: Collection[str] = ()) -> Answer:
+    """Send *body*.  Raises AddressRefused, TooLarge or :class:`Unanswered`."""
+    if len(body) > LARGEST:
+        raise TooLarge(f"the message is larger than {LARGEST} bytes", limit=LARGEST)
     host, port, path, tls = check_url(url, allow)
-    connection = _Pinned(host, port, resolve(host, port, allow), tls)
-    started = monotonic()
+    key = (host, port, tls, *sorted(allow))
+    kept = _kept().pop(key, None)
     try:
-        connection.request("POST", path, body, dict(headers))
-        if connection.sock is not None:
-            connection.sock.settimeout(max(0.1, min(TIMEOUT, DEADLINE - (monotonic() - started))))
-        return connection.getresponse().status
+        if kept is not None and monotonic() - kept.used < IDLE:
+            try:
+                return _ask(kept, key, path, body, headers)
+            except (ConnectionError, http.client.BadStatusLine):  # it was closed meanwhile; a fresh one says why
+                kept.close()
+        elif kept is not None:
+            kept.close()
+        return _ask(_Pinned(host, port, resolve(host, port, allow), tls), key, path, body, headers)
     except (OSError, http.client.HTTPException) as error:
         raise Unanswered(type(error).__name__) from None
+
+
+class _Pinned(http.client.HTTPConnection):
+    """Connects to the address that was looked at, not to what the name may say a moment later."""
+
+    def __init__(self, host: str, port: int, address: str, tls: bool) -> None:
+        super().__init__(host, port, timeout=TIMEOUT)
+        self._address, self._tls = address, tls
+        self.used = 0.0
+
+    def connect(self) -> None:
+        """Open the connection."""
+        self.sock = socket.create_connection((self._address, self.port), TIMEOUT)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls:
+            self.sock = _trust().wrap_socket(self.sock, server_hostname=self.host)
+
+
+def _ask(line: _Pinned, key: tuple[object, ...], path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    ends, whole = monotonic() + DEADLINE, False
+    try:
+        line.request("POST", path, body, dict(headers))
+        said = line.getresponse()
+        parts: list[bytes] = []
+        size = 0
+        while monotonic() < ends and size < LONGEST_ANSWER:
+            part = said.read1(LONGEST_ANSWER - size)
+            if not part:
+                whole = not said.will_close and said.isclosed()
+                break
+            parts.append(part)
+            size += len(part)
+        return Answer(said.status, b"".join(parts))
     finally:
-        connection.close()
+        if whole:  # the next one to the same place need not knock again
+            line.used = monotonic()
+            _kept()[key] = line
+        else:
+            line.close()
+
+
+_threads = threading.local()
+
+
+def _kept() -> dict[tuple[object, ...], _Pinned]:
+    """Connections this thread has open."""
+    found: dict[tuple[object, ...], _Pinned] | None = getattr(_threads, "kept", None)
+    if found is None:
+        found = _threads.kept = {}
+    return found
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    # reading the authorities takes a hundred times as long as a message
+    return ssl.create_default_context()

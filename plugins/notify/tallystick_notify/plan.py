@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-#: Channels that reach a person unasked; the others wait until somebody looks, or speak to systems.
-PUSHES = frozenset({"mail"})
-#: Channels that speak to other systems: a member's wishes do not concern them.
-SYSTEMS = frozenset({"webhook", "file"})
+#: Channels that reach a person unasked; the others wait until somebody looks, or speak to the shop.
+PUSHES = frozenset({"mail", "sms", "wechat", "webpush", "plugin"})
+#: Channels that speak to other systems or to the people of the shop: a member's wishes do not concern them.
+SYSTEMS = frozenset({"webhook", "file", "apprise"})
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +56,8 @@ class Wish:
     purpose: str
     channel: str
     given: bool
+    at: int = 0  #: microseconds since 1970
+    wording: str = ""  #: version of the text that was agreed to
 
 
 @attrs.frozen(kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -10,11 +9,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from tallystick.errors import NotFound
+from tallystick.errors import InvalidRequest
 from tallystick.ledger import instant, moment
 
 from . import store
-from .jobs import token
+from .plan import SYSTEMS, allowed
+from .webpush import Subscription, WebPush
 from .wording import TemplateRefused, choose, render
 
 Purpose = Literal["service", "reminder", "marketing"]
@@ -73,25 +73,51 @@ class Consent(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class Token(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the link in a mail carried."""
+class Preference(Struct, frozen=True, kw_only=True):
+    """Whether messages of a purpose may come over a channel, and since when that is so."""
 
-    token: Annotated[str, Meta(max_length=200)]
+    purpose: str
+    channel: str
+    kind: Annotated[str, Meta(description="what the channel is: `mail`, `sms` and so on")]
+    allowed: bool
+    since: Annotated[datetime | None, Meta(description="when the member said so; null: never asked")] = None
+    wording: Annotated[str, Meta(description="version of the text that was agreed to")] = ""
+
+
+class Preferences(Struct, frozen=True, kw_only=True):
+    """What may come how, and what a browser subscribes with."""
+
+    preferences: tuple[Preference, ...]
+    push_keys: Annotated[
+        Mapping[str, str], Meta(description="`applicationServerKey` of each channel that pushes to browsers")
+    ]
+
+
+class Browser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A browser that messages are to be pushed to, or no longer."""
+
+    subscription: Annotated[Subscription, Meta(description="as `PushSubscription.toJSON()` gives it")]
+    wanted: bool = True
+
+
+class Browsers(Struct, frozen=True):
+    """How many browsers of the member are known now."""
+
+    browsers: int
 
 
 def inbox(request: Any, query: InboxQuery) -> list[Item]:
     """The member's messages, newest first, in the member's language."""
     settings = request.plugin.settings
-    ways = [way.name for way in settings.ways if way.kind == "inbox"]
     before = instant(query.before) if query.before is not None else 1 << 62
     with request.house.db.connect() as conn:
-        _, spoken, _, _ = store.person(conn, request.tenant, request.member)
-        rows = store.inbox(conn, request.tenant, request.member, ways, before, query.limit)
+        spoken = store.persons(conn, request.tenant, [request.member])[request.member].language
+        rows = store.inbox(conn, request.tenant, request.member, _inboxes(request), before, query.limit)
     items = []
     for row in rows:
-        facts = msgspec.json.decode(row.facts)
-        found = choose(row.template, (spoken, settings.language), settings.wordings)
-        subject = text = ""
+        facts, subject, text = msgspec.json.decode(row.facts), "", ""
+        message = settings.messages.get(row.template)
+        found = choose(message.words, (spoken, settings.language)) if message is not None else None
         if found is not None:
             try:
                 words = render(found[1], facts, found[0], request.plugin.programme.zone)
@@ -110,7 +136,33 @@ def inbox(request: Any, query: InboxQuery) -> list[Item]:
 def read(request: Any, body: Seen) -> Count:
     """Mark messages as read.  Saying it again changes nothing."""
     with request.house.db.begin() as conn:
-        return Count(store.mark_read(conn, request.tenant, request.member, body.ids, instant(request.now)))
+        at = instant(request.now)
+        return Count(store.mark_read(conn, request.tenant, request.member, body.ids, _inboxes(request), at))
+
+
+def _inboxes(request: Any) -> list[str]:
+    return [way.name for way in request.plugin.settings.ways if way.kind == "inbox"]
+
+
+def preferences(request: Any) -> Preferences:
+    """What may come over which channel, as the member's app shows it; changed by what the member says to consents."""
+    settings = request.plugin.settings
+    with request.house.db.connect() as conn:
+        wishes = store.wishes(conn, request.tenant, [request.member]).get(request.member, [])
+    found = []
+    for way in settings.ways:
+        if way.kind in SYSTEMS:
+            continue
+        for purpose in way.purposes:
+            said = next((w for c in (way.name, "") for w in wishes if (w.purpose, w.channel) == (purpose, c)), None)
+            found.append(
+                Preference(
+                    purpose=purpose, channel=way.name, kind=way.kind, allowed=allowed(purpose, way.name, wishes),
+                    since=moment(said.at) if said is not None else None, wording=said.wording if said is not None else "",
+                )
+            )  # fmt: skip
+    keys = {way.name: way.channel.public() for way in settings.ways if isinstance(way.channel, WebPush)}
+    return Preferences(preferences=tuple(found), push_keys=keys)
 
 
 def consents(request: Any) -> list[Consent]:
@@ -121,6 +173,8 @@ def consents(request: Any) -> list[Consent]:
 
 def say(request: Any, body: Said) -> list[Consent]:
     """Write down what the member agrees to or takes back; from now on it is respected, for messages that wait, too."""
+    if body.given and body.purpose == "marketing" and not body.wording:
+        raise InvalidRequest("say which version of the text the member agreed to", parameter="wording")
     with request.house.db.begin() as conn:
         store.say(
             conn, request.tenant, request.member, body.purpose, body.channel, given=body.given, wording=body.wording,
@@ -129,28 +183,16 @@ def say(request: Any, body: Said) -> list[Consent]:
         return _told(store.history(conn, request.tenant, request.member))
 
 
-def unsubscribe(request: Any, body: Token) -> None:
-    """Take consent back by the token of a mail, as the merchant's page for one click passes it on."""
-    member, _, rest = body.token.partition(".")
-    purpose, _, rest = rest.partition(".")
-    channel, _, _ = rest.partition(".")
-    right = member.isascii() and member.isdigit() and len(member) <= 12
-    if not right or not hmac.compare_digest(
-        token(request.house.secret, request.tenant, int(member), purpose, channel).encode(), body.token.encode()
-    ):
-        raise NotFound("there is no such token")
+def browser(request: Any, body: Browser) -> Browsers:
+    """Push messages to a browser of the member from now on, or no longer.  Saying it again changes nothing."""
+    endpoint = body.subscription.endpoint
     with request.house.db.begin() as conn:
-        store.say(
-            conn,
-            request.tenant,
-            int(member),
-            purpose,
-            channel,
-            given=False,
-            wording="",
-            via="one-click",
-            at=instant(request.now),
-        )
+        if body.wanted:
+            sealed = msgspec.json.encode(body.subscription)
+            store.subscribe(conn, request.tenant, request.member, endpoint, sealed, instant(request.now))
+        else:
+            store.unsubscribe(conn, request.tenant, request.member, [endpoint])
+        return Browsers(len(store.addresses(conn, request.tenant, request.member, "push")))
 
 
 def _told(rows: Any) -> list[Consent]:

@@ -1,7 +1,7 @@
 """What the plugin keeps: messages that are due, how each went over each channel, and what members agreed to.
 
-No wording and no address is kept: wording is made of a message's facts when it goes out or is read, addresses are read
-from the member's sealed profile when a mail is sent.  Instants are microseconds since 1970.
+No wording and no address is kept in clear: wording is made of a message's facts when it goes out or is read, addresses are
+read from the member's sealed profile when something is sent, browsers are sealed like it.  Instants are microseconds since 1970.
 """
 
 from __future__ import annotations
@@ -48,12 +48,17 @@ delivery = _table(
     _col("tenant", sa.Text, key=True),
     _col("message", sa.Text, key=True),
     _col("channel", sa.Text, key=True),
-    _col("state", sa.Text),  # waiting, sent, skipped, dead
+    _col("state", sa.Text),  # waiting, sent, bounced, skipped, dead
     _col("reason", sa.Text, default="''"),
     _col("attempts", default="0"),
     _col("due_at"),
     _col("at"),  # when the state was reached
+    _col("reference", sa.Text, default="''"),  # what the other side calls it
+    _col("delivered_at", default="0"),  # as far as the channel tells; 0: not known
+    _col("opened_at", default="0"),
+    _col("unsubscribed_at", default="0"),
     sa.Index("notify_delivery_due", "tenant", "state", "due_at"),
+    sa.Index("notify_delivery_reference", "tenant", "reference"),
 )
 
 #: What members agreed to and took back; the newest row per purpose and channel is in force, none is ever changed.
@@ -67,5 +72,15 @@ consent = _table(
     _col("given"),
     _col("wording", sa.Text),  # version of the text that was agreed to
     _col("via", sa.Text),
+    _col("at"),
+)
+
+#: Browsers that members want messages pushed to, sealed under the member's own key.
+subscription = _table(
+    "notify_subscription",
+    _col("tenant", sa.Text, key=True),
+    _col("member", key=True),
+    _col("print", sa.Text, key=True),  # of the address, to know it again
+    _col("body", sa.LargeBinary),
     _col("at"),
 )

@@ -46,64 +46,6 @@ class Wording:
     text: str
 
 
-@attrs.frozen(kw_only=True)
-class Shipped:
-    """A message whose wording comes with the plugin: what it may name, and the words by language."""
-
-    facts: tuple[str, ...]
-    words: Mapping[str, Wording]
-    example: Mapping[str, Any]
-
-
-def _shipped(facts: str, example: Mapping[str, Any], *, en: tuple[str, str], zh: tuple[str, str]) -> Shipped:
-    return Shipped(facts=tuple(facts.split()), words={"en": Wording(*en), "zh": Wording(*zh)}, example=example)
-
-
-#: Default wordings; a merchant's own stand in front of them.
-SHIPPED: Final[Mapping[str, Shipped]] = {
-    "points.expiring": _shipped(
-        "points batches", {"points": 1200, "batches": [{"points": 1200, "last_day": "2025-12-31"}]},
-        en=("Some of your points expire soon", "{{ points|number }} of your points expire soon:\n{% for batch in batches %}{{ batch.points|number }} on {{ batch.last_day|date }}\n{% endfor %}"),
-        zh=("您的积分即将过期", "您有 {{ points|number }} 积分即将过期：\n{% for batch in batches %}{{ batch.points|number }} 积分，有效期至{{ batch.last_day|date }}\n{% endfor %}"),
-    ),
-    "notify.held": _shipped(
-        "entry order", {"entry": "1-42-0", "order": "R-1001"},
-        en=("We are looking at {{ order or entry }}", "Something about {{ order or entry }} has to be looked at first. You will hear from us."),
-        zh=("{{ order or entry }} 正在核对", "{{ order or entry }} 需要人工核对，结果将另行通知。"),
-    ),
-    "notify.released": _shipped(
-        "entry order", {"entry": "1-42-0", "order": "R-1001"},
-        en=("{{ order or entry }} is fine", "{{ order or entry }} was looked at, and everything is in order."),
-        zh=("{{ order or entry }} 已通过核对", "{{ order or entry }} 已核对无误。"),
-    ),
-    "notify.voided": _shipped(
-        "entry order", {"entry": "1-42-0", "order": "R-1001"},
-        en=("{{ order or entry }} does not count", "{{ order or entry }} was looked at, and it does not count."),
-        zh=("{{ order or entry }} 未通过核对", "{{ order or entry }} 经核对后已作废。"),
-    ),
-    "tiers.near": _shipped(
-        "ladder tier missing before", {"ladder": "club", "tier": "gold", "missing": 3000, "before": "2025-12-31"},
-        en=("{{ tier }} is near", "Only {{ missing|number }} more to reach {{ tier }}."),
-        zh=("即将升级为 {{ tier }}", "再累积 {{ missing|number }} 即可升级为 {{ tier }}。"),
-    ),
-    "tiers.reached": _shipped(
-        "ladder was tier day", {"ladder": "club", "was": "base", "tier": "gold", "day": "2025-12-31"},
-        en=("You are {{ tier }} now", "You are {{ tier }} from {{ day|date }} on."),
-        zh=("您已升级为 {{ tier }}", "自{{ day|date }}起，您的等级为 {{ tier }}。"),
-    ),
-    "tiers.lowered": _shipped(
-        "ladder was tier day", {"ladder": "club", "was": "gold", "tier": "base", "day": "2025-12-31"},
-        en=("Your tier has changed", "Your tier is {{ tier }} from {{ day|date }} on."),
-        zh=("您的等级已调整", "自{{ day|date }}起，您的等级调整为 {{ tier }}。"),
-    ),
-    "tiers.at_risk": _shipped(
-        "ladder tier next missing before", {"ladder": "club", "tier": "gold", "next": "base", "missing": 3000, "before": "2025-12-31"},
-        en=("Keep your tier", "{{ missing|number }} more before {{ before|date }} keep you {{ tier }}."),
-        zh=("保留您的等级", "在{{ before|date }}之前再累积 {{ missing|number }}，即可保留 {{ tier }} 等级。"),
-    ),
-}  # fmt: skip
-
-
 def _locale(language: str) -> Locale:
     try:
         return Locale.parse(language.replace("-", "_"))
@@ -171,15 +113,23 @@ def _objection(node: nodes.Node) -> str:
 
 
 def render(wording: Wording, facts: Mapping[str, Any], language: str, zone: ZoneInfo) -> Wording:
-    """The words for these facts.  Raises TemplateRefused where the template and the facts do not go together."""
+    """The words for these facts, the subject on one line.  Raises TemplateRefused where the template and the facts do not go together."""
     return Wording(
-        " ".join(_fill(wording.subject, facts, language, zone).split()), _fill(wording.text, facts, language, zone)
+        " ".join(fill(wording.subject, facts, language, zone).split()), fill(wording.text, facts, language, zone)
     )
 
 
-def _fill(text: str, facts: Mapping[str, Any], language: str, zone: ZoneInfo) -> str:
-    found = next(objections(text, tuple(facts)), "")
-    if found:
+def choose(words: Mapping[str, Wording], languages: tuple[str, ...]) -> tuple[str, Wording] | None:
+    """The first of *languages* in which there are *words*, and these; ``zh-Hant`` falls back to ``zh``, then English, then any."""
+    for language in (each for one in (*languages, "en") for each in (one, one.partition("-")[0])):
+        if language in words:
+            return language, words[language]
+    return next(iter(words.items()), None)
+
+
+def fill(text: str, facts: Mapping[str, Any], language: str, zone: ZoneInfo) -> str:
+    """One template with its facts filled in.  Raises TemplateRefused where they do not go together."""
+    if found := _refusal(text, tuple(facts)):
         raise TemplateRefused(found)
     try:
         made = _environment(language, zone).from_string(text).render(facts)
@@ -190,13 +140,7 @@ def _fill(text: str, facts: Mapping[str, Any], language: str, zone: ZoneInfo) ->
     return made
 
 
-def choose(
-    template: str, languages: tuple[str, ...], own: Mapping[str, Mapping[str, Wording]]
-) -> tuple[str, Wording] | None:
-    """The first of *languages* in which there are words, and these; ``zh-Hant`` falls back to ``zh``."""
-    shipped = SHIPPED[template].words if template in SHIPPED else {}
-    words = {**shipped, **own.get(template, {})}
-    for language in (each for one in (*languages, "en") for each in (one, one.partition("-")[0])):
-        if language in words:
-            return language, words[language]
-    return next(iter(words.items()), None)
+@lru_cache(maxsize=1024)
+def _refusal(text: str, facts: tuple[str, ...]) -> str:
+    # looked at before every message, for the facts may be others than those that were declared
+    return next(objections(text, facts), "")

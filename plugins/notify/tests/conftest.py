@@ -1,10 +1,9 @@
-"""A shop with messages, a receiver of webhooks and a mail server, all real and on loopback."""
+"""A shop with messages, a receiver of HTTP and a mail server, all real and on loopback."""
 
 from __future__ import annotations
 
 import json
-import os
-import socketserver
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.controller import Controller
 
+from tallystick import people
 from tallystick.ledger import instant
 from tallystick.testing import Stage, make_stage
 from tallystick_notify import jobs
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+#: A private key for web push, as `openssl` or the page on it makes one.
+VAPID = "q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94"
 POINTS = """\
 [plugins.points]
 expiry.policy = "rolling"
@@ -48,6 +51,17 @@ class Shop:
         self.stage.house.run_jobs(force=True, only="notify.deliver")
         jobs.wait_for_all()
 
+    def joins(self, name: str, *, language: str = "", **profile: Any) -> int:
+        """Somebody joins and says where to be reached."""
+        stage = self.stage
+        with stage.house.db.begin() as conn:
+            number = people.enrol(
+                conn, stage.house.secret, "shop", stage.clock[0],
+                external_ids=[name], profile=people.Profile(**profile), language=language,
+            )  # fmt: skip
+        stage._known.add(name)
+        return number
+
     def reminds(self, member: str = "ann") -> None:
         """A member has points that expire soon, and the house says so."""
         self.stage.enrol(member)
@@ -73,11 +87,11 @@ class Shop:
 
 
 @pytest.fixture
-def shop(database_url: str, tmp_path: Path) -> Iterator[Callable[[str], Shop]]:
+def shop(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Shop]]:
     opened: list[Any] = []
 
-    def open_shop(notify: str) -> Shop:
-        found = make_stage(POINTS + "[plugins.notify]\n" + notify, database_url, tmp_path, start=START)
+    def open_shop(notify: str, **more: Any) -> Shop:
+        found = make_stage(POINTS + "[plugins.notify]\n" + notify, database_url, tmp_path, **{"start": START, **more})
         opened.append(found)
         return Shop(found.__enter__())
 
@@ -88,35 +102,50 @@ def shop(database_url: str, tmp_path: Path) -> Iterator[Callable[[str], Shop]]:
 
 
 class Receiver(ThreadingHTTPServer):
-    """Receives webhooks; answers with the next of *answers*, then with 204."""
+    """Receives what is posted; answers with the next of *answers* (status, or status and body), then with *usual*."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.got: list[tuple[dict[str, str], bytes]] = []
-        self.answers: list[int] = []
+        self.asked: list[str] = []
+        self.answers: list[int | tuple[int, bytes]] = []
+        self.usual: int | tuple[int, bytes] | Callable[[str, bytes], tuple[int, bytes]] = 204
         self.hold = threading.Event()
         self.hold.set()
         self.arrived = threading.Event()
 
     @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook"
+        return f"{self.base}/hook"
 
 
 class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_POST(self) -> None:
         server: Any = self.server
         body = self.rfile.read(int(self.headers["content-length"]))
         server.arrived.set()
         server.hold.wait(20)
         server.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-        status = server.answers.pop(0) if server.answers else 204
+        server.asked.append(self.path)
+        answer = server.answers.pop(0) if server.answers else server.usual
+        if callable(answer):
+            answer = answer(self.path, body)
+        status, said = answer if isinstance(answer, tuple) else (answer, b"")
         self.send_response(status)
         if status == 302:
             self.send_header("location", "/elsewhere")
+        if status != 204:
+            self.send_header("content-length", str(len(said)))
         self.end_headers()
+        self.wfile.write(said)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -124,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setitem(os.environ, "HOOK_SECRET", SECRET)
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
     server = Receiver()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
@@ -133,56 +162,49 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     server.server_close()
 
 
-class _Mail(socketserver.StreamRequestHandler):
-    """As much SMTP as a client needs."""
-
-    def handle(self) -> None:
-        server: Any = self.server
-        say = lambda text: self.wfile.write(text.encode() + b"\r\n")  # noqa: E731
-        say("220 post")
-        while line := self.rfile.readline():
-            verb = line[:4].upper()
-            if verb == b"DATA":
-                say("354 go on")
-                body = b"".join(iter(self.rfile.readline, b".\r\n"))
-                server.letters.append(body)
-                say("250 kept")
-            elif verb == b"RCPT" and server.refuses:
-                say(server.refuses)
-            elif verb == b"QUIT":
-                say("221 bye")
-                return
-            else:
-                say("250 fine")
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
-class Post(socketserver.ThreadingTCPServer):
-    """A mail server."""
-
-    daemon_threads = True
-    allow_reuse_address = True
+class Post:
+    """A mail server: what it took, and what it says to the next recipients."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Mail)
         self.letters: list[bytes] = []
-        self.refuses = ""
+        self.envelopes: list[tuple[str, list[str]]] = []
+        self.refuses: list[str] | str = ""
+        self.port = free_port()
+        self.controller = Controller(self, hostname="127.0.0.1", port=self.port)
 
-    @property
-    def channel(self) -> str:
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802  aiosmtpd's name
+        said = self.refuses.pop(0) if isinstance(self.refuses, list) and self.refuses else self.refuses
+        if said:
+            return str(said)
+        envelope.rcpt_tos.append(address)
+        return "250 fine"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802  aiosmtpd's name
+        self.letters.append(envelope.content)
+        self.envelopes.append((envelope.mail_from, envelope.rcpt_tos))
+        return "250 kept"
+
+    def channel(self, more: str = "") -> str:
         """Settings of a channel that sends here."""
         return (
-            f'[plugins.notify.channels.letters]\nkind = "mail"\nhost = "127.0.0.1"\nport = {self.server_address[1]}\n'
-            'tls = false\nsender = "Shop <club@shop.example>"\nunsubscribe = "https://shop.example/u?t={token}"\n'
+            'public = "https://club.shop.example"\n'
+            f'[plugins.notify.channels.letters]\nkind = "mail"\nhost = "127.0.0.1"\nport = {self.port}\n'
+            f'tls = false\nsender = "Shop <club@shop.example>"\n{more}'
         )
 
 
 @pytest.fixture
 def post() -> Iterator[Post]:
     server = Post()
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    server.controller.start()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.controller.stop()
 
 
 def hook(url: str, *, private: bool = True) -> str:
@@ -195,4 +217,4 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-__all__ = ["POINTS", "SECRET", "START", "Post", "Receiver", "Shop", "hook", "instant", "lines"]
+__all__ = ["POINTS", "SECRET", "START", "VAPID", "Post", "Receiver", "Shop", "free_port", "hook", "instant", "lines"]

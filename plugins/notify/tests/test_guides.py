@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.notify.tests.conftest import SECRET, START, Post, Shop
+from plugins.notify.tests.conftest import SECRET, START, Post, Shop, free_port
 from tallystick import people
 from tallystick.testing import make_stage
 from tallystick_notify import jobs
@@ -25,15 +25,9 @@ def blocks(page: str, language: str) -> list[str]:
     return [text.replace("tenants.shop.", "") for text in found]
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def test_reminders_go_out_by_mail_in_the_merchants_words(tmp_path: Path, post: Post) -> None:
     first, words = blocks("send-reminders.md", "toml")
-    channel = re.sub(r"host = .*\n", f'host = "127.0.0.1"\nport = {post.server_address[1]}\ntls = false\n', first)
+    channel = re.sub(r"host = .*\n", f'host = "127.0.0.1"\nport = {post.port}\ntls = false\n', first)
     channel = re.sub(r"(user|password) = .*\n", "", channel)
     with make_stage(channel + words, f"sqlite:///{tmp_path / 'tally.db'}", tmp_path, start=START) as stage:
         shop = Shop(stage)
@@ -51,7 +45,7 @@ def test_reminders_go_out_by_mail_in_the_merchants_words(tmp_path: Path, post: P
         shop.works()
     (letter,) = post.letters
     assert b"Subject: 1,200 points wait for you" in letter
-    assert b"List-Unsubscribe: <https://shop.example.com/unsubscribe?t=" in letter
+    assert b"List-Unsubscribe: <https://club.example.com/v1/notify/unsubscribe/" in letter
 
 
 def test_the_receiver_of_the_page_knows_our_signature_and_no_other(

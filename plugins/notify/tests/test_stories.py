@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from plugins.notify.tests.conftest import SECRET, Post, Receiver, hook, lines
-from tallystick import database, migrate, people, tables
+from tallystick import database, migrate, tables
 from tallystick.outbox import Committed
 from tallystick_notify import store
 from tallystick_notify.tables import METADATA
@@ -178,30 +178,16 @@ def letters(post: Post) -> list[Any]:
     return [email.message_from_bytes(one, policy=default) for one in post.letters]
 
 
-def with_address(shop, address: str, **more: Any) -> None:
-    stage = shop.stage
-    with stage.house.db.begin() as conn:
-        people.enrol(
-            conn,
-            stage.house.secret,
-            "shop",
-            stage.clock[0],
-            external_ids=["ann"],
-            profile=people.Profile(email=address),
-            **more,
-        )
-    stage._known.add("ann")
-
-
 def test_a_mail_in_the_members_language_that_can_be_unsubscribed_by_one_click(shop, post: Post):
-    shop = shop(post.channel)
-    with_address(shop, "ann@example.com", language="zh-CN")
+    shop = shop(post.channel())
+    shop.joins("ann", email="ann@example.com", language="zh-CN")
     shop.reminds()
     (letter,) = letters(post)
     assert (letter["to"], letter["subject"]) == ("ann@example.com", "您的积分即将过期")
-    assert "1,200" in letter.get_content() and "2025年" in letter.get_content()
+    plain, html = (part.get_content() for part in letter.iter_parts())
+    assert "1,200" in plain and "2025年" in plain and "1,200" in html and 'lang="zh-CN"' in html
     assert letter["list-unsubscribe-post"] == "List-Unsubscribe=One-Click"
-    assert letter["list-unsubscribe"].startswith("<https://shop.example/u?t=")
+    assert letter["list-unsubscribe"].startswith("<https://club.shop.example/v1/notify/unsubscribe/")
     found = shop.stage.rows("SELECT facts FROM notify_message")
     assert "example.com" not in str(found), "no address is kept"
 
@@ -211,24 +197,24 @@ def test_a_mail_in_the_members_language_that_can_be_unsubscribed_by_one_click(sh
     [("", "no_address"), ("ann@example.com\nbcc: all@example.com", "bad_address"), ("ann@@example.com", "bad_address")],
 )
 def test_an_address_that_is_none_gets_nothing(shop, post: Post, address, reason):
-    shop = shop(post.channel)
-    with_address(shop, address)
+    shop = shop(post.channel())
+    shop.joins("ann", email=address)
     shop.reminds()
     assert shop.deliveries() == [("letters", "dead", reason)]
     assert post.letters == []
 
 
 def test_a_mail_that_bounces_is_known_as_such(shop, post: Post):
-    shop = shop(post.channel)
-    with_address(shop, "ann@example.com")
+    shop = shop(post.channel())
+    shop.joins("ann", email="ann@example.com")
     post.refuses = "550 nobody here"
     shop.reminds()
     assert shop.deliveries() == [("letters", "dead", "bounced_550")]
 
 
 def test_a_reminder_waits_for_the_morning_and_is_not_sent_if_it_is_withdrawn_meanwhile(shop, post: Post):
-    shop = shop("quiet = { since = 11:00:00, until = 13:30:00 }\n" + post.channel)
-    with_address(shop, "ann@example.com")
+    shop = shop("quiet = { since = 11:00:00, until = 13:30:00 }\n" + post.channel())
+    shop.joins("ann", email="ann@example.com")
     shop.reminds()
     assert (letters(post), shop.deliveries()) == ([], [("letters", "waiting", "")])
     with shop.stage.house.db.begin() as conn:
