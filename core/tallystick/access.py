@@ -26,6 +26,7 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
         "members.merge": "owner admin",
         "members.forget": "owner admin",
         "holds.decide": "owner admin",
+        "entries.repair": "owner admin",
         "plugins.read": "owner admin integrator",
         "plugins.write": "owner admin",
         "keys.write": "owner",

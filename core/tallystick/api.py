@@ -351,9 +351,7 @@ def _whose(call: Call, member: str) -> MemberRow:
     """The member that is named; a key of the role `member` knows nobody but its own."""
     with database.reading(call.house.db) as conn:
         row = people.load(conn, call.house.secret, call.tenant, member)
-        if call.principal.role == "member" and not people.is_same(
-            conn, call.tenant, row.number, call.principal.member
-        ):
+        if call.principal.role == "member" and not people.is_same(conn, call.tenant, row.number, call.principal.member):
             raise UnknownMember
     return row
 
@@ -636,6 +634,53 @@ def post_whynot(call: Call) -> Answer:
     return Answer(rulebook.whynot(call.house, call.tenant, rule, arrival=arrival, language=call.language))
 
 
+# --- what broken plugins kept back ------------------------------------------------------------------------------------
+
+
+class RepairQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """How to repair."""
+
+    dry_run: Annotated[bool, Meta(description="answer what would be given, and record nothing")] = False
+
+
+class StillWaiting(Struct, frozen=True, kw_only=True):
+    """An entry that cannot be made good yet."""
+
+    entry: str
+    plugin: str
+    hook: str
+    cause: Annotated[str, Meta(description="raised, refused, overran, open, sat_out or declined")]
+    error: Annotated[str, Meta(description="what went wrong then")]
+    code: Annotated[str, Meta(description="why not yet, for programs")]
+    why: str
+
+
+class Repairs(Struct, frozen=True, kw_only=True):
+    """What a repair came to."""
+
+    repaired: Annotated[
+        tuple[Receipt, ...], Meta(description="the entries that make good; `cause` is what each makes good")
+    ]
+    nothing_owed: int
+    waiting: tuple[StillWaiting, ...]
+
+
+def post_repairs(call: Call) -> Answer:
+    """Make good what broken plugins kept from members: judge these events again as of then and post what is missing.
+
+    Nothing is ever taken, and sent again it does what is left.
+    """
+    dry = call.query.dry_run
+    done = call.house.repair(call.tenant, dry_run=dry)
+    return Answer(
+        Repairs(
+            repaired=tuple([receipt(record, call.language, dry=dry) for record in done.given]),
+            nothing_owed=done.nothing,
+            waiting=tuple([StillWaiting(**attrs.asdict(each)) for each in done.waiting]),
+        )
+    )
+
+
 # --- the deployment -------------------------------------------------------------------------------------------------
 
 
@@ -855,6 +900,15 @@ DOORS: Final[tuple[Door, ...]] = (
         summary="Why a rule would not fire",
         body=WhyNotAbout,
         answers={200: rulebook.WhyNot},
+    ),
+    Door(
+        method="POST",
+        path="/v1/repairs",
+        permission="entries.repair",
+        answer=post_repairs,
+        summary="Make good what broken plugins kept from members",
+        query=RepairQuery,
+        answers={200: Repairs},
     ),
     Door(
         method="GET",

@@ -12,13 +12,14 @@ import attrs
 from msgspec import Struct
 
 from .effects import Effect, Move, Spend, Verdict
-from .errors import EffectRefused, PluginFailed, TallyError, Unavailable
+from .errors import EffectRefused, PluginFailed, Refused, TallyError, Unavailable
 from .events import Event
 from .watchdog import Overrun, absorb, watch
 
 #: raised: an exception; refused: an answer the core does not take; overran: out of time; open: switched off by the
-#: breaker; sat_out: its needs could not be known
-Cause = Literal["raised", "refused", "overran", "open", "sat_out"]
+#: breaker; sat_out: its needs could not be known; declined: it said itself, by a refusal with a code, that it cannot
+#: judge this event now, which is no failure of the plugin
+Cause = Literal["raised", "refused", "overran", "open", "sat_out", "declined"]
 State = Literal["closed", "open", "half_open"]
 
 
@@ -153,6 +154,9 @@ class Guard:
             return "open", f"switched off after {self.errors} errors; the last: {self.last_error}"
         if isinstance(error, SatOut):
             return "sat_out", str(error)
+        if isinstance(error, Refused):
+            error.__traceback__ = None
+            return "declined", error.code
         cause: Cause = "raised"
         if isinstance(error, Overrun):
             cause, text = "overran", "ran longer than its budget"
@@ -191,7 +195,7 @@ class Guard:
         cause, text = self._count(error)
         if not skipped or skipped[-1].plugin != self.plugin:  # an Overrun may arrive while the failure it ends is noted
             self.skipped += 1
-            code = error.code if isinstance(error, TallyError) and cause == "raised" else ""
+            code = error.code if isinstance(error, TallyError) and cause in ("raised", "declined") else ""
             skipped += (
                 Skipped(plugin=self.plugin, version=self.version, hook=self.hook, cause=cause, error=text, code=code),
             )

@@ -40,8 +40,10 @@ from .ledger import (
     read_record,
 )
 from .loading import Loader
+from .mending import REPAIRED_KIND, Mending, read_kept
 from .outbox import Committed
 from .posting import Done, link, post
+from .repairing import Repairer
 from .rewind import rewind
 from .situation import Situation
 from .store import Cursor, Store
@@ -393,6 +395,9 @@ class Engine:
     def _judge_one(self, judge: Judge, arrival: Arrival, entry: int, received: int) -> Judged:
         """Judge by the generation in force when the event happened."""
         then = judge.older.get(entry)
+        if arrival.kind == REPAIRED_KIND:
+            repairer = Repairer(judge.working, then or judge.generation, self.secret)
+            return repairer.judge(arrival, entry, received)
         if then is None:
             return judge.judge(arrival, entry, received)
         older = Judge(judge.working, then, self.secret)
@@ -403,8 +408,9 @@ class Engine:
         """By entry, the generation of then, for events that happened before the one in force."""
         found = {}
         for arrival, entry, _ in work:
-            if generation.since and instant(arrival.at) < generation.since:
-                then = self.generations.at(arrival.tenant, instant(arrival.at))
+            at = arrival.facts.at if isinstance(arrival.facts, Mending) else instant(arrival.at)
+            if generation.since and at < generation.since:
+                then = self.generations.at(arrival.tenant, at)
                 if then.number != generation.number:
                     found[entry] = then
         return found
@@ -506,6 +512,45 @@ class Engine:
                         except TallyError as refusal:
                             log.warning("%s emitted by %s of entry %s: %s", emit.kind, emit.rule, record.entry, refusal)
         return missing
+
+    # -- what broken plugins kept back ------------------------------------------------------------------------------
+
+    def owing(self, tenant: str, *, after: int = 0, limit: int = 500) -> list[Arrival]:
+        """One repair per entry in which a plugin was passed over, for a range of entries; empty when nothing is left."""
+        mark = "%s" if self.store.postgres else "?"
+        with database.reading(self.db) as conn:
+            cur = self.store.cursor(conn)
+            cur.execute(
+                f"SELECT entry, situation FROM repair WHERE tenant = {mark} AND repaired = 0 AND entry > {mark} ORDER BY entry LIMIT {mark}",  # noqa: S608
+                (tenant, after, limit),
+            )
+            waiting = [(entry, bytes(sealed)) for entry, sealed in cur.fetchall()]
+            records = self.store.load_records(cur, tenant, [entry for entry, _ in waiting])
+            found = {entry: read_record(records[entry][0]) for entry, _ in waiting}
+            numbers = {number for record in found.values() if (number := parse_member(record.member)) is not None}
+            keys = {row[0]: row[3] for row in self.looks.lock_members(cur, tenant, numbers)}
+        arrivals = []
+        for entry, sealed in waiting:
+            record = found[entry]
+            member = parse_member(record.member)
+            key = self.secret if member is None else keys.get(member)
+            opened = vault.open_sealed(bytes(key), sealed, record.entry.encode()) if key is not None else None
+            if opened is None:
+                continue  # whoever it was about was forgotten
+            facts = Mending(entry=record.entry, at=record.at, kept=read_kept(opened))
+            arrivals.append(
+                Arrival(
+                    tenant=tenant, id=f"repair/{record.entry}", source="tally", kind=REPAIRED_KIND, at=moment(self.clock()),
+                    member=record.member, facts=facts, canonical=msgspec.json.encode({"data": {"entry": record.entry}}),
+                    actor="tally",
+                )
+            )  # fmt: skip
+        return arrivals
+
+    def settled(self, tenant: str, entries: Collection[int]) -> None:
+        """Of these entries nothing is owed any more."""
+        with self.db.begin() as conn:
+            self.store.mark_repaired(self.store.cursor(conn), [(-1, tenant, entry) for entry in entries])
 
     # -- expiry ---------------------------------------------------------------------------------------------------------
 

@@ -216,6 +216,18 @@ class GuestOrder(Refused):
     code = "guest_order"
 
 
+class NotRepaired(TallyError):
+    """The entry cannot be made good yet: a plugin still fails or is off, or the entry waits for a decision."""
+
+    code = "not_repaired"
+
+
+class NothingOwed(TallyError):
+    """Judged again, the event gives no more than it gave."""
+
+    code = "nothing_owed"
+
+
 class PluginFailed(Refused):
     """The plugin that decides about this event failed, so nothing is written; `details` name it."""
 

@@ -22,12 +22,13 @@ from . import database, discovery, migrate, outbox, passes, people, tables, valu
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Outcome, Receipt
-from .errors import DatabaseNotReady, Unavailable, UnknownTenant
+from .errors import DatabaseNotReady, NothingOwed, TallyError, Unavailable, UnknownTenant
 from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
 from .intake import read_document
 from .jobs import Job, Turn, run_due
-from .ledger import instant, moment
+from .ledger import Record, instant, moment, parse_entry
+from .mending import Mending
 from .pipeline import Part, compile_pipeline
 from .watchdog import Watchdog
 from .writer import Writer
@@ -98,8 +99,9 @@ class Registry:
         built = configuration.build_tenant(tenant, msgspec.json.decode(row.document), self._installed)
         if enabled is not None:
             built = attrs.evolve(
-                built, plugins={name: chosen for name, chosen in built.plugins.items() if name in enabled}, required=()
-            )
+                built, plugins={name: chosen for name, chosen in built.plugins.items() if name in enabled}, required=(),
+                rates=self._current[tenant].programme.rates,  # each has its own day: what is known today was so then
+            )  # fmt: skip
         return build_generation(built, number, row.since, self._installed)
 
 
@@ -167,6 +169,28 @@ class InForce(NamedTuple):
 
     generation: int
     tenant: Tenant
+@attrs.frozen(kw_only=True)
+class NotYet:
+    """An entry that cannot be made good yet."""
+
+    entry: str
+    plugin: str
+    hook: str
+    cause: str  #: what had happened to the plugin then; see :data:`tallystick.breaker.Cause`
+    error: str
+    code: str  #: why not yet, for programs
+    why: str  #: the same for people
+
+
+@attrs.frozen(kw_only=True)
+class Repaired:
+    """What a repair came to."""
+
+    given: tuple[Record, ...]  #: the entries that make good, or would
+    nothing: int  #: of so many nothing was owed
+    waiting: tuple[NotYet, ...]
+
+
 
 
 @attrs.define
@@ -322,6 +346,46 @@ class House:
 
         Raises UnknownTenant.
         """
+    def repair(self, tenant: str, *, dry_run: bool = False) -> Repaired:
+        """Make good what broken plugins kept from members: each event is judged again as of then and its gain posted.
+
+        Run again, it does what is left.  Nothing is ever taken.  With *dry_run* it says what it would give.
+        """
+        given: list[Record] = []
+        waiting: list[NotYet] = []
+        nothing, after = 0, 0
+        while arrivals := self.engine.owing(tenant, after=after):
+            outcomes: Sequence[Outcome] = self._would_be(arrivals) if dry_run else self.record(arrivals)
+            settled = []
+            for arrival, outcome in zip(arrivals, outcomes, strict=True):
+                facts: Mending = arrival.facts  # type: ignore[assignment]
+                after = parse_entry(facts.entry) or 0
+                if isinstance(outcome, Receipt):
+                    given.append(outcome.record)
+                elif isinstance(outcome, NothingOwed):
+                    settled.append(after)
+                else:
+                    first = facts.kept.skipped[0]
+                    waiting.append(
+                        NotYet(
+                            entry=facts.entry, plugin=first.plugin, hook=first.hook, cause=first.cause, error=first.error,
+                            code=outcome.code, why=outcome.message,
+                        )
+                    )  # fmt: skip
+            nothing += len(settled)
+            if settled and not dry_run:
+                self.engine.settled(tenant, settled)
+        return Repaired(given=tuple(given), nothing=nothing, waiting=tuple(waiting))
+
+    def _would_be(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for arrival in arrivals:
+            try:
+                outcomes.append(self.engine.dry_run(arrival))
+            except TallyError as error:
+                outcomes.append(error)
+        return outcomes
+
         turn = Turn(Job(tenant=tenant, name=name, run=lambda _: None), moment(self.clock()), "", lambda _: None)
         return self._errand(plugin, turn)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from . import merging, vault
+from . import mending, merging, vault
 from .effects import EFFECTS, VERDICTS, Effect, Keep, Put, Verdict
 from .errors import (
     AlreadyDecided,
@@ -266,6 +266,8 @@ class Judge:
         if active and verdict == "allow":
             self._follow(plan, page, event, situation, skipped, own, reasons)
         page.seed = hashlib.sha256(situation.chance.seed).hexdigest() if situation.chance.drawn else ""
+        if skipped:
+            page.kept = mending.keep(skipped, event, situation, own)
         return page, verdict, reasons, skipped
 
     def _ask(self, hook: Any, skipped: list[Skipped], *arguments: Any) -> Sequence[Effect]:
@@ -319,10 +321,10 @@ class Judge:
         """
         more: list[Effect] = []
         if plan.react is not None:
-            outcome = _Totals(self, plan, page, event, whole=False)
+            outcome = Totals(self, plan, page, event, whole=False)
             more += self._ask(plan.react, skipped, event, situation, outcome, own)
         if plan.evaluate_tier is not None and situation.member is not None:
-            totals = _Totals(self, plan, page, event, whole=True)
+            totals = Totals(self, plan, page, event, whole=True)
             more += self._ask(
                 plan.evaluate_tier, skipped, event, situation.member, totals, situation.now, situation, own
             )
@@ -355,6 +357,8 @@ class Judge:
         if self.working.merged:
             merging.follow(page)
         sealed = self.seal(arrival, entry, event.member)
+        if page.kept:  # it holds what plugins may know of a person
+            page.kept = vault.seal(self._key(event.member), page.kept, page.name.encode())
         if page.held:
             waiting = {"deferred": effects_document(page.deferred), "to": page.targets, "later": page.later}
             more["more"] = {name: value for name, value in waiting.items() if value}
@@ -365,7 +369,7 @@ class Judge:
         if skipped:
             more["skipped"] = tuple(
                 [
-                    {"plugin": s.plugin, "version": s.version, "hook": s.hook, "error": s.error}
+                    {"plugin": s.plugin, "version": s.version, "hook": s.hook, "cause": s.cause, "error": s.error}
                     | ({"code": s.code} if s.code else {})
                     for s in skipped
                 ]
@@ -503,12 +507,20 @@ class Judge:
         purchase = self._purchase(record, sealed)
         before = sale.returned
         self._return(sale, refund, purchase)
+        made_good = [
+            (row.entry, self.working.originals[row.entry][0]) for row in self.working.order(refund.order, "repair")
+        ]
         original = Original(
             entry=record.entry,
             kind=record.kind,
             at=moment(record.at),
             facts=purchase,
-            granted=tuple((s.rule, s.unit, s.amount) for s in record.explanation if s.effect in GAINS),
+            granted=tuple(
+                (s.rule, s.unit, s.amount)
+                for each in (record, *[by for _, by in made_good])
+                for s in each.explanation
+                if s.effect in GAINS
+            ),
             value=sale.value,
             returned_before=before,
             returned=sale.returned,
@@ -521,18 +533,22 @@ class Judge:
         own = self._private(plan, event, situation) if plan.own else _NONE
         if plan.reverse is not None and person is not None:
             proposals += self._ask(plan.reverse, skipped, event, original, situation, own)
-        keeps = [effect for effect in proposals if isinstance(effect, Keep)]
+        keep = _kept(proposals)
         nets = [line.net for line in purchase.lines] if purchase is not None else []
-        self._take_back(page, record, sale.entry, sale, nets, keeps)
-        for paid in [sale, *self.working.order(refund.order, "spend")]:
-            if paid.entry in self.working.originals:
-                self._give_back(page, self.working.originals[paid.entry][0], paid.entry, sale)
+        for number, gave in ((sale.entry, record), *made_good):
+            self._take_back(page, gave, number, sale, nets, keep)
+        for bought in [sale, *self.working.order(refund.order, "spend")]:
+            if bought.entry in self.working.originals:
+                self._give_back(page, self.working.originals[bought.entry][0], bought.entry, sale)
         page.apply(
             settle([e for e in proposals if not isinstance(e, Keep)], self.units, situation.counters, self.versions)
         )
         reasons: list[Verdict] = []
+        outcome = dict(page.outcome)
         if person is not None and person.view.status == "active":
             self._follow(plan, page, event, situation, skipped, own, reasons)
+        if skipped:
+            page.kept = mending.keep(skipped, event, situation, own, outcome=outcome, returned=(before, sale.returned))
         row = OrderEntry(refund.order, entry, "refund", sale.member, sale.returned - before)
         return self._judged(
             arrival,
@@ -612,13 +628,10 @@ class Judge:
         return amount
 
     def _take_back(
-        self, page: Page, record: Record, entry: int, sale: OrderEntry, nets: Sequence[int], keeps: Sequence[Keep]
+        self, page: Page, record: Record, entry: int, sale: OrderEntry, nets: Sequence[int], keep: _Keeping
     ) -> None:
-        """Take back the share of every gain that belongs to what came back; cumulatively exact."""
+        """Take back the share of every gain that belongs to what came back, less what is to *keep*; cumulatively exact."""
         everything = sale.returned >= sale.value
-        keep: dict[tuple[str, str], int] = {}
-        for k in keeps:
-            keep[k.of_rule, k.unit] = keep.get((k.of_rule, k.unit), 0) + max(0, k.amount)
         for place, step in enumerate(record.explanation):
             if step.effect not in GAINS or step.amount <= 0 or step.fixed:
                 continue
@@ -683,7 +696,8 @@ class Judge:
         sale = sales[-1]
         event = msgspec.structs.replace(event, member=sale.member)
         page = Page(entry, event, self.working, self.programme, received)
-        self._open_lots(page, self.working.originals[sale.entry][0], f"{facts.order}/{facts.state}", received)
+        for each in (sale, *self.working.order(facts.order, "repair")):
+            self._open_lots(page, self.working.originals[each.entry][0], f"{facts.order}/{facts.state}", received)
         row = OrderEntry(facts.order, entry, "state", sale.member)
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=facts.order)
 
@@ -737,7 +751,7 @@ class Judge:
         row.lines, row.loose = dict(sale.lines), sale.loose
         if self.working.order(order, "refund"):  # what came back before somebody claimed it earns nothing
             self._take_back(
-                page, page.record(status="recorded"), entry, row, [line.net for line in opened.facts.lines], ()
+                page, page.record(status="recorded"), entry, row, [line.net for line in opened.facts.lines], {}
             )
         self.working.touch_order(sale).role = "claimed"
         arrival.cause = sale.entry
@@ -760,6 +774,8 @@ class Judge:
         if self.working.order(decision, "released", "voided"):
             raise AlreadyDecided(f"{record.entry} was already decided", pointer="/data/entry")
         member = int(record.member[2:]) if record.member else 0
+        if event.member and event.member != self.working.who(member):
+            raise InvalidEvent("the entry belongs to another member", pointer="/member")
         event = msgspec.structs.replace(event, member=member)
         page = Page(entry, event, self.working, self.programme, received)
         skipped: list[Skipped] = []
@@ -826,7 +842,10 @@ class Judge:
             if amount and (step.member or record.member) == record.member:
                 page.outcome[step.unit] = page.outcome.get(step.unit, 0) + amount
         situation = self.situation(was, plan, page.entry, person)
-        self._follow(plan, page, was, situation, skipped, self._private(plan, was, situation), None)
+        own, outcome = self._private(plan, was, situation), dict(page.outcome)
+        self._follow(plan, page, was, situation, skipped, own, None)
+        if skipped:
+            page.kept = mending.keep(skipped, was, situation, own, outcome=outcome)
         page.event = released
 
     def _void(self, page: Page, record: Record, number: int) -> None:
@@ -867,7 +886,7 @@ class Judge:
         return self._judged(arrival, page.event, page, entry, "recorded", "allow", (), ())
 
 
-class _Totals(Mapping[str, int]):
+class Totals(Mapping[str, int]):
     """What an event came to, looked up when a plugin asks: gains by unit, ``balance:UNIT`` and ``counter:NAME/WINDOW`` after it.
 
     Whoever goes through it meets all of it if it is *whole*, and otherwise the gains alone.
@@ -913,6 +932,19 @@ class _Claims(msgspec.Struct):
     """What a sender claimed, as sealed; only the data is read again."""
 
     data: msgspec.Raw
+
+
+#: (rule, unit) -> how much of what the core would take back of it stays
+_Keeping = dict[tuple[str, str], int]
+
+
+def _kept(proposals: Sequence[Effect]) -> _Keeping:
+    """What plugins propose to keep of a return."""
+    keep: _Keeping = {}
+    for k in proposals:
+        if isinstance(k, Keep):
+            keep[k.of_rule, k.unit] = keep.get((k.of_rule, k.unit), 0) + max(0, k.amount)
+    return keep
 
 
 def _holder(record: Record, step: Step) -> int:

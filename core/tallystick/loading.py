@@ -13,7 +13,9 @@ from .events import Arrival, Event
 from .generation import Generation, fill
 from .judge import Judge
 from .ledger import Account, entry_name, moment, parse_entry, parse_member, read_record
+from .mending import REPAIRED_KIND, Mending
 from .pipeline import Plan
+from .repairing import seen_then
 from .situation import Member, Needs
 from .store import Cursor, Store
 from .windows import grain_of, start_of
@@ -27,6 +29,7 @@ _BACK = frozenset({"purchase.refunded", "purchase.cancelled", "order.advanced", 
 _DECISIONS = frozenset({"entry.released", "entry.voided"})
 #: Kinds that can only add: their members' lots are not read unless a rule asks for balances.
 _EARNS = frozenset({"purchase.completed", "member.enrolled"})
+_ABOUT_ENTRIES = _DECISIONS | {"member.unmerged", REPAIRED_KIND}
 _MERGES = frozenset({"member.merged", "member.unmerged"})
 
 
@@ -85,7 +88,7 @@ class Loader:
     def _orders(self) -> None:
         orders = set()
         for arrival, _, _ in self.work:
-            if arrival.kind in _DECISIONS or arrival.kind == "member.unmerged":
+            if arrival.kind in _ABOUT_ENTRIES:
                 number = parse_entry(arrival.facts.entry)  # type: ignore[attr-defined]
                 if number is not None:
                     orders.add(f"entry/{entry_name(number)}")
@@ -100,14 +103,36 @@ class Loader:
         if self.entries:  # what is decided about an order's entry waits for whoever takes that order back
             records = store.load_records(cur, self.tenant, sorted(self.entries)).values()
             orders |= {order for body, _ in records if (order := read_record(body).order)}
+        mended = self._mended()
+        orders |= mended
         store.lock_orders(cur, self.tenant, orders)
         self.looking_back = {arrival.facts.order for arrival, _, _ in self.work if arrival.kind in _BACK}  # type: ignore[attr-defined]
+        self.looking_back |= mended
         self._order_entries(orders)
         if self.entries:
             self._originals(self.entries)
             held = [f"entry/{r.entry}" for r, _ in working.originals.values() if r.status in ("held", "step_up")]
             if held:  # their orders are locked: nobody decides about them meanwhile
                 self._order_entries({name for name in held if name not in working.orders})
+
+    def _mended(self) -> set[str]:
+        """Orders of entries that are to be made good; whose gains these were, and what was decided, is noted."""
+        mended = [arrival.facts for arrival, _, _ in self.work if isinstance(arrival.facts, Mending)]
+        if not mended:
+            return set()
+        orders = set()
+        entries = {number for facts in mended if (number := parse_entry(facts.entry)) is not None}
+        while entries:
+            found = self.store.load_records(self.cur, self.tenant, sorted(entries)).values()
+            records = [read_record(body) for body, _ in found]
+            self.entries |= entries
+            orders |= {record.order for record in records if record.order}
+            # a decision follows from what was decided: that is what plugins saw
+            entries = {parse_entry((record.more or {}).get("decides", "")) or 0 for record in records} - {0}
+        for facts in mended:
+            self.members |= set(facts.kept.others.values())
+            self.whole |= set(facts.kept.others.values())
+        return orders
 
     def _order_entries(self, orders: Collection[str]) -> None:
         working = self.working
@@ -275,10 +300,9 @@ class Loader:
         sold = {a.facts.order: a for a, _, _ in self.work if a.kind == "purchase.completed"}  # type: ignore[attr-defined]
         for arrival, entry, _ in self.work:
             generation = older.get(entry, self.generation)
-            if arrival.kind in _DECISIONS:
-                found = working.originals.get(parse_entry(arrival.facts.entry) or 0)  # type: ignore[attr-defined]
-                event = self.judge.looked_at(*found) if found is not None else None
-                if event is not None:
+            if arrival.kind in _ABOUT_ENTRIES:
+                event = self._looked_at(arrival)
+                if event is not None and event.kind in generation.kinds:
                     yield generation, event.kind, arrival, event
                 continue
             order = getattr(arrival.facts, "order", "")
@@ -306,6 +330,14 @@ class Loader:
                         yield self.generation, event.kind, arrival, msgspec.structs.replace(event, member=member)
             elif buyer:
                 yield generation, arrival.kind, arrival, msgspec.structs.replace(self._event(arrival), member=buyer)
+
+    def _looked_at(self, arrival: Arrival) -> Event | None:
+        """The event that a decision or a repair is about, as plugins saw it."""
+        if isinstance(arrival.facts, Mending):
+            then = seen_then(self.judge, arrival.facts)
+            return then[1] if then is not None else None
+        found = self.working.originals.get(parse_entry(arrival.facts.entry) or 0)  # type: ignore[attr-defined]
+        return self.judge.looked_at(*found) if found is not None and arrival.kind in _DECISIONS else None
 
     def _whole(self, arrival: Arrival) -> None:
         number = self.working.references.get(arrival.member)

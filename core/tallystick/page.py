@@ -76,6 +76,8 @@ class Page:
     seed = ""
     joined: tuple[int, int] | None = None  #: (source, into) of a merge
     parted: int = 0  #: the member that was merged and is not any more
+    kept: bytes = b""  #: what was seen by plugins of which one was passed over
+    repairs: int = 0  #: the entry that this one makes good
     _day: date | None = None
 
     def __init__(
@@ -111,16 +113,23 @@ class Page:
             self.move(move)
         if settled.postings:
             self.grant(settled.postings)
-        if settled.caps:
-            self._use_caps(settled.caps)
         for take in settled.takes:
             self._stock(take)
+        self.count(settled)
+        self._rest(settled)
+
+    def count(self, settled: Settlement) -> None:
+        """Use caps up, and add to counters."""
+        if settled.caps:
+            self._use_caps(settled.caps)
         windows: dict[tuple[str, str, str, int], str] = {}
         for count in settled.counts:
             member = 0 if count.window == "budget" else self.event.member
             key = (count.rule, count.counter, grain_of(count.window), member)
             if windows.setdefault(key, count.window) == count.window:  # windows that share daily buckets count once
                 self._count(member, count.counter, count.window, count.amount, _mode(count))
+
+    def _rest(self, settled: Settlement) -> None:
         if self.held:
             self.deferred = (
                 *self.deferred, *settled.revokes, *settled.restores, *settled.puts, *settled.tiers, *settled.extends,
@@ -431,6 +440,12 @@ class Page:
     def _count(self, member: int, counter: str, window: str, amount: int, mode: str) -> None:
         if amount:
             start, grain = start_of("day" if grain_of(window) == "day" else window, self.day), grain_of(window)
+            self.working.add((member, counter, grain, start), amount)
+            self.counts = (*self.counts, (member, counter, grain, start, amount, mode))
+
+    def count_again(self, counts: Sequence[tuple[int, str, str, int, int, str]]) -> None:
+        """Add to counters what a plugin that had failed had not added."""
+        for member, counter, grain, start, amount, mode in counts:
             self.working.add((member, counter, grain, start), amount)
             self.counts = (*self.counts, (member, counter, grain, start, amount, mode))
 

@@ -10,6 +10,7 @@ from .effects import Command, Emit, Notify
 from .events import Arrival
 from .judge import Judged
 from .ledger import Lot, canonical, chain_hash, leaf_hash, merkle_root, others_moved, parse_member
+from .mending import repairable
 from .store import Cursor, Row, Store
 from .working import Working
 
@@ -31,6 +32,7 @@ def post(
     """Append what was *judged* and the *states* it left, tenant by tenant, as batch *number* of the leased writer."""
     records, transfers, beside, claims, intents, bodies = [], [], [], [], [], []
     repairs: list[Row] = []
+    repaired: list[Row] = []
     for _, entry, one, extra in sorted(judged, key=lambda item: item[1]):
         record, page = one.record, one.page
         body = canonical(record)
@@ -45,8 +47,11 @@ def post(
             beside += [(record.tenant, parse_member(name) or 0, entry) for name in others_moved(record)]
         if page.intents or page.emits:
             intents += _intents(one, entry, member)
-        if one.skipped:
-            repairs += [(record.tenant, entry, s.plugin, s.hook, msgspec.json.encode(s), 0) for s in one.skipped]
+        if page.kept:
+            first = repairable(one.skipped)[0]
+            repairs.append((record.tenant, entry, first.plugin, first.hook, page.kept, 0))
+        if page.repairs:
+            repaired.append((entry, record.tenant, page.repairs))
     store.append_claims(cur, claims)
     store.append_records(cur, records)
     store.append_transfers(cur, transfers)
@@ -57,6 +62,7 @@ def post(
         _post_rest(store, cur, tenant, working)
     store.append_intents(cur, intents)
     store.append_repairs(cur, repairs)
+    store.mark_repaired(cur, repaired)
     link(store, cur, bodies, lease, number, previous, now)
 
 

@@ -56,6 +56,8 @@ TABLE: Final[Mapping[str, tuple[int, str]]] = {
     "invalid_rule": (422, "规则无法解析、类型不符或过大。"),
     "unresolvable": (409, "所选插件无法一起运行。"),
     "lock_outdated": (409, "插件的运行方式与 plugins.lock 不一致。"),
+    "not_repaired": (409, "这条流水暂时无法补记：插件仍然出错或未启用，或流水尚待处理。"),
+    "nothing_owed": (409, "重新评估后没有可补的内容。"),
     "plugin_broken": (503, "插件无法加载。"),
     "plugin_failed": (503, "插件出错，暂时无法处理，可以原样重发。"),
     "tenant_not_served": (503, "该商户必需的插件不可用，暂不提供服务。"),

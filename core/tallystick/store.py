@@ -395,6 +395,14 @@ class Store:
         """``(tenant, entry, plugin, hook, situation, repaired)``."""
         self._insert(cur, tables.repair, rows, "ON CONFLICT DO NOTHING")
 
+    def mark_repaired(self, cur: Cursor, rows: Sequence[Row]) -> None:
+        """``(by, tenant, entry)``: the entry was made good by another, or nothing was owed (-1)."""
+        if rows:
+            mark = "%s" if self.postgres else "?"
+            cur.executemany(
+                f"UPDATE repair SET repaired = {mark} WHERE tenant = {mark} AND entry = {mark} AND repaired = 0", rows
+            )
+
     def append_batch(self, cur: Cursor, row: Row) -> None:
         """``(writer, number, epoch, at, count, root, previous, chain)``."""
         self._insert(cur, tables.batch, [row])

@@ -16,7 +16,7 @@ from . import backup, database, house, keys, proofs, vault, witness, yardstick
 from . import config as configuration
 from .errors import InvalidRequest, ProofFailed, UnknownEntry
 from .house import House
-from .ledger import Head, parse_entry
+from .ledger import Head, Record, parse_entry
 from .receipts import explanation
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
 from .witness import Signer, VerifierKey
@@ -178,6 +178,54 @@ def _alone(conn: Any, built: House) -> None:
     others = proofs.writers_at_work(conn, built.clock()) - {built.engine.writer}
     if others:
         raise InvalidRequest(say("a house serves these books: stop it first"))
+
+
+@command(upkeep, "repair")
+@tenant_option
+@option("--dry-run", is_flag=True, help="Say what would be given, and record nothing.")
+def repair(desk: Desk, tenant: str | None, dry_run: bool) -> None:
+    """Make good what broken plugins kept from members: judge these events again as of then and post what is missing.
+
+    Nothing is ever taken, and run again it does what is left.
+    """
+    with desk.house() as built:
+        done = built.repair(tenant_of(built.config, tenant), dry_run=dry_run)
+    document = {
+        "repaired": [
+            {
+                "entry": record.cause,
+                "by": "" if dry_run else record.entry,
+                "member": record.member,
+                "plugins": (record.more or {}).get("plugins", []),
+                "gained": _gained(record),
+            }
+            for record in done.given
+        ],
+        "nothing_owed": done.nothing,
+        "waiting": [attrs.asdict(each) for each in done.waiting],
+    }
+    lines = [
+        f"{each['entry']}  {each['member']}  "
+        + (", ".join(f"+{amount:,} {unit}" for unit, amount in each["gained"].items()) or "-")
+        + f"  ({', '.join(each['plugins'])})"
+        for each in document["repaired"]  # type: ignore[attr-defined]
+    ]
+    lines += [f"{each.entry}  -  {each.plugin} {each.hook}: {each.error}; {each.why}" for each in done.waiting]
+    words = {"given": len(done.given), "nothing": done.nothing, "waiting": len(done.waiting)}
+    desk.answer(
+        document,
+        *lines,
+        say("{given} made good, {nothing} owed nothing, {waiting} wait.", **words),
+    )
+
+
+def _gained(record: Record) -> dict[str, int]:
+    """What an entry gave its member and others, by unit, less what it took back again at once."""
+    gained: dict[str, int] = {}
+    for step in record.explanation:
+        if step.unit and step.amount and step.effect != "expire":
+            gained[step.unit] = gained.get(step.unit, 0) + step.amount
+    return gained
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------

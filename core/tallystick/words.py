@@ -113,6 +113,11 @@ CHINESE: Final[Mapping[str, str]] = {
     "Forget a member: destroy the key under which everything personal is kept.": "删除会员：销毁其个人数据的加密密钥。",
     "The database.": "数据库。",
     "Show how far the database has come.": "显示数据库迁移的进度。",
+    "Make good what broken plugins kept from members: judge these events again as of then and post what is missing.": (
+        "补记插件出错时会员未得到的部分：按当时的情况重新评估这些事件，并记入缺少的部分。"
+    ),
+    "Say what would be given, and record nothing.": "只说明将补发什么，不作记录。",
+    "{given} made good, {nothing} owed nothing, {waiting} wait.": "补记 {given} 条，{nothing} 条无需补记，{waiting} 条仍在等待。",
     "Bring the database to this version.": "将数据库升级到当前版本。",
     "Show the SQL that `db upgrade` would run.": "显示 `db upgrade` 将执行的 SQL。",
     "Write the books as JSONL or CSV.": "将账目导出为 JSONL 或 CSV。",

@@ -30,6 +30,7 @@ MAY: Mapping[tuple[str, str], str] = {
     ("GET", "/v1/rules/{rule}/whynot"): f"{STAFF} member",
     ("POST", "/v1/rules/{rule}/whynot"): f"{STAFF} member",
     ("GET", "/v1/plugins"): "owner admin integrator",
+    ("POST", "/v1/repairs"): "owner admin",
     ("POST", "/v1/plugins/{plugin}/enable"): "owner admin",
     ("POST", "/v1/plugins/{plugin}/disable"): "owner admin",
     ("PUT", "/v1/plugins/{plugin}/settings"): "owner admin",

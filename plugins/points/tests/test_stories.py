@@ -691,3 +691,23 @@ def test_an_order_in_a_currency_without_a_rate_warns_the_till(shop: Open) -> Non
     (warning,) = receipts.receipt(record).warnings
     told = (record.status, warning.plugin, warning.hook, warning.code)
     assert told == ("recorded", "points", "earn", "points_unknown_rate")
+
+
+def test_a_rate_that_is_told_later_gives_the_points_that_waited_for_it(shop: Open, database_url: str) -> None:
+    store = shop(BASE)
+    store.joins("ada")
+    for n in range(30):  # it says so by name: nothing is broken, and nobody is switched off
+        store.says("purchase.completed", "ada", order=f"R-{n}", currency="EUR", lines=[{"sku": "S", "amount": 10_000}])
+    assert store.buys("ada", 10_000) == 100
+    first = store.house.repair("shop")
+    assert (first.given, first.nothing, len(first.waiting)) == ((), 0, 30)
+    assert (first.waiting[0].cause, first.waiting[0].error) == ("declined", "points_unknown_rate")
+    store.wait(days=2)
+    late = shop(BASE, tenant='[tenants.shop.rates.EUR]\n"2025-01-01" = "1.085"\n')
+    late.now, late._events = store.now, store._events
+    assert len(late.house.repair("shop", dry_run=True).given) == 30
+    done = late.house.repair("shop")
+    assert {step.amount for record in done.given for step in record.explanation} == {108}
+    assert late.usable("ada") == 100 + 30 * 108
+    assert late.house.repair("shop").given == ()
+    assert late.returns("R-3") == -108
