@@ -243,7 +243,7 @@ CORE_KINDS: tuple[EventKind, ...] = (
     _kind("member.unmerged", Unmerged, "Two merged members part again.", "撤销会员合并。",
           {"entry": "1-42-0", "reason": "two sisters, one phone"}, guest=True, permission="members.merge"),
     _kind("entry.released", Decision, "A held entry was released.", "被冻结的流水已放行。",
-          {"entry": "1-42-0", "reason": "receipt checked"}, permission="holds.decide"),
+          {"entry": "1-42-0", "reason": "receipt checked"}, guest=True, permission="holds.decide"),
     _kind("entry.voided", Decision, "A held entry was voided.", "被冻结的流水已作废。",
-          {"entry": "1-42-0", "reason": "card was stolen"}, permission="holds.decide"),
+          {"entry": "1-42-0", "reason": "card was stolen"}, guest=True, permission="holds.decide"),
 )  # fmt: skip

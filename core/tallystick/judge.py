@@ -776,6 +776,8 @@ class Judge:
         member = int(record.member[2:]) if record.member else 0
         if event.member and event.member != self.working.who(member):
             raise InvalidEvent("the entry belongs to another member", pointer="/member")
+        if event.member and event.member != self.working.who(member):
+            raise InvalidEvent("the entry belongs to another member", pointer="/member")
         event = msgspec.structs.replace(event, member=member)
         page = Page(entry, event, self.working, self.programme, received)
         skipped: list[Skipped] = []

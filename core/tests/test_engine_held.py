@@ -7,7 +7,8 @@ import pytest
 
 from core.tests.lab import Lab, verdict
 from tallystick.effects import Bonus, Count, Emit, Grant, Put, Spend, Take
-from tallystick.errors import AlreadyDecided, Denied, UnknownEntry
+from tallystick.errors import AlreadyDecided, Denied, InvalidEvent, UnknownEntry
+from tallystick.events import CORE_KINDS
 from tallystick.situation import Needs
 
 
@@ -61,6 +62,17 @@ def test_what_was_never_held_cannot_be_released(lab: Lab) -> None:
     for name in (entry, "1-77-0", "nonsense"):
         with pytest.raises(UnknownEntry):
             lab.release(name)
+
+
+def test_a_decision_names_an_entry_and_no_member_or_the_right_one(lab: Lab) -> None:
+    hold(lab)
+    first, second = lab.buy("ann", 1_000, "A"), lab.buy("ann", 2_000, "B")
+    with pytest.raises(InvalidEvent, match="another member"):
+        lab.send(lab.arrival("entry.released", "bob", entry=first.entry, reason="checked"))
+    lab.send(lab.arrival("entry.released", "ann", entry=first.entry, reason="checked"))
+    lab.release(second.entry)
+    assert lab.usable("ann") == 30
+    assert all(kind.guest for kind in CORE_KINDS if kind.name in ("entry.released", "entry.voided")), "so the door lets it in"
 
 
 def test_a_held_spend_is_out_of_reach_and_comes_back_when_voided(lab: Lab) -> None:
