@@ -14,13 +14,15 @@ from .checkin import ROW, Streak, read_streak
 from .errors import NotOffered
 from .jobs import Errand
 from .periods import period_of
-from .tasks import Look
+from .settings import Task
+from .tasks import Look, Tasks
 
 
 class TaskView(Struct, frozen=True, kw_only=True):
     """A member's progress in one task, in the present period."""
 
     task: str
+    title: Mapping[str, str]  #: what it is called, by language; empty if the merchant did not say
     progress: int
     goal: int  #: what the next level (or round) takes in all; of the last level, what it took
     level: int
@@ -50,15 +52,30 @@ def rows_of(errand: Errand, member: int) -> Mapping[str, Any]:
 
 def tasks_of(errand: Errand, member: int) -> list[TaskView]:
     """Where *member* stands in every task and quest as of today."""
-    return views(errand.plugin.tasks, rows_of(errand, member), today(errand))
+    tasks, day = errand.plugin.tasks, today(errand)
+    with errand.house.db.connect() as conn:
+        rows = store.own_rows(conn, errand.tenant, f"m:{member}")
+        counted = store.counters_of(conn, errand.tenant, member, [plain.key[0] for plain in tasks.plain.values()])
+    return views(tasks, rows, counted, day)
 
 
-def views(tasks: Any, rows: Mapping[str, Any], day: date) -> list[TaskView]:
-    """What own rows come to on *day*."""
+def views(tasks: Tasks, rows: Mapping[str, Any], counted: Mapping[tuple[str, int], int], day: date) -> list[TaskView]:
+    """What own rows, and counters by their name and the start of their window, come to on *day*."""
     look = Look(tasks, SimpleNamespace(own={"{member}": rows}, entry=""))  # type: ignore[arg-type]
     found = []
     for task in tasks.by_name.values():
         if not task.span.holds(day):
+            continue
+        if (plain := tasks.plain.get(task.name)) is not None:
+            counter, window = plain.key
+            progress = max(0, counted.get((counter, boards.start_of(window, day)), 0))
+            level = plain.level(progress)
+            found.append(
+                TaskView(
+                    task=task.name, title=_title(task), progress=progress, goal=plain.goal(level), level=level,
+                    levels=0 if plain.endless else task.levels, begun=True,
+                )
+            )  # fmt: skip
             continue
         period = period_of(task.repeat, day)
         progress, level = look.count(task, period), look.level(task, period)
@@ -72,12 +89,16 @@ def views(tasks: Any, rows: Mapping[str, Any], day: date) -> list[TaskView]:
             goal = goals[min(level, len(goals) - 1)]
         found.append(
             TaskView(
-                task=task.name, progress=progress, goal=goal, level=level,
+                task=task.name, title=_title(task), progress=progress, goal=goal, level=level,
                 levels=0 if task.repeat == "completion" else task.levels,
                 begun=task.measure == "steps" or look.begins(task, period) is not None,
             )
         )  # fmt: skip
     return found
+
+
+def _title(of: Task) -> Mapping[str, str]:
+    return of.title.languages if of.title is not None else {}
 
 
 def streak_of(errand: Errand, member: int) -> Streak:

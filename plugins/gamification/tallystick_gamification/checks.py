@@ -12,10 +12,9 @@ from tallystick.errors import InvalidRule
 from tallystick.events import CORE_KINDS
 from tallystick.rules import BOOL, INT, STRING, RuleText, check_rules, compile_expression
 
-from .boards import text_of as text_of_board
 from .scope import PLACES, scope_of_event, scope_of_level, scope_of_member
 from .settings import PURCHASE, Board, read_tasks
-from .tasks import text_of
+from .watch import text_of, text_of_board
 
 Path = tuple[str | int, ...]
 Said = tuple[Path, str | InvalidRule]
@@ -283,7 +282,8 @@ def _check_rules(document: Mapping[str, Any], context: Context) -> Iterator[Said
         scope = scope_of_event(fields.get("on", PURCHASE), context.units, context.zone)
         board = Board(**{key: value for key, value in fields.items() if key != "title"})
         for problem in check_rules([text_of_board(board)], scope, places=PLACES):
-            yield (*path, problem.details["part"]), problem
+            part = problem.details["part"]
+            yield (*path, part) if part in fields else path, problem
         yield from _one((*path, "scope"), fields.get("scope"), scope, STRING)
         yield from _one((*path, "audience"), fields.get("audience"), members, BOOL)
     for place, fields in enumerate(document.get("draws", ())):

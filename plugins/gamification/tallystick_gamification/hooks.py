@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tallystick import rules
 from tallystick.effects import Count, Effect, Put, Restock, Spend, Take
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
 from tallystick.ledger import member_name
-from tallystick.rules import BOOL, RuleText, compile_expression, compile_rules
+from tallystick.rules import BOOL, RuleSet, RuleText, Standing, compile_expression, compile_rules
 from tallystick.situation import Needs, Programme, Situation
 
 from . import checkin, draws, forms, store
-from .boards import Boards
 from .checkin import read_streak
 from .draws import Round, read_round
 from .errors import (
@@ -30,10 +29,14 @@ from .errors import (
     SelfReferral,
 )
 from .events import Answered, DrawClosed, Drawn, DrawOpened, NameShown, Referred, Stocked
+from .joining import join
+from .paid import Payer
 from .rewards import cap_counters, give
 from .scope import PLACES, scope_of_event, scope_of_member
-from .settings import PURCHASE, Draw, Prize, Settings
+from .settings import PURCHASE, Draw, Prize, Settings, Task
 from .tasks import ORDER_ROW, Tasks, task_row
+from .telling import Teller
+from .watch import Watch
 
 ENROLLED: Final = "member.enrolled"
 RETURNS: Final = ("purchase.refunded", "purchase.cancelled")
@@ -44,13 +47,28 @@ INVITER: Final = "{others.inviter}"
 MEMBER: Final = "{member}"
 
 
+class Reacting(NamedTuple):
+    """What is done once an event of one kind was decided."""
+
+    payer: Payer | None  #: pays levels of plain tasks
+    watch: Watch | None  #: has tasks that are kept by the day
+    referral: bool
+    back: bool  #: takes back, for returns
+
+
 class Gamification:
     """The plugin as one merchant has set it up; everything that can be worked out before an event comes, is."""
+
+    #: What only purchases have, and only if something was paid.
+    spending = ("purchase.total", "purchase.lines", "purchase.items", "goods")
 
     def __init__(self, settings: Settings, programme: Programme) -> None:
         self.settings, self.programme = settings, programme
         self.tasks = Tasks(settings.tasks, programme)
-        self._boards: dict[str, Boards | None] = {}
+        self._watches: dict[str, Watch | None] = {}
+        self._reacting: dict[str, Reacting | None] = {}
+        self._endless = {task.name: task.repeat == "completion" for task in settings.tasks}
+        self._teller = Teller(settings, programme.language)
         members = scope_of_member(programme.zone)
         self._may_draw = {
             draw.name: compile_expression(rules.check(draw.when, members, BOOL))
@@ -61,44 +79,91 @@ class Gamification:
         when = settings.referral.when if settings.referral is not None else ""
         self._qualifies = compile_rules([RuleText("referral", when=when or "true")], scope, places=PLACES)
 
-    def boards(self, kind: str) -> Boards | None:
-        """The leaderboards that count events of *kind*."""
-        if kind not in self._boards:
-            found = [board for board in self.settings.boards if board.on == kind]
-            self._boards[kind] = Boards(kind, found, self.programme) if found else None
-        return self._boards[kind]
+    def watch(self, kind: str) -> Watch | None:
+        """What looks at events of *kind*; None if nothing does."""
+        if kind not in self._watches:
+            boards = [board for board in self.settings.boards if board.on == kind]
+            plain = [each.task for each in self.tasks.plain.values() if each.task.on == kind]
+            kept = self.tasks.kept_on(kind)
+            found = Watch(kind, plain, kept, boards, self.programme) if boards or plain or kept else None
+            self._watches[kind] = found
+        return self._watches[kind]
+
+    def reacting(self, kind: str) -> Reacting | None:
+        """What follows from events of *kind*; None if nothing does."""
+        if kind not in self._reacting:
+            self._reacting[kind] = self._find_reacting(kind)
+        return self._reacting[kind]
+
+    def _find_reacting(self, kind: str) -> Reacting | None:
+        back, watch = kind in RETURNS, self.watch(kind)
+        plain = [each for each in self.tasks.plain.values() if each.task.on == kind or (back and _falls(each.task))]
+        kept = watch if watch is not None and watch.kept else None
+        referral = self.settings.referral is not None and (back or kind in (PURCHASE, ENROLLED))
+        back = back and self.tasks.returns
+        if not (plain or kept is not None or referral or back):
+            return None
+        return Reacting(Payer(plain, self.programme, self._teller) if plain else None, kept, referral, back)
+
+    # -- rules, to be read and asked ----------------------------------------------------------------------------------
+
+    def rules_about(self, kind: str) -> RuleSet | None:
+        """The rules of tasks and leaderboards about *kind*."""
+        watch = self.watch(kind)
+        return None if watch is None else watch.rules
+
+    def facts_about(self, event: Event, situation: Situation) -> Mapping[str, Any]:
+        """What those rules see of one event, by name; what the member gains by it is not known before."""
+        watch = self.watch(event.kind)
+        return {} if watch is None else watch.facts(event, situation, {})
+
+    def standings_about(self, kind: str) -> Mapping[str, Standing]:
+        """None displaces another; a task that does not add up money is worked on for nothing."""
+        watch = self.watch(kind)
+        if watch is None:
+            return {}
+        return {rule.name: Standing("", free=False) for rule in watch.rules}
+
+    def written_at(self, rule: str) -> tuple[str | int, ...]:
+        """Where in the settings a rule is written."""
+        if rule.startswith("board."):
+            return ("leaderboards", [board.name for board in self.settings.boards].index(rule.removeprefix("board.")))
+        return ("tasks", [task.name for task in self.settings.tasks].index(rule))
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def needs(self, kind: str) -> Needs | None:
-        found = self.tasks.needs(kind)
-        settings, mine = self.settings, self._needs(kind)
-        if kind in RETURNS and (self.tasks.returns or settings.referral is not None):
-            mine = Needs(
-                own={
-                    MEMBER: frozenset(map(task_row, self.tasks.by_name)) | {"referral"},
-                    ORDER_ROW: frozenset(("tasks",)),
-                }
-            )
-        if kind in (PURCHASE, ENROLLED) and settings.referral is not None:
-            mine = Needs(own={MEMBER: frozenset(("referral",))})
-        if mine is None or found is None:
-            return mine or found
-        return mine | found
+        found = self._needs(kind) or Needs()
+        reacting = self.reacting(kind)
+        if reacting is None:
+            return found if found != Needs() else None
+        if reacting.payer is not None:
+            found |= reacting.payer.needs
+        if reacting.watch is not None:
+            found |= self.tasks.needs(reacting.watch.kept)
+        if reacting.back:
+            kept = frozenset(task_row(name) for name in self.tasks.by_name if name not in self.tasks.plain)
+            found |= Needs(own={MEMBER: kept, ORDER_ROW: frozenset(("tasks",))})
+        if reacting.referral:
+            found |= Needs(own={MEMBER: frozenset(("referral",))})
+        watch = self.watch(kind)
+        return found | Needs(profile=watch is not None and watch.reads_profile)
 
     @hookimpl
     def earn(self, event: Event, situation: Situation) -> Sequence[Effect]:
-        boards = self.boards(event.kind)
+        watch = self.watch(event.kind)
+        if watch is None:
+            return ()
         member = situation.member
-        return (
-            list(boards.counts(event, situation))
-            if boards is not None and member is not None and member.status == "active"
-            else ()
-        )
+        return watch.counts(event, situation) if member is not None and member.status == "active" else ()
 
     @hookimpl
     def redeem(self, event: Event, situation: Situation) -> Sequence[Effect]:
+        effects = self._redeemed(event, situation)
+        return [*effects, *self._teller.of_badges(effects)] if effects else effects
+
+    def _redeemed(self, event: Event, situation: Situation) -> Sequence[Effect]:
         day, facts = self.programme.local_date(event.at), event.facts
         match facts:
             case Drawn():
@@ -114,12 +179,7 @@ class Gamification:
             case NameShown():
                 return [
                     Put(rule="gamification.shown", name="shown_as", value=facts.name or None),
-                    Put(
-                        rule="gamification.shown",
-                        key=store.HIDDEN,
-                        name=f"m:{event.member}",
-                        value=facts.hidden or None,
-                    ),
+                    *_hidden("gamification.shown", event.member, hidden=facts.hidden),
                 ]
         if event.kind == CHECKED_IN:
             return self._checked_in(situation, day)
@@ -129,13 +189,32 @@ class Gamification:
 
     @hookimpl
     def react(self, event: Event, situation: Situation, outcome: Mapping[str, int]) -> Sequence[Effect]:
+        reacting = self.reacting(event.kind)
+        if reacting is None:
+            return ()
+        effects = reacting.payer.effects(event, situation, outcome) if reacting.payer is not None else []
         original = situation.original
         if original is not None:
-            return [*self.tasks.taken_back(event, situation, original), *self._referral_back(event, situation)]
-        effects = list(self.tasks.react(event, situation, outcome))
-        if self.settings.referral is not None:
+            if reacting.back:
+                effects += self.tasks.taken_back(event, situation, original)
+            if reacting.referral:
+                effects += self._referral_back(event, situation)
+            return effects
+        if reacting.watch is not None:
+            effects += self.tasks.react(event, situation, outcome, reacting.watch)
+        if reacting.referral:
             effects += self._referral(event, situation)
-        return effects
+        return [*effects, *self._teller.of_badges(effects)] if effects else ()
+
+    @hookimpl
+    def join(self, event: Event, source: Mapping[str, Any], into: Mapping[str, Any]) -> Sequence[Effect]:
+        rule = "gamification.join"
+        found: list[Effect] = [
+            Put(rule=rule, name=name, value=value) for name, value in join(source, into, self._endless)
+        ]
+        if source.get("hidden") and not into.get("hidden"):  # who did not want to be seen is not seen now either
+            found += _hidden(rule, event.member, hidden=True)
+        return found
 
     @hookimpl
     def committed(self, batch: Sequence[Any], store: Any) -> None:
@@ -244,7 +323,7 @@ class Gamification:
         drawn = draw.prizes[place]
         gone = drawn.stock and situation.stock.get(shelf(draw.name, drawn.name), 0) < 1
         prize = next(prize for prize in draw.prizes if prize.name == draw.instead) if gone else drawn
-        effects = self._won(draw, prize, rows, day)
+        effects = [*self._won(draw, prize, rows, day), *self._teller.of_prize(draw, prize, situation.entry)]
         data = {"draw": draw.name, "round": round_.number, "salt": facts.salt, "drawn": drawn.name, "prize": prize.name}
         gives = {**prize.gives, "draw": draw.name, "prize": prize.name, "place": draw.prizes.index(prize)}
         unit = draw.unit or next(iter(self.programme.units))
@@ -370,6 +449,19 @@ class Gamification:
             effects += give("referral.inviter", referral.inviter, to=inviter)
             effects.append(Put(rule="gamification.referral", key=f"m:{inviter}", name="invited", value=invited + 1))
         return effects
+
+
+def _falls(task: Task) -> bool:
+    """Whether a return may take back what a plain task has given."""
+    return task.on == PURCHASE and task.refund == "reward"
+
+
+def _hidden(rule: str, member: int, *, hidden: bool) -> list[Effect]:
+    """On the member's own row, and in the list that leaderboards read."""
+    return [
+        Put(rule=rule, name="hidden", value=hidden or None),
+        Put(rule=rule, key=store.HIDDEN, name=f"m:{member}", value=hidden or None),
+    ]
 
 
 def shelf(draw: str, prize: str) -> str:

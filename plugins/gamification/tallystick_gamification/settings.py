@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from tallystick import values
+
 PURCHASE: Final = "purchase.completed"
 REPEATS: Final = ("never", "day", "week", "month", "quarter", "half", "year", "completion")
 Refunds = Literal["progress", "reward", "keep"]
@@ -42,6 +44,7 @@ class Task:
     """One ``[[tasks]]`` table, or a quest, which is a task that is done when all of its steps are."""
 
     name: str
+    title: values.Text | None = None
     on: str = PURCHASE
     when: str = ""
     audience: str = ""  #: condition about the member
@@ -75,6 +78,7 @@ class Badge:
     """Something to be proud of."""
 
     name: str
+    title: values.Text | None = None
     levels: int = 1
 
 
@@ -94,6 +98,7 @@ class Form:
     """A survey, a quiz or a vote."""
 
     name: str
+    title: values.Text | None = None
     kind: Literal["survey", "quiz", "vote"]
     questions: Mapping[str, tuple[str, ...]]  #: question -> the answers to choose from; none: any text
     solution: Mapping[str, str] = {}
@@ -107,6 +112,7 @@ class Board:
     """A leaderboard: what counts, in which window, and by what it is divided."""
 
     name: str
+    title: values.Text | None = None
     on: str = PURCHASE
     when: str = ""
     value: str = ""
@@ -120,6 +126,7 @@ class Prize:
     """One cell of a wheel."""
 
     name: str
+    title: values.Text | None = None
     weight: int
     stock: bool = False
     reward: Reward | None = None
@@ -139,6 +146,7 @@ class Draw:
     """A wheel, a nine-grid or a scratch card."""
 
     name: str
+    title: values.Text | None = None
     prizes: tuple[Prize, ...]
     style: Literal["wheel", "nine_grid", "scratch"] = "wheel"
     unit: str = ""
@@ -172,12 +180,15 @@ def read(document: Mapping[str, Any]) -> Settings:
     return Settings(
         tasks=read_tasks(document),
         badges={
-            name: Badge(name=name, levels=badge.get("levels", 1)) for name, badge in document.get("badges", {}).items()
+            name: Badge(name=name, title=_title(badge), levels=badge.get("levels", 1))
+            for name, badge in document.get("badges", {}).items()
         },
         calendar=_calendar(document["check_in"]) if "check_in" in document else None,
         referral=_referral(document["referral"]) if "referral" in document else None,
         forms={form["name"]: _form(form) for form in document.get("forms", ())},
-        boards=tuple(Board(**_plain(board, "title")) for board in document.get("leaderboards", ())),
+        boards=tuple(
+            Board(**_plain(board, "title"), title=_title(board)) for board in document.get("leaderboards", ())
+        ),
         draws={draw["name"]: _draw(draw) for draw in document.get("draws", ())},
     )
 
@@ -195,7 +206,7 @@ def read_tasks(document: Mapping[str, Any]) -> tuple[Task, ...]:
         steps = [known[step] for step in quest["steps"] if step in known]
         tasks.append(
             Task(
-                name=quest["name"], on="", measure="steps", after=tuple(quest["steps"]), rewards=_rewards(quest),
+                name=quest["name"], title=_title(quest), on="", measure="steps", after=tuple(quest["steps"]), rewards=_rewards(quest),
                 repeat=steps[0].repeat if steps else "never", refund=quest.get("refund", "progress"),
             )
         )  # fmt: skip
@@ -204,6 +215,10 @@ def read_tasks(document: Mapping[str, Any]) -> tuple[Task, ...]:
 
 def _plain(fields: Mapping[str, Any], *without: str) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if key not in without}
+
+
+def _title(fields: Mapping[str, Any]) -> values.Text | None:
+    return values.text(fields["title"]) if "title" in fields else None
 
 
 def _rewards(fields: Mapping[str, Any]) -> tuple[Reward, ...]:
@@ -221,7 +236,9 @@ def _day(said: Any) -> date | None:
 def _task(fields: Mapping[str, Any], before: list[str]) -> Task:
     plain = _plain(fields, "title", "rewards", "from", "until", "after", "goal")
     after = tuple(dict.fromkeys([*fields.get("after", ()), *before]))
-    return Task(**plain, goal=str(fields.get("goal", 1)), span=_span(fields), after=after, rewards=_rewards(fields))
+    return Task(
+        **plain, title=_title(fields), goal=str(fields.get("goal", 1)), span=_span(fields), after=after, rewards=_rewards(fields),
+    )  # fmt: skip
 
 
 def _calendar(fields: Mapping[str, Any]) -> Calendar:
@@ -239,18 +256,18 @@ def _referral(fields: Mapping[str, Any]) -> Referral:
 def _form(fields: Mapping[str, Any]) -> Form:
     plain = _plain(fields, "title", "rewards", "from", "until", "questions")
     questions = {name: tuple(answers) for name, answers in fields["questions"].items()}
-    return Form(**plain, questions=questions, span=_span(fields), rewards=_rewards(fields))
+    return Form(**plain, title=_title(fields), questions=questions, span=_span(fields), rewards=_rewards(fields))
 
 
 def _draw(fields: Mapping[str, Any]) -> Draw:
     cost = fields.get("cost", {})
     return Draw(
-        name=fields["name"], style=fields.get("style", "wheel"), when=fields.get("when", ""),
+        name=fields["name"], title=_title(fields), style=fields.get("style", "wheel"), when=fields.get("when", ""),
         unit=cost.get("unit", ""), cost=cost.get("amount", 0), instead=fields.get("instead", ""), span=_span(fields),
         limits=tuple(Limit(**limit) for limit in fields.get("limits", ())),
         prizes=tuple(
             Prize(
-                name=prize["name"], weight=prize["weight"], stock=prize.get("stock", False), gives=dict(prize.get("gives", {})),
+                name=prize["name"], title=_title(prize), weight=prize["weight"], stock=prize.get("stock", False), gives=dict(prize.get("gives", {})),
                 reward=Reward(**prize["reward"]) if "reward" in prize else None,
             )
             for prize in fields["prizes"]

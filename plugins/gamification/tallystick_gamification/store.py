@@ -9,13 +9,14 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tallystick.ledger import Record
-from tallystick.tables import own
+from tallystick.ledger import Record, parse_member
+from tallystick.tables import counter, own
 
 from .tables import drawn, score
+from .watch import BOARD
 
 PLUGIN = "gamification"
-BOARD = "gamification.board."
+MERGES = ("member.merged", "member.unmerged")
 #: The own rows of those who hide: one for each, under their number.
 HIDDEN = "hidden"
 #: Members asked about in one query.
@@ -38,11 +39,15 @@ def project(conn: sa.Connection, records: Iterable[Record]) -> None:
     added: dict[tuple[str, str, int, str, int], int] = {}
     draws: list[dict[str, Any]] = []
     for record in records:
-        for member, counter, _, start, amount, _ in record.counts:
-            if counter.startswith(BOARD):
-                board, _, scope = counter.removeprefix(BOARD).partition("/")
+        gone = parse_member(record.member) if record.kind in MERGES else None
+        for member, name, _, start, amount, _ in record.counts:
+            if name.startswith(BOARD):
+                board, _, scope = name.removeprefix(BOARD).partition("/")
                 key = (record.tenant, board, start, scope, member)
                 added[key] = added.get(key, 0) + amount
+                if gone is not None:  # who was merged leaves the list as the other gains, and comes back when they part
+                    key = (record.tenant, board, start, scope, gone)
+                    added[key] = added.get(key, 0) - amount
         if record.kind == "gamification.drawn":
             draws += [_drawn(record, step.data) for step in record.explanation if step.data and "drawn" in step.data]
     insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
@@ -148,6 +153,14 @@ def own_rows(conn: sa.Connection, tenant: str, key: str) -> dict[str, Any]:
     """The plugin's own rows under one key."""
     query = sa.select(own.c.name, own.c.value).where(own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == key)
     return {row.name: msgspec.json.decode(row.value) for row in conn.execute(query) if row.name}
+
+
+def counters_of(conn: sa.Connection, tenant: str, member: int, names: Iterable[str]) -> dict[tuple[str, int], int]:
+    """The member's counters of these names: (name, first day of the window) -> value."""
+    query = sa.select(counter.c.name, counter.c.start, counter.c.value).where(
+        counter.c.tenant == tenant, counter.c.member == member, counter.c.name.in_(list(names))
+    )
+    return {(row.name, row.start): int(row.value) for row in conn.execute(query)}
 
 
 def list_due(conn: sa.Connection, tenant: str, first: str, last: str) -> list[tuple[str, Any]]:

@@ -1,32 +1,28 @@
-"""Tasks: what was done adds up by day or period, and everything else follows from the sums.
+"""Tasks kept by the day: what was done adds up by day or period, and everything else follows from the sums.
 
-Nothing here depends on the order in which events came: progress is a sum over days, a level is reached by the sum, a task is
+Plain tasks are counters of the core instead (see `watch`).  Nothing here depends on the order in which events came: progress is a sum over days, a level is reached by the sum, a task is
 done on the day on which the sum of days up to it reached the goal, and what comes after it counts from that day.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
-from tallystick import rules
-from tallystick.effects import Effect, Put, Revoke
+from tallystick.effects import Effect, Put
 from tallystick.events import Event
 from tallystick.ledger import taken_by_now
-from tallystick.rules import BOOL, INT, STRING, RuleText, compile_expression, compile_rules
 from tallystick.situation import Needs, Original, Programme, Situation
 
+from .levels import goals_of, level_of
+from .paid import PERIODS, Plain, taken_back
 from .periods import period_of
-from .rewards import badge_row, cap_counters, give, rule_of, times_of
-from .scope import PLACES, has_facts, scope_of_event, scope_of_level, scope_of_member
-from .settings import PURCHASE, Task
+from .rewards import cap_counters, give, rule_of
+from .settings import PURCHASE, Settings, Task
+from .telling import Teller
+from .watch import Watch, is_plain
 
-#: Periods of a repeating task that are remembered: what comes later than that is too late.
-PERIODS = 40
 #: Days that a chained task remembers one by one; older ones are kept as one sum.
 DAYS = 366
 #: Different values that a task tells apart in one period.
@@ -83,32 +79,11 @@ class Progress:
         return sum(found)
 
 
-def goals_of(task: Task) -> tuple[int, ...]:
-    """What each level takes, from level 1.
-
-    >>> goals_of(Task(name="t", goal="3 * level", levels=4))
-    (3, 6, 9, 12)
-    """
-    if task.goal.isdecimal():
-        return (int(task.goal),) * task.levels
-    goal = compile_expression(rules.check(task.goal, scope_of_level(), INT))
-    return tuple(int(goal(level=level)) for level in range(1, task.levels + 1))
-
-
-def level_of(progress: int, goals: Sequence[int]) -> int:
-    """The level that *progress* reaches; what is beyond the last level changes nothing.
-
-    >>> [level_of(progress, [3 * level for level in range(1, 101)]) for progress in (1, 4, 304)]
-    [0, 1, 100]
-    """
-    return bisect_right(goals, progress)
-
-
 class Tasks:
     """All tasks of a merchant and how they hang together."""
 
     def __init__(self, tasks: Sequence[Task], programme: Programme) -> None:
-        self.programme = programme
+        self.programme, self.teller = programme, Teller(Settings(), programme.language)
         self.by_name = {task.name: task for task in tasks}
         self.goals = {task.name: goals_of(task) for task in tasks if task.measure != "steps"}
         leads = {name for task in tasks for name in task.after}
@@ -118,16 +93,15 @@ class Tasks:
             for name in task.after:
                 self.followers.setdefault(name, []).append(task.name)
         self.order = {name: place for place, name in enumerate(_sorted(self.by_name))}
-        self._watches: dict[str, Watch | None] = {}
         self._concerned: dict[tuple[str, ...], list[str]] = {}
-        self.returns = any(task.refund != "keep" and task.on == PURCHASE for task in tasks)
+        self.plain = {task.name: Plain(task) for task in tasks if is_plain(task, self.chained)}
+        kept = [task for task in tasks if task.name not in self.plain]
+        #: whether a return may take something back that is kept by the day
+        self.returns = any(task.refund != "keep" and task.on == PURCHASE for task in kept)
 
-    def watch(self, kind: str) -> Watch | None:
-        """What counts events of *kind*; None if nothing does."""
-        if kind not in self._watches:
-            tasks = [task for task in self.by_name.values() if task.on == kind]
-            self._watches[kind] = Watch(kind, tasks, self.programme) if tasks else None
-        return self._watches[kind]
+    def kept_on(self, kind: str) -> list[Task]:
+        """The tasks kept by the day that count events of *kind*."""
+        return [task for task in self.by_name.values() if task.on == kind and task.name not in self.plain]
 
     def concerned(self, names: Sequence[str]) -> list[str]:
         """These tasks and all that come after them, those first that come first."""
@@ -147,31 +121,21 @@ class Tasks:
                     todo.append(follower)
         return sorted(found, key=self.order.__getitem__)
 
-    def needs(self, kind: str) -> Needs | None:
-        """What must be known of a member before an event of *kind* is looked at."""
-        watch = self.watch(kind)
-        if watch is None:
-            return None
-        names = self.concerned([task.name for task in watch.tasks])
+    def needs(self, kept: Sequence[Task]) -> Needs:
+        """What must be known of a member before these tasks, kept by the day, are looked at."""
+        names = self.concerned([task.name for task in kept])
         rewards = [(name, self.by_name[name].rewards) for name in names]
-        own = {"{member}": frozenset(map(task_row, names))}
-        if kind == PURCHASE and self.returns:
-            own[ORDER_ROW] = frozenset(("tasks",))
         return Needs(
-            own=own,
+            own={"{member}": frozenset(map(task_row, names))},
             counters=frozenset(counter for name, given in rewards for counter in cap_counters(name, given)),
-            profile="member.language" in watch.names,
         )
 
     def bucket(self, task: Task, day: date) -> int:
         """Where what was done on *day* adds up."""
         return day.toordinal() if task.name in self.chained else period_of(task.repeat, day)
 
-    def react(self, event: Event, situation: Situation, outcome: Mapping[str, int]) -> Iterator[Effect]:
-        """What an event adds to tasks, and what that gives."""
-        watch = self.watch(event.kind)
-        if watch is None:
-            return
+    def react(self, event: Event, situation: Situation, outcome: Mapping[str, int], watch: Watch) -> Iterator[Effect]:
+        """What an event adds to tasks that are kept by the day, and what that gives."""
         day = self.programme.local_date(event.at)
         added = watch.look(event, situation, outcome, day)
         if not added:
@@ -288,114 +252,17 @@ class Look:
             if due > paid:
                 on = day.isoformat()
                 yield from give(name, task.rewards, before=paid, now=due, on=on, badges=self.rows)
+                yield self._tasks.teller.of_task(task, due, str(period))
                 if task.refund == "reward":
                     entries = [*entries, (self._situation.entry, due - paid)]
                 progress.paid[period] = (due, entries)
             elif due < paid and task.refund == "reward":
-                yield from self._taken_back(task, paid, due, entries)
+                yield from taken_back(task, paid, due, entries)
                 progress.paid[period] = (due, entries)
             _forget(task, progress, name in self._tasks.chained)
             row = progress.row()
             if name in self._touched or row != Progress(self.rows.get(task_row(name))).row():
                 yield Put(rule=rule_of(name), name=task_row(name), value=row)
-
-    @staticmethod
-    def _taken_back(task: Task, paid: int, due: int, entries: list[tuple[str, int]]) -> Iterator[Effect]:
-        """Levels that no longer stand, the last first.  *entries* loses them."""
-        while paid > due and entries:
-            entry, levels = entries.pop()
-            back = min(levels, paid - due)
-            if back < levels:
-                entries.append((entry, levels - back))
-            for place, reward in enumerate(task.rewards):
-                times = times_of(reward, paid - back, paid)
-                if times and reward.unit:
-                    rule = rule_of(task.name, place)
-                    yield Revoke(rule=rule, entry=entry, of_rule=rule, amount=reward.amount * times)
-                elif times and reward.badge:
-                    left = 0 if reward.level else paid - back
-                    value = {"level": left, "on": ""} if left else None
-                    yield Put(rule=rule_of(task.name, place), name=badge_row(reward.badge), value=value)
-            paid -= back
-
-
-class Watch:
-    """The tasks that count events of one kind, compiled."""
-
-    def __init__(self, kind: str, tasks: Sequence[Task], programme: Programme) -> None:
-        self.kind, self.tasks, self._programme = kind, tasks, programme
-        scope = scope_of_event(kind, programme.units, programme.zone)
-        self._rules = compile_rules([text_of(task) for task in tasks], scope, places=PLACES)
-        members = scope_of_member(programme.zone)
-        self._audience = [
-            compile_expression(rules.check(task.audience, members, BOOL)) if task.audience else None for task in tasks
-        ]
-        self._values: list[Callable[..., Any] | None] = [
-            compile_expression(rules.check(task.value, scope, STRING)) if task.measure == "distinct" else None
-            for task in tasks
-        ]
-        self._has_facts = has_facts(kind)
-        # what no text names need not be made ready
-        texts = " ".join(f"{task.when} {task.value} {task.lines}" for task in tasks)
-        self._reads_gained = "gained" in texts
-        self._reads_lines = "goods" in texts or any(task.lines for task in tasks)
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """What the rules look at."""
-        return frozenset(self._rules.names)
-
-    def look(
-        self, event: Event, situation: Situation, outcome: Mapping[str, int], day: date
-    ) -> list[tuple[Task, int, str]]:
-        """(task, how much, which value) for each task that the event adds to."""
-        facts = self._facts(event, situation, outcome, day)
-        found = []
-        for firing in self._rules.fire(**facts):
-            task = self.tasks[firing.rule]
-            audience, value = self._audience[firing.rule], self._values[firing.rule]
-            if not task.span.holds(day) or (audience is not None and not audience(member=situation.member, today=day)):
-                continue
-            if value is not None:
-                seen = str(value(**facts))
-                if seen:
-                    found.append((task, 1, seen))
-                continue
-            amount = 1 if firing.value is None else int(firing.value)
-            if task.measure == "sum" and not task.value and self.kind == PURCHASE:
-                amount = self._at_home(amount, event.facts.currency, day)
-            if amount > 0:
-                found.append((task, amount, ""))
-        return found
-
-    def _facts(self, event: Event, situation: Situation, outcome: Mapping[str, int], day: date) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "event": event, "member": situation.member, "today": day,
-            "gained": {**dict.fromkeys(self._programme.units, 0), **outcome} if self._reads_gained else outcome,
-        }  # fmt: skip
-        if self.kind == PURCHASE:
-            facts["purchase"] = event.facts
-            facts["goods"] = (
-                tuple([line for line in event.facts.lines if line.kind == "item"]) if self._reads_lines else ()
-            )
-        elif self._has_facts:
-            facts["facts"] = event.facts
-        return facts
-
-    def _at_home(self, amount: int, currency: str, day: date) -> int:
-        """Money in the programme's currency; without a rate nothing counts."""
-        rate = Fraction(1) if currency == self._programme.currency else self._programme.rate(currency, day)
-        return 0 if rate is None else amount * rate.numerator // rate.denominator
-
-
-def text_of(task: Task) -> RuleText:
-    """The rule that says whether, and by how much, an event counts."""
-    when, lines = task.when or "true", task.lines or None
-    if task.measure != "sum":
-        return RuleText(task.name, when=when, lines=lines)
-    if lines is not None:
-        return RuleText(task.name, when=when, lines=lines, basis="line.net", value=task.value or "basis")
-    return RuleText(task.name, when=when, value=task.value or ("purchase.total" if task.on == PURCHASE else "1"))
 
 
 def task_row(name: str) -> str:
@@ -434,3 +301,15 @@ def _sorted(tasks: Mapping[str, Task]) -> list[str]:
     for name in tasks:
         put(name)
     return list(found)
+
+
+def joined(source: Mapping[str, Any], into: Mapping[str, Any]) -> dict[str, Any]:
+    """The progress of two members who are one: what was done adds up, and the higher level that was paid stands."""
+    mine, theirs = Progress(source), Progress(into)
+    for day, amount in mine.done.items():
+        for value, times in amount.items() if isinstance(amount, dict) else [("", amount)]:
+            theirs.add(day, times, value)
+    for period, (levels, entries) in mine.paid.items():
+        paid, others = theirs.paid.get(period, (0, []))
+        theirs.paid[period] = (max(paid, levels), [*others, *entries][-PERIODS:])
+    return theirs.row()

@@ -16,9 +16,10 @@ from tallystick.situation import Programme
 from tallystick_gamification.checkin import NEVER, Streak, check_in
 from tallystick_gamification.draws import chances, draw, number_of, prize_at
 from tallystick_gamification.errors import AlreadyCheckedIn
+from tallystick_gamification.levels import goals_of, level_of
 from tallystick_gamification.periods import period_of
 from tallystick_gamification.settings import Task
-from tallystick_gamification.tasks import Look, Progress, Tasks, goals_of, level_of, task_row
+from tallystick_gamification.tasks import Look, Progress, Tasks, task_row
 
 PROGRAMME = Programme(tenant="t", generation=1, hash="0", zone=ZoneInfo("UTC"), currency="USD", units={})
 MONDAY = date(2025, 1, 6)
