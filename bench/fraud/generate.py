@@ -204,19 +204,23 @@ class Builder:
                 self.shop(person, back, DAYS)
             else:
                 self.shop(person, 0, DAYS)
+        self._families(people)
+        for day in range(DAYS):  # who has no card
+            for _ in range(self.members // 25):
+                self.buy(None, self.hour(day), chance.lognormvariate(3, 0.7), chance.choice(NEAR))
+
+    def _families(self, people: list[Person]) -> None:
+        chance = self.chance
         for n in range(0, self.members // 12, 2):  # in families points go to and fro
             one, two = people[self.members // 2 + n : self.members // 2 + n + 2]
             for _ in range(chance.randint(1, 3)):
                 giver, taker = (one, two) if chance.random() < 0.6 else (two, one)
                 if giver.points > 800:
                     self.give(giver, self.hour(chance.randint(DAYS - 40, DAYS - 1)), taker, 100 * chance.randint(1, 3))
-        for day in range(DAYS):  # who has no card
-            for _ in range(self.members // 25):
-                self.buy(None, self.hour(day), chance.lognormvariate(3, 0.7), chance.choice(NEAR))
 
     # --- what is planted ---------------------------------------------------------------------------------------------
 
-    def someone(self, pattern: str, *, days: int | None = None, redeems: bool = False) -> Person:
+    def someone(self, *, days: int = 0, redeems: bool = False) -> Person:
         """A member who lived like everybody else for the first *days*."""
         chance = self.chance
         person = Person(f"f-{self._count}", chance, START - timedelta(days=chance.randint(1, 500)))
@@ -231,7 +235,7 @@ class Builder:
         self.planted.append(Planted(pattern, frozenset(culprits)))
 
     def _own_card(self) -> list[str]:
-        chance, person = self.chance, self.someone("own_card")
+        chance, person = self.chance, self.someone()
         store = person.home
         cashier = f"{store}-{chance.randint(1, 4)}"
         first, days, a_day = chance.randint(20, 90), chance.randint(10, 30), chance.uniform(1.5, 4)
@@ -243,7 +247,7 @@ class Builder:
         return [person.name, f"cashier:{cashier}"]
 
     def _split_receipts(self) -> list[str]:
-        chance, person = self.chance, self.someone("split_receipts", days=40)
+        chance, person = self.chance, self.someone(days=40)
         for _ in range(chance.randint(2, 4)):
             at, parts = self.hour(chance.randint(50, DAYS - 5)), chance.randint(4, 7)
             whole, gap = chance.uniform(60, 220), chance.uniform(0.5, 2.5)
@@ -254,7 +258,7 @@ class Builder:
         return [person.name]
 
     def _redeem_and_return(self) -> list[str]:
-        chance, person = self.chance, self.someone("redeem_and_return", days=30)
+        chance, person = self.chance, self.someone(days=30)
         for _ in range(chance.randint(2, 4)):
             at, dollars = self.hour(chance.randint(40, DAYS - 10)), person.basket * chance.uniform(2, 3)
             order = self.buy(person, at, dollars, person.home)
@@ -264,7 +268,7 @@ class Builder:
         return [person.name]
 
     def _serial_returner(self) -> list[str]:
-        chance, person = self.chance, self.someone("serial_returner")
+        chance, person = self.chance, self.someone()
         share, first = chance.uniform(0.55, 0.9), chance.randint(10, 60)
         for day in sorted(chance.sample(range(first, first + 70), chance.randint(9, 16))):
             at = self.hour(day)
@@ -289,7 +293,7 @@ class Builder:
 
     def _sleeper(self) -> list[str]:
         chance = self.chance
-        person = self.someone("sleeper")
+        person = self.someone()
         person.pace = 2 / 7
         active = chance.randint(18, 30)
         self.shop(person, 0, active, redeems=False, returns=False)
@@ -303,7 +307,7 @@ class Builder:
         return [person.name]
 
     def _cloned_card(self) -> list[str]:
-        chance, person = self.chance, self.someone("cloned_card", days=60)
+        chance, person = self.chance, self.someone(days=60)
         for _ in range(chance.randint(2, 4)):
             at = self.hour(chance.randint(65, DAYS - 3))
             self.buy(person, at, chance.uniform(10, 40), person.home)
@@ -313,7 +317,7 @@ class Builder:
 
     def _gift_ring(self) -> list[str]:
         chance = self.chance
-        ring = [self.someone("gift_ring", days=40) for _ in range(chance.randint(3, 6))]
+        ring = [self.someone(days=40) for _ in range(chance.randint(3, 6))]
         for person in ring:
             for day in (41, 43):
                 self.buy(person, self.hour(day), 45, person.home)
@@ -326,7 +330,7 @@ class Builder:
         return [person.name for person in ring]
 
     def _referral_farm(self) -> list[str]:
-        chance, head = self.chance, self.someone("referral_farm", days=30)
+        chance, head = self.chance, self.someone(days=30)
         device, address = chance.choice((head.device, f"farm-{self._count}")), f"net-farm-{self._count}"
         at, names = self.hour(chance.randint(35, DAYS - 30)), [head.name]
         for _ in range(chance.randint(7, 15)):
@@ -340,7 +344,7 @@ class Builder:
 
     def _shared_device(self) -> list[str]:
         chance, device = self.chance, f"burner-{self._count}"
-        people = [self.someone("shared_device", days=70) for _ in range(chance.randint(5, 9))]
+        people = [self.someone(days=70) for _ in range(chance.randint(5, 9))]
         at = self.hour(chance.randint(80, DAYS - 10))
         for person in people:
             at += timedelta(hours=chance.uniform(0.1, 5))
@@ -348,7 +352,7 @@ class Builder:
         return [*[person.name for person in people], f"device:{device}"]
 
     def _points_burst(self) -> list[str]:
-        chance, person = self.chance, self.someone("points_burst")
+        chance, person = self.chance, self.someone()
         person.pace = 2 / 7
         self.shop(person, 0, 60, redeems=False, returns=False)
         for day in (61, 64, 67):
@@ -360,7 +364,7 @@ class Builder:
         return [person.name]
 
     def _padded_sale(self) -> list[str]:
-        chance, person = self.chance, self.someone("padded_sale")
+        chance, person = self.chance, self.someone()
         person.pace = 2 / 7
         self.shop(person, 0, 90, redeems=False, returns=False)
         cashier = f"{person.home}-{chance.randint(1, 4)}"

@@ -1,0 +1,1 @@
+"""Risk: what is unusual is seen, held for a while, explained and decided by people."""

@@ -1,0 +1,215 @@
+"""The doorman of risk: looks at each event before it is written, and learns from what was committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from tallystick.effects import Bonus, Effect, Grant, Move, Put, Spend, Verdict
+from tallystick.events import Event
+from tallystick.hookspecs import hookimpl
+from tallystick.situation import Member, Needs, Original, Programme, Situation
+
+from . import docket
+from . import store as rows_of
+from .errors import UnknownCapability
+from .events import Flagged, Restored, Restricted
+from .memory import Seen, read_memory, read_touches, remember, touched, written
+from .memory import Touch as Touched
+from .policies import Policies
+from .settings import ADJUSTED, GIFTED, OBSERVED, PURCHASE, REDEEMED, RESTRICTED, Settings
+from .signals import Moment, distance
+from .watches import Watches
+
+MEMBER: Final = "{member}"
+#: The shared rows that an event of a kind may touch, by what they are about.
+ROWS: Final[Mapping[str, Mapping[str, str]]] = {
+    REDEEMED: {"device": "device/{facts.device}", "cashier": "cashier/{facts.cashier}"},
+    GIFTED: {"device": "device/{facts.device}"},
+    OBSERVED: {"device": "device/{facts.device}", "address": "address/{facts.address}"},
+}
+#: How events are called in memory.
+WHAT: Final = {PURCHASE: "buy", REDEEMED: "spend", GIFTED: "give", ADJUSTED: "adjust", "member.enrolled": "join"}
+ACTIONS: Final = {"login_failed": "fail", "joined": "joined", "login": "login"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class Risk:
+    """The plugin as one merchant has set it up; everything that can be worked out before an event comes, is."""
+
+    def __init__(self, settings: Settings, programme: Programme) -> None:
+        self.settings, self.programme = settings, programme
+        self._policies: dict[str, Policies | None] = {}
+        self.watches = Watches(settings, programme)
+        names = sorted(settings.stores)
+        self._places = {
+            (one, other): distance(settings.stores[one], settings.stores[other])
+            for one in names for other in names if one != other
+        }  # fmt: skip
+        self._capability = {
+            kind: tuple([name for name, kinds in settings.capabilities.items() if kind in kinds])
+            for kind in {kind for kinds in settings.capabilities.values() for kind in kinds}
+        }
+
+    def policies(self, kind: str) -> Policies | None:
+        """The policies on events of *kind*."""
+        if kind not in self._policies:
+            found = any(kind in policy.on for policy in self.settings.policies)
+            self._policies[kind] = Policies(kind, self.settings, self.programme) if found else None
+        return self._policies[kind]
+
+    # -- hooks ------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def needs(self, kind: str) -> Needs | None:
+        if kind.startswith("risk.") and kind != OBSERVED:
+            return Needs(own={MEMBER: frozenset(("flags", "restricted"))})
+        if not self._looks_at(kind):
+            return None
+        rows = {template: frozenset(("seen",)) for template in ROWS.get(kind, _NOTHING).values()}
+        return Needs(own={MEMBER: frozenset(("seen", "flags", "restricted")), **rows})
+
+    @hookimpl
+    def redeem(self, event: Event, situation: Situation) -> Sequence[Effect]:
+        """Flags and restrictions are remembered with the member."""
+        facts, rows = event.facts, situation.own.get(MEMBER, _NOTHING)
+        match facts:
+            case Flagged():
+                flags = {**_in_force(rows.get("flags"), event.at), facts.watch: _seconds(facts.until)}
+                return [Put(rule="risk.flagged", name="flags", value=flags)]
+            case Restricted():
+                for name in facts.capabilities:
+                    if name not in self.settings.capabilities:
+                        raise UnknownCapability(f"there is no capability {name!r}", pointer="/data/capabilities")
+                ends = dict.fromkeys(facts.capabilities, _seconds(facts.until))
+                value = {**_in_force(rows.get("restricted"), event.at), **ends}
+                return [Put(rule="risk.restricted", name="restricted", value=value)]
+            case Restored():
+                return [Put(rule="risk.restored", name=name, value=None) for name in ("restricted", "flags")]
+        return ()
+
+    @hookimpl
+    def review(self, event: Event, situation: Situation, proposals: Sequence[Effect]) -> Sequence[Effect]:
+        kind = event.kind
+        if not self._looks_at(kind):
+            return ()
+        own = situation.own
+        mine = own.get(MEMBER, _NOTHING) if event.member else _NOTHING
+        if (restricted := mine.get("restricted")) and (denied := self._restricted(event, situation, restricted)):
+            return [denied]
+        at, facts = _seconds(event.at), event.facts
+        given = taken = 0
+        for effect in proposals:
+            if isinstance(effect, Grant | Bonus):
+                if not effect.to or effect.to == event.member:
+                    given += effect.amount
+            elif isinstance(effect, Spend | Move):
+                taken += effect.amount
+        what = ACTIONS.get(facts.action, facts.action) if kind == OBSERVED else WHAT.get(kind, kind)
+        cents = facts.total if kind == PURCHASE else 0
+        store, device = getattr(facts, "store", ""), getattr(facts, "device", "")
+        memory = read_memory(mine.get("seen"))
+        shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in ROWS.get(kind, _NOTHING).items()}  # fmt: skip
+        effects: list[Effect] = []
+        policies = self.policies(kind)
+        if policies is not None:
+            member, flags = situation.member, mine.get("flags")
+            now = Moment(
+                at=at, when=event.at.astimezone(self.programme.zone), what=what, member=event.member,
+                enrolled=_seconds(member.enrolled_at) if member is not None else 0, memory=memory,
+                store=store, device="" if kind == PURCHASE else device, cents=cents, given=given, taken=taken,
+                flags=len(_in_force(flags, event.at)) if flags else 0, places=self._places,
+                devices=shared.get("device", ()), cashiers=shared.get("cashier", ()), addresses=shared.get("address", ()),
+            )  # fmt: skip
+            effects += policies.verdicts(event, member, now)
+            if any(isinstance(effect, Verdict) and effect.verdict == "deny" for effect in effects):
+                return effects
+        if event.member:
+            seen = Seen(at, what, store, device, given - taken, cents)
+            effects.append(Put(rule="risk.seen", name="seen", value=written(remember(memory, seen))))
+        for about, touches in shared.items():
+            name = getattr(facts, about, "")
+            if name:
+                value = [list(one) for one in touched(touches, Touched(at, event.member, what))]
+                effects.append(Put(rule="risk.seen", key=f"{about}/{name}", name="seen", value=value))
+        effects.append(self._trace(event, situation, what, cents, given - taken))
+        return effects
+
+    @hookimpl
+    def reverse(self, event: Event, original: Original, situation: Situation) -> Sequence[Effect]:
+        """What came back is remembered; nobody can hold a return."""
+        cents = original.returned - original.returned_before
+        memory = read_memory(situation.own.get(MEMBER, _NOTHING).get("seen"))
+        seen = Seen(_seconds(event.at), "back", event.facts.store, "", 0, cents)
+        value = written(remember(memory, seen, returned=cents))
+        return [
+            Put(rule="risk.seen", name="seen", value=value),
+            self._trace(event, situation, "back", cents, 0),
+        ]
+
+    @hookimpl
+    def committed(self, batch: Sequence[Any], store: Any) -> None:
+        """Learn traces, open cases, see which holds were decided."""
+        records = [record for one in batch for record in one.records]
+        docket.take_down(store, self.programme.tenant, self.settings, records)
+
+    @hookimpl
+    def export_member(self, member: int, store: Any) -> Mapping[str, Any] | None:
+        """Traces and cases."""
+        return _everything(store, self.programme.tenant, member)
+
+    @hookimpl
+    def erase_member(self, member: int, store: Any) -> bool | None:
+        """Forget traces and cases."""
+        _forget(store, self.programme.tenant, member)
+        return True
+
+    # -- what an event leaves behind ----------------------------------------------------------------------------------
+
+    def _looks_at(self, kind: str) -> bool:
+        return kind in WHAT or kind == OBSERVED or kind in self._capability or self.policies(kind) is not None or kind in RETURNS  # fmt: skip
+
+    def _restricted(self, event: Event, situation: Situation, restricted: Mapping[str, int]) -> Verdict | None:
+        names = self._capability.get(event.kind, ())
+        held = [name for name in names if name in _in_force(restricted, event.received)]
+        if not held:
+            return None
+        member: Member | None = situation.member
+        spoken = (member.language if member is not None else "") or self.programme.language
+        until = datetime.fromtimestamp(restricted[held[0]], UTC).isoformat()
+        return Verdict(
+            rule="risk.restricted", verdict="deny", reason=f"{held[0]} is restricted until {until}",
+            gentle=RESTRICTED.in_language(spoken),
+        )  # fmt: skip
+
+    @staticmethod
+    def _trace(event: Event, situation: Situation, what: str, cents: int, points: int) -> Put:
+        """One line for the watches: taken out of the own rows as soon as it is committed."""
+        facts = event.facts
+        other = next(iter(event.others.values()), 0)
+        cashier = getattr(facts, "cashier", "") or getattr(facts, "by", "")
+        device = "" if what == "buy" else getattr(facts, "device", "")
+        value = [
+            event.member, _seconds(event.at), what, other, getattr(facts, "store", ""), cashier, device,
+            getattr(facts, "address", ""), cents, points, getattr(facts, "order", "") or "",
+        ]  # fmt: skip
+        return Put(rule="risk.trace", key=rows_of.TRACES, name=situation.entry, value=value)
+
+
+RETURNS: Final = frozenset(("purchase.refunded", "purchase.cancelled"))
+
+
+def _seconds(when: datetime) -> int:
+    return int(when.timestamp())
+
+
+def _in_force(ends: Mapping[str, int] | None, when: datetime) -> dict[str, int]:
+    """What has not ended at *when*."""
+    at = _seconds(when)
+    return {name: end for name, end in (ends or _NOTHING).items() if end > at}
+
+
+# under names of their own: the hooks' argument is called `store`, as the contract has it
+_everything, _forget = rows_of.everything, rows_of.forget
