@@ -31,6 +31,20 @@ class Job:
     daily: time | None = None  #: local time of the programme
     zone: ZoneInfo = ZoneInfo("UTC")
 
+    @property
+    def farthest(self) -> int:
+        """How far ahead it can be due at most, in microseconds; what is farther was noted by a clock that was wrong."""
+        return 2 * int(
+            (timedelta(days=1) if self.daily is not None else self.every or timedelta(hours=1))
+            / timedelta(microseconds=1)
+        )
+
+    def waits(self, due_at: int, leased_until: int, now: int, *, force: bool = False) -> bool:
+        """Whether it is somebody else's at *now*, or nobody's yet; with *force* it is due in any case."""
+        if now < leased_until <= now + 2 * LEASE:
+            return True
+        return not force and now < due_at <= now + self.farthest
+
     def next_after(self, now: datetime) -> datetime:
         """When it is due again."""
         if self.daily is None:
@@ -66,10 +80,12 @@ def run_due(db: sa.Engine, jobs: Iterable[Job], now: int, holder: str, *, force:
     # nearly always nothing is due: one look without a lock instead of a transaction that writes for every job
     rows = tables.job
     with database.reading(db) as conn:
-        later = sa.select(rows.c.tenant, rows.c.name).where(sa.or_(rows.c.leased_until > now, rows.c.due_at > now))
-        waiting = set() if force else {(row.tenant, row.name) for row in conn.execute(later)}
+        later = sa.select(rows.c.tenant, rows.c.name, rows.c.due_at, rows.c.leased_until)
+        later = later.where(sa.or_(rows.c.leased_until > now, rows.c.due_at > now))
+        waiting = {} if force else {(row.tenant, row.name): row for row in conn.execute(later)}
     for job in jobs:
-        if (job.tenant, job.name) in waiting:
+        known = waiting.get((job.tenant, job.name))
+        if known is not None and job.waits(known.due_at, known.leased_until, now):
             continue
         progress = _lease(db, job, now, holder, force)
         if progress is None:
@@ -97,7 +113,7 @@ def _lease(db: sa.Engine, job: Job, now: int, holder: str, force: bool) -> str |
             conn, rows, tenant=job.tenant, name=job.name, due_at=due, leased_until=0, holder="", progress=""
         )
         row = conn.execute(sa.select(rows).where(mine).with_for_update()).one()
-        if row.leased_until > now or (row.due_at > now and not force):
+        if job.waits(row.due_at, row.leased_until, now, force=force):
             return None
         progress = row.progress
         conn.execute(rows.update().where(mine).values(leased_until=now + LEASE, holder=holder))
