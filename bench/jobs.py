@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from math import log
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import psutil
 from tallystick import config, database, house, tables
 from tallystick.discovery import discover
 from tallystick.document import Document
+from tallystick.jobs import Turn
 from tallystick.ledger import DAY, instant, moment
 from tallystick.yardstick import fdatasyncs, python_speed
 
@@ -35,6 +37,11 @@ zone = "Asia/Shanghai"
 currency = "CNY"
 [tenants.shop.units.points]
 [tenants.shop.plugins.points]
+[tenants.shop.plugins.tiers]
+[[tenants.shop.plugins.tiers.ladders]]
+name = "club"
+window = "year"
+tiers = [{ name = "base" }, { name = "silver", at = 2_000 }, { name = "gold", at = 10_000 }]
 """
 
 
@@ -86,7 +93,7 @@ def used(server: psutil.Process | None) -> float:
 
 
 def measure(url: str, folder: Path, size: int, server: psutil.Process | None) -> Iterator[tuple[str, float, float]]:
-    text = SETTINGS.format(url=url, folder=folder)
+    text = SETTINGS.replace("{url}", url).replace("{folder}", str(folder))
     checked = config.check(Document(text), installed=discover())
     house.prepare(checked)
     at = instant(moment(house.now()))
@@ -96,9 +103,19 @@ def measure(url: str, folder: Path, size: int, server: psutil.Process | None) ->
         if server is not None:
             with built.db.connect() as conn:
                 conn.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("ANALYZE")
+        yield timed("tier review, nobody moves", size, server, lambda: review(built) or size)
         yield timed("expiry", size, server, lambda: built.expire(TENANT, now=at + 2 * DAY))
     finally:
         built.close()
+
+
+def review(built: house.House) -> int:
+    """The night's review on the day on which every member's year is over, and all have spent enough to stay."""
+    at = moment(instant(datetime(2027, 1, 1, 8, tzinfo=UTC)))
+    job = next(job for job in built.jobs() if job.name == "tiers.review")
+    job.run(Turn(job, at, "", lambda _: None))
+    with database.reading(built.db) as conn:
+        return conn.exec_driver_sql("SELECT count(*) FROM record").scalar_one()
 
 
 def timed(name: str, size: int, server: psutil.Process | None, work: Callable[[], Any]) -> tuple[str, float, float]:
@@ -121,6 +138,11 @@ def fill(built: house.House, size: int, at: int) -> None:
             rows = [(TENANT, m, "active", at, b"k" * 32, "[]", 0, "") for _, m in some]
             store._insert(cur, tables.member, rows)  # noqa: SLF001  no door takes members by the hundred thousand
             store.put_balances(cur, [(TENANT, m, "points", 120, 0) for _, m in some], [])
+            standing = '{"earned":"silver","confirmed":"silver","begin":"2026-01-01","since":"2026-01-01","review":"2027-01-01","base":{"spend":0}}'
+            store.put_own(cur, [(TENANT, "tiers", f"m:{m}", "club", m, standing) for _, m in some], [])
+            store.add_counters(
+                cur, [(TENANT, m, "tiers.club.spend", "lifetime", 0, 2_000 + n % 5_000) for n, m in some]
+            )
             store.append_lots(
                 cur,
                 [(TENANT, m, "points", first + n, 0, 120, 120, at, at + DAY, 0, "", "") for n, m in some],

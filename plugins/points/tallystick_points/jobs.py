@@ -28,6 +28,8 @@ class Errand(Protocol):
     def tenant(self) -> str: ...
     @property
     def now(self) -> datetime: ...
+    @property
+    def turn(self) -> Any: ...
     def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
 
 
@@ -42,13 +44,18 @@ def remind(errand: Errand) -> int:
     reach = timedelta(days=settings.remind_days)
     until = errand.now + reach
     after = max(errand.now, until - CATCH_UP)
-    found = list_expiring(errand.house.db, errand.tenant, settings.unit, after, until)
-    for start in range(0, len(found), AT_ONCE):
-        errand.record(
-            {
-                "id": f"expiring/{member}/{last.isoformat()}", "source": "points", "type": "points.expiring",
-                "time": (last - reach).isoformat(), "member": member_name(member), "data": {"until": last.isoformat()},
-            }
-            for member, last in found[start : start + AT_ONCE]
-        )  # fmt: skip
-    return len(found)
+    said, behind = 0, int(errand.turn.progress or -1)
+    while found := list_expiring(errand.house.db, errand.tenant, settings.unit, after, until, behind=behind):
+        for start in range(0, len(found), AT_ONCE):
+            some = found[start : start + AT_ONCE]
+            errand.record(
+                {
+                    "id": f"expiring/{member}/{last.isoformat()}", "source": "points", "type": "points.expiring",
+                    "time": (last - reach).isoformat(), "member": member_name(member), "data": {"until": last.isoformat()},
+                }
+                for member, last in some
+            )  # fmt: skip
+            behind = some[-1][0]
+            errand.turn.reached(str(behind))  # a reminder that was killed goes on with the next member
+        said += len(found)
+    return said

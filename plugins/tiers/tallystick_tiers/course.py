@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,6 +18,14 @@ from .standing import Change, Reason, Standing
 
 #: What counters say of a member: metric -> number, over all time or over the last days.
 Counted = Mapping[str, int]
+
+
+class Bounds(NamedTuple):
+    """Whoever counts from *least* to below *higher* stays; at a review from *at_review* on, and nobody if that is None."""
+
+    least: int
+    at_review: int | None
+    higher: int
 
 
 class Course:
@@ -101,6 +109,21 @@ class Course:
         if self._months:
             first = last - self._days if self._days is not None else standing.begin if self.ladder.periodic else None
             found |= dict.fromkeys(self._months, months_within(standing.months, first, last))
+        return found
+
+    def bounds(self) -> Mapping[str, Bounds] | None:
+        """By tier, between which values of the metric a member stays as the days pass; None if more than that metric decides."""
+        if not self._simple or self.counts_months or self.ladder.by not in self.counters:
+            return None
+        over = self.ladder.periodic and (self.ladder.valid == "period" or self.ladder.downgrade == "at_once")
+        found = {}
+        for rank, rung in enumerate(self.rungs):
+            higher, least, _ = self._marks[rung.name]
+            keep = rung.at if rung.keep is None else rung.keep
+            at_review = keep if not over else None
+            if rank == 0 or self.ladder.downgrade == "never":
+                at_review = 0
+            found[rung.name] = Bounds(least, at_review, higher)
         return found
 
     def stays(self, row: Mapping[str, Any], day: str, before: Counted, after: Counted) -> bool:

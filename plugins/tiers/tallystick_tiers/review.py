@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
@@ -11,7 +11,7 @@ from tallystick.ledger import member_name, moment
 from .course import Course
 from .hooks import Tiers
 from .standing import Change
-from .store import list_standings
+from .store import Range, list_ranges, list_standings, list_unsettled
 
 #: Events sent through the door at once.
 AT_ONCE = 500
@@ -28,6 +28,8 @@ class Errand(Protocol):
     def tenant(self) -> str: ...
     @property
     def generation(self) -> Any: ...
+    @property
+    def turn(self) -> Any: ...
     @property
     def now(self) -> datetime: ...
     def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
@@ -47,22 +49,44 @@ def today(errand: Errand) -> date:
 
 
 def list_moves(errand: Errand, day: date) -> Iterator[Move]:
-    """Everybody whose tier changes as of *day*, in the order of members.
+    """Everybody whose tier changes as of *day*, range by range, in the order of members.
 
     Whoever stays is not written down: the next event of theirs lets the same days pass.
     """
-    courses = list(errand.plugin.courses.values())
-    for places in list_standings(errand.house.db, errand.tenant, courses, day):
-        for place in places:
-            _, changes = place.course.as_of(place.standing, day, place.counted, place.member)
-            for change in changes:
-                yield Move(place.member.number, place.course.ladder.name, change)
+    for within in list_ranges(errand.house.db, errand.tenant):
+        yield from _moves_within(errand, day, within)
+
+
+def _moves_within(errand: Errand, day: date, within: Range) -> Iterator[Move]:
+    for course in errand.plugin.courses.values():
+        for places in list_unsettled(errand.house.db, errand.tenant, course, day, within):
+            for place in places:
+                _, changes = course.as_of(place.standing, day, place.counted, place.member)
+                for change in changes:
+                    yield Move(place.member.number, course.ladder.name, change)
 
 
 def record_review(errand: Errand, day: date) -> list[Move]:
-    """Review everybody as of *day*; the changes.  Each is an event of its member, judged once more under their lock."""
-    moves = list(list_moves(errand, day))
-    members = list(dict.fromkeys(move.member for move in moves))
+    """Review everybody as of *day*, range by range; the changes.
+
+    Each is an event of its member, judged once more under their lock.  A review that was killed goes on behind the last
+    range that was done.
+    """
+    moves: list[Move] = []
+    refused: list[Exception] = []
+    about, _, after = errand.turn.progress.partition(" ")
+    for within in list_ranges(errand.house.db, errand.tenant, after=after if about == day.isoformat() else ""):
+        found = list(_moves_within(errand, day, within))
+        refused += _record_moves(errand, day, list(dict.fromkeys(move.member for move in found)))
+        moves += found
+        if within.last is not None and not refused:
+            errand.turn.reached(f"{day.isoformat()} {within.last}")
+    if refused:  # what was recorded stands; who was refused is looked at again by the next review
+        raise refused[0]
+    return moves
+
+
+def _record_moves(errand: Errand, day: date, members: Sequence[int]) -> list[Exception]:
     # all of the event follows from the day and the settings: said again, it is the same event and changes nothing
     number = errand.generation.number
     time = begin_of(day, errand)
@@ -78,9 +102,7 @@ def record_review(errand: Errand, day: date) -> list[Move]:
             for member in members[start : start + AT_ONCE]
         )  # fmt: skip
         refused += [outcome for outcome in outcomes if isinstance(outcome, Exception)]
-    if refused:  # what was recorded stands; who was refused is looked at again by the next review
-        raise refused[0]
-    return moves
+    return refused
 
 
 def record_warnings(errand: Errand, day: date) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from tallystick.ledger import Record, moment, read_record
 from tallystick.situation import Member
 from tallystick.tables import counter, member, own, record
 
-from .course import Course
+from .course import Bounds, Course
 from .standing import Standing
 
 _read = msgspec.json.Decoder(Standing).decode
@@ -27,6 +27,13 @@ class Place(NamedTuple):
     course: Course
     standing: Standing
     counted: Mapping[str, int]
+
+
+class Range(NamedTuple):
+    """Rows behind the key *after*, up to *last*; None: up to the end."""
+
+    after: str
+    last: str | None
 
 
 def list_standings(
@@ -72,6 +79,87 @@ def list_standings(
         if only is not None:
             return
         after = rows[-1].key
+
+
+def list_ranges(db: sa.Engine, tenant: str, *, after: str = "", size: int = 100_000) -> Iterator[Range]:
+    """All own rows of tiers in ranges of about *size*, along their key, from behind *after* on."""
+    rows = sa.select(own.c.key).where(own.c.tenant == tenant, own.c.plugin == "tiers").order_by(own.c.key)
+    while True:
+        with db.connect() as conn:
+            last = conn.scalar(rows.where(own.c.key > after).offset(size - 1).limit(1))
+        yield Range(after, last)
+        if last is None:
+            return
+        after = last
+
+
+def list_unsettled(db: sa.Engine, tenant: str, course: Course, day: date, within: Range) -> Iterator[list[Place]]:
+    """Who stands on the ladder of *course*, less those of whom the database itself can tell that they stay as of *day*."""
+    with db.connect() as conn:
+        query = _unsettled(course, day, within, postgres=db.dialect.name == "postgresql")
+        rows = conn.execute(query, {"tenant": tenant}).all()
+        for start in range(0, len(rows), 5_000):
+            some = rows[start : start + 5_000]
+            people = _people(conn, tenant, {row.member for row in some})
+            counts = _counts(conn, tenant, [course], day, people)
+            yield [
+                Place(
+                    people[row.member],
+                    course,
+                    _read(row.value),
+                    {name: counts.get((row.member, *key), 0) for name, key in course.counters.items()},
+                )
+                for row in some
+                if row.member in people
+            ]
+
+
+def _unsettled(course: Course, day: date, within: Range, *, postgres: bool) -> sa.TextClause:
+    """Rows are canonical JSON, its fields in the order of :class:`Standing`: most of what decides is found without parsing it."""
+    given: dict[str, Any] = {"ladder": course.ladder.name, "after": within.after, "day": day.isoformat()}
+    where = "own.tenant = :tenant AND own.plugin = 'tiers' AND own.key > :after AND own.name = :ladder"
+    if within.last is not None:
+        where += " AND own.key <= :last"
+        given["last"] = within.last
+    bounds = course.bounds()
+    if bounds is not None:
+        place = "strpos" if postgres else "instr"
+        by = course.ladder.by
+        counter, window = course.counters[by]
+        today = day.toordinal() - _EPOCH
+        given |= {"counter": counter, "grain": "lifetime", "since": -(1 << 40), "today": 1 << 40}
+        if window != "lifetime":
+            given |= {"grain": "day", "since": today - int(window[1:-1]) + 1, "today": today}
+        value = (
+            "coalesce((SELECT sum(counter.value) FROM counter WHERE counter.tenant = :tenant AND counter.member = own.member"
+            " AND counter.name = :counter AND counter.grain = :grain AND counter.start BETWEEN :since AND :today), 0)"
+        )
+        if course.ladder.periodic:
+            given["by"] = by if postgres else f'$.base."{by}"'
+            base = "own.value::jsonb -> 'base' ->> CAST(:by AS text)" if postgres else "json_extract(own.value, :by)"
+            value = f"{value} - coalesce(CAST({base} AS bigint), 0)"
+        least, at_review, higher = (_by_tier(given, bounds, n, postgres=postgres) for n in range(3))
+        amount = f"{'greatest' if postgres else 'max'}(0, {value})"
+        review = f"CASE WHEN {place}(value, '\"review\":\"') > 0 THEN substr(value, {place}(value, '\"review\":\"') + 10, 10) ELSE '9' END"
+        plain = " AND ".join(f"{place}(value, '\"{key}\":') = 0" for key in ("gift", "paid", "lower"))
+        where += (
+            f" AND NOT coalesce({plain} AND CASE WHEN {review} > :day THEN {amount} >= {least} AND {amount} < {higher}"
+            f" WHEN {review} = :day THEN {amount} >= {at_review} AND {amount} < {higher} ELSE {'false' if postgres else '0'} END,"
+            f" {'false' if postgres else '0'})"
+        )
+    text = f"SELECT own.key, own.member, own.value FROM own WHERE {where} ORDER BY own.key"  # noqa: S608  all is bound
+    return sa.text(text).bindparams(**given)
+
+
+def _by_tier(given: dict[str, Any], bounds: Mapping[str, Bounds], field: int, *, postgres: bool) -> str:
+    """The bound of the tier that was earned, which is the first thing in the row; null if nobody stays or nobody knows it."""
+    cases = []
+    for n, (tier, each) in enumerate(bounds.items()):
+        begin = f'{{"earned":{msgspec.json.encode(tier).decode()},'
+        given |= {f"tier{n}": begin, f"bound{field}_{n}": each[field]}
+        bound = f"CAST(:bound{field}_{n} AS bigint)" if postgres else f":bound{field}_{n}"
+        cases.append(f"WHEN substr(value, 1, {len(begin)}) = :tier{n} THEN {bound}")
+    return f"CASE {' '.join(cases)} END"
 
 
 def _people(conn: sa.Connection, tenant: str, numbers: Collection[int]) -> dict[int, Member]:
