@@ -1,0 +1,182 @@
+"""A brand's desk in a house: its books as the exchange uses them, the way to partners in the same house, and drawing up statements."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import attrs
+import msgspec
+
+from tallystick.errors import TallyError
+from tallystick.ledger import Record, instant, member_name
+
+from . import agreement as agreements
+from . import settle, store
+from .agreement import Agreement
+from .errors import NotPossible, OutsideTerms
+from .exchange import Answer, Message, Unreachable, receive
+from .hooks import Coalition
+from .settle import Entry, SignedStatement, Statement
+
+PLUGIN = "coalition"
+#: Refusals that pass: whether it was recorded will be known later.
+PASSING = ("unavailable", "plugin_failed", "tenant_not_served")
+
+
+class Errand(Protocol):
+    """What the house gives jobs and commands: the plugin as this tenant has set it up, the time, the database and the door."""
+
+    @property
+    def plugin(self) -> Coalition: ...
+    @property
+    def house(self) -> Any: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def now(self) -> datetime: ...
+    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+
+
+@attrs.frozen
+class Desk:
+    """One brand's books in a house."""
+
+    errand: Errand
+
+    @property
+    def brand(self) -> str:
+        """What partners call it."""
+        return self.errand.plugin.settings.brand
+
+    @property
+    def now(self) -> datetime:
+        """The house's time."""
+        return self.errand.now
+
+    def record(self, kind: str, id: str, at: datetime, member: int, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Record one event; what its explanation says.  What somebody would have to look at first is not possible here."""
+        (outcome,) = self.errand.record([_document(kind, id, at, member, data)])
+        if isinstance(outcome, TallyError):
+            if outcome.code in PASSING:
+                raise Unreachable from outcome
+            raise outcome
+        record: Record = outcome.record
+        if record.status in (
+            "held",
+            "step_up",
+        ):  # nobody waits at a till for that: it is undone, and the transfer refused
+            void = {"entry": record.entry, "reason": "transfers between brands do not wait"}
+            self.errand.record([_document("entry.voided", f"{id}/undone", self.now, 0, void)])
+            raise NotPossible
+        for step in record.explanation:
+            if step.data and "act" in step.data:
+                return step.data
+        raise NotPossible
+
+    def rows(self, key: str) -> Mapping[str, Any]:
+        """The plugin's own rows under *key*."""
+        with self.errand.house.db.connect() as conn:
+            return store.own_rows(conn, self.errand.tenant, key)
+
+    def agreement(self, partner: str) -> Agreement | None:
+        """The latest agreement with a partner."""
+        rows = self.rows(f"agreements/{partner}")
+        return agreements.read(rows[max(rows, key=int)]["text"]) if rows else None
+
+    # -- books ------------------------------------------------------------------------------------------------------------
+
+    def list_entries(self, partner: str, period: str) -> list[Entry]:
+        """What happened with a partner in a period."""
+        with self.errand.house.db.connect() as conn:
+            return store.list_entries(conn, self.errand.tenant, partner, period)
+
+    def draw_up(self, partner: str, period: str) -> Statement:
+        """The statement of a period, from our own books."""
+        agreed = self.agreement(partner)
+        if agreed is None:
+            raise OutsideTerms(f"there is no agreement with {partner}")
+        return settle.draw_up(agreed.brands, period, agreed.currency, self.list_entries(partner, period))
+
+    def statement(self, partner: str, period: str) -> str:
+        """The signed statement, as JSON.  A period that is not closed has none."""
+        if (self.rows(f"pair/{partner}").get("state") or {}).get("closed", "") < period:
+            raise OutsideTerms(f"{period} is not closed")
+        return msgspec.json.encode(self.sign(self.draw_up(partner, period))).decode()
+
+    def sign(self, statement: Statement) -> SignedStatement:
+        """The statement as this brand hands it over."""
+        return settle.sign(statement, self.brand, self.errand.plugin.settings.key)
+
+    def entries(self, partner: str, period: str) -> str:
+        """The entries of a period, as JSON."""
+        return msgspec.json.encode(self.list_entries(partner, period)).decode()
+
+    # -- members ----------------------------------------------------------------------------------------------------------
+
+    def alias(self, partner: str, member: int) -> str:
+        """The code by which *partner* is to know the member: nobody else's, and nothing that leads to the member or to another code."""
+        said = f"coalition/alias/{self.errand.tenant}/{partner}/{member}"
+        found = hmac.digest(self.errand.house.secret, said.encode(), "sha256")[:15]
+        return base64.b32encode(found).decode().lower()
+
+    def link(self, partner: str, member: int, alias: str = "", *, given: bool = True) -> str:
+        """The member agrees to be known to *partner* by a code, theirs or a new one; or takes that back.  The code."""
+        alias = alias or (self.rows(f"m:{member}").get(f"alias:{partner}") or self.alias(partner, member))
+        event = f"{partner}/{alias}/{member}/{'linked' if given else 'unlinked'}/{instant(self.now)}"
+        self.record(
+            "coalition.consented", event, self.now, member, {"partner": partner, "alias": alias, "given": given}
+        )
+        return alias
+
+
+def _document(kind: str, id: str, at: datetime, member: int, data: Mapping[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = {"id": id, "source": PLUGIN, "type": kind, "time": at.isoformat(), "data": data}
+    return {**document, "member": member_name(member)} if member else document
+
+
+@attrs.frozen
+class Neighbour:
+    """A partner that is a tenant of the same house."""
+
+    name: str
+    desk: Desk
+
+    def ask(self, message: Message) -> Answer:
+        """Say something to the partner."""
+        return receive(self.desk, message)
+
+
+def partner_of(desk: Desk, name: str) -> Neighbour:
+    """The way to a partner.  Raises NotPossible if either does not name the other as its partner."""
+    settings = desk.errand.plugin.settings
+    known = settings.partners.get(name)
+    if known is None:
+        raise NotPossible(f"{name} is no partner of {settings.brand}")
+    try:
+        errand = desk.errand.house.errand(PLUGIN, known.tenant, "coalition.exchange")
+    except TallyError:
+        raise NotPossible(f"{name} is not in this house") from None
+    if errand.plugin is None:
+        raise NotPossible(f"{name} takes no part in a coalition")
+    theirs = errand.plugin.settings
+    back = theirs.partners.get(settings.brand)
+    if theirs.brand != name or back is None or back.tenant != desk.errand.tenant:
+        raise NotPossible(f"{name} does not know {settings.brand} as its partner")
+    return Neighbour(name, Desk(errand))
+
+
+def compare(ours: Sequence[Entry], theirs: str, mine: Statement) -> str:
+    """What our books and the partner's entries differ in, as JSON."""
+    given = msgspec.json.decode(theirs, type=list[Entry])
+    found = settle.differences(ours, given)
+    return msgspec.json.encode(
+        {
+            "ours": mine.root,
+            "theirs": settle.draw_up(mine.brands, mine.period, mine.currency, given).root,
+            "differences": found,
+        }
+    ).decode()

@@ -1,0 +1,167 @@
+"""What the plugin reads and writes: the books of each partner, what waits for an answer, statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tallystick.ledger import Record
+from tallystick.tables import own
+
+from .settle import Entry
+from .tables import entry, statement, waiting
+
+PLUGIN = "coalition"
+#: Acts after which something is owed, or less.
+OWED = ("confirmed", "committed", "returned")
+
+
+def _insert(conn: sa.Connection, table: sa.Table) -> Any:
+    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def project(conn: sa.Connection, records: Iterable[Record]) -> None:
+    """Write down what *records* say about partners.  Called once per record: the house keeps the offset."""
+    entries: list[dict[str, Any]] = []
+    for record in records:
+        if not record.kind.startswith("coalition."):
+            continue
+        for step in record.explanation:
+            if step.data and "act" in step.data:
+                _wait(conn, record, step.data)
+                if step.data["act"] in OWED:
+                    entries.append(_entry(record, step.data))
+    if entries:
+        conn.execute(_insert(conn, entry).on_conflict_do_nothing(), entries)
+
+
+def _entry(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = (
+        "partner",
+        "period",
+        "transfer",
+        "kind",
+        "source",
+        "target",
+        "amount",
+        "gets",
+        "owed",
+        "agreement",
+        "member",
+    )
+    return {
+        "tenant": record.tenant,
+        "entry": record.entry,
+        "n": data.get("n", 0),
+        **{name: data[name] for name in names},
+    }
+
+
+def _wait(conn: sa.Connection, record: Record, data: Mapping[str, Any]) -> None:
+    place = {"tenant": record.tenant, "partner": data["partner"], "transfer": data.get("transfer", "")}
+    match data["act"]:
+        case "held":
+            conn.execute(
+                _insert(conn, waiting).on_conflict_do_nothing(),
+                [{**place, "n": 0, "at": record.received, "period": ""}],
+            )
+        case "confirmed" | "released":
+            conn.execute(waiting.delete().where(*_same(waiting, {**place, "n": 0})))
+        case "returned" if data["role"] == "target":
+            row = {**place, "n": data["n"], "at": record.received, "period": data["period"]}
+            conn.execute(_insert(conn, waiting).on_conflict_do_nothing(), [row])
+
+
+def _same(table: sa.Table, values: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+    return [table.c[name] == value for name, value in values.items()]
+
+
+def heard(conn: sa.Connection, tenant: str, partner: str, transfer: str, n: int) -> None:
+    """The partner has answered."""
+    place = {"tenant": tenant, "partner": partner, "transfer": transfer, "n": n}
+    conn.execute(waiting.delete().where(*_same(waiting, place)))
+
+
+def list_waiting(conn: sa.Connection, tenant: str, before: int, limit: int) -> list[Any]:
+    """What has waited for an answer since *before*, oldest first; returns nobody else tells, so they wait for nothing."""
+    query = sa.select(waiting).where(waiting.c.tenant == tenant, sa.or_(waiting.c.at <= before, waiting.c.n > 0))
+    return list(conn.execute(query.order_by(waiting.c.at, waiting.c.transfer, waiting.c.n).limit(limit)))
+
+
+def list_entries(conn: sa.Connection, tenant: str, partner: str, period: str) -> list[Entry]:
+    """The entries of a period with a partner, in the order of transfers."""
+    columns = [entry.c[name] for name in Entry._fields]
+    place = {"tenant": tenant, "partner": partner, "period": period}
+    return [
+        Entry(*row)
+        for row in conn.execute(sa.select(*columns).where(*_same(entry, place)).order_by(entry.c.transfer, entry.c.n))
+    ]
+
+
+def lots_of(conn: sa.Connection, tenant: str, partner: str, period: str) -> dict[tuple[str, int], str]:
+    """The journal's entry behind each entry of a period: there stand the lots."""
+    place = {"tenant": tenant, "partner": partner, "period": period}
+    rows = conn.execute(sa.select(entry.c.transfer, entry.c.n, entry.c.entry).where(*_same(entry, place)))
+    return {(row.transfer, row.n): row.entry for row in rows}
+
+
+def keep_statement(
+    conn: sa.Connection,
+    tenant: str,
+    partner: str,
+    period: str,
+    *,
+    state: str,
+    ours: str,
+    theirs: str,
+    dispute: str,
+    at: int,
+) -> None:
+    """Write down a statement with the partner's; a later one for the same period takes its place."""
+    row = {
+        "tenant": tenant, "partner": partner, "period": period, "state": state, "ours": ours, "theirs": theirs, "dispute": dispute,
+        "at": at,
+    }  # fmt: skip
+    new = _insert(conn, statement)
+    values = {name: new.excluded[name] for name in ("state", "ours", "theirs", "dispute", "at")}
+    conn.execute(new.on_conflict_do_update(index_elements=["tenant", "partner", "period"], set_=values), [row])
+
+
+def find_statement(conn: sa.Connection, tenant: str, partner: str, period: str) -> Any | None:
+    """The statement of a period with a partner, if one was made."""
+    return conn.execute(
+        sa.select(statement).where(*_same(statement, {"tenant": tenant, "partner": partner, "period": period}))
+    ).first()
+
+
+def own_rows(conn: sa.Connection, tenant: str, key: str) -> dict[str, Any]:
+    """The plugin's own rows under one key."""
+    query = sa.select(own.c.name, own.c.value).where(own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == key)
+    return {row.name: msgspec.json.decode(row.value) for row in conn.execute(query) if row.name}
+
+
+def of_member(conn: sa.Connection, tenant: str, member: int) -> dict[str, Any]:
+    """What is kept of a member: the transfers that were theirs."""
+    columns = [entry.c[name] for name in ("partner", "period", "transfer", "n", "kind", "amount", "gets")]
+    query = (
+        sa.select(*columns)
+        .where(entry.c.tenant == tenant, entry.c.member == member)
+        .order_by(entry.c.period, entry.c.transfer)
+    )
+    return {"transfers": [dict(row._mapping) for row in conn.execute(query)]}  # noqa: SLF001 - SQLAlchemy's public name
+
+
+def forget(conn: sa.Connection, tenant: str, member: int) -> None:
+    """Whose transfers they were is forgotten; what they came to stays, for the partner has it too.  No code leads to the member."""
+    conn.execute(entry.update().where(entry.c.tenant == tenant, entry.c.member == member).values(member=0))
+    codes = (
+        own.c.tenant == tenant,
+        own.c.plugin == PLUGIN,
+        own.c.key.between("alias/", "alias0"),
+        own.c.name == "member",
+    )
+    conn.execute(own.delete().where(*codes, own.c.value == str(member)))
