@@ -47,14 +47,19 @@ def absorb() -> None:
         thread = threading.get_ident()
         with _lock:
             if thread in fired:
-                # None takes back what is pending: ctypes passes a null pointer only through a fresh prototype
-                _take_back(ctypes.c_ulong(thread), None)
+                _receive(thread)
                 fired.discard(thread)
 
 
-_take_back = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p)(
-    ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
-)
+def _receive(thread: int) -> None:
+    # A shot that was taken back with a null pointer would leave CPython 3.11 looking for it for ever, and hang the process
+    # as soon as somebody profiles or debugs it.  So one more is sent, in place of what is under way, and let arrive here.
+    try:
+        _set_async_exc(thread, Overrun)
+        while True:
+            pass
+    except Overrun:
+        return
 
 
 class Watchdog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -670,3 +671,18 @@ def test_no_shot_of_the_watchdog_strays_into_the_core(eager_threads: None) -> No
         health.overruns for health in pipeline.health() if health.plugin == "culprit" and health.hook == "earn"
     ]
     assert overran > 0
+
+
+def test_a_process_in_which_a_loop_was_ended_can_be_profiled() -> None:
+    code = """
+import sys, threading
+from tallystick import watchdog
+watchdog.fired.add(threading.get_ident())
+watchdog.absorb()
+sys.setprofile(lambda *_: None)
+(lambda: None)()
+sys.setprofile(None)
+print(watchdog.fired)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "set()\n"
