@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -97,9 +97,9 @@ class Server:
         self.nursery.ask("await", self.pid)
 
 
-def wait_until(holds: object, log: Path | None = None) -> None:
+def wait_until(holds: Callable[[], bool], log: Path | None = None) -> None:
     deadline = time.monotonic() + 60
-    while not holds():  # type: ignore[operator]
+    while not holds():
         assert time.monotonic() < deadline, log.read_text() if log is not None and log.exists() else "it never came"
         time.sleep(0.01)
 
@@ -107,17 +107,17 @@ def wait_until(holds: object, log: Path | None = None) -> None:
 class Shop:
     """A folder with a house in it, and a database with members who have points."""
 
-    def __init__(self, folder: Path, url: str, members: Sequence[str]) -> None:
+    def __init__(self, folder: Path, url: str, members: Sequence[str], *, more: str = "") -> None:
         self.folder, self.url, self.members = folder, url, members
-        text = PROGRAMME.format(url=url)
+        text = PROGRAMME.format(url=url) + more
         self.key = establish(folder / "tally.toml", text, discovery.discover())
         self.headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
 
-    def join(self, port: int) -> None:
+    def join(self, port: int, at: datetime | None = None) -> None:
         """The members join, and each buys something for 1,000 points."""
         for name in self.members:
             self.post(port, "/v1/members", {"external_ids": [name]})
-            self.post(port, "/v1/events", event("purchase.completed", f"first-{name}", name, lines=100_000))
+            self.post(port, "/v1/events", event("purchase.completed", f"first-{name}", name, at, lines=100_000))
 
     def ask(self, port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """One request on a connection of its own."""
@@ -140,12 +140,12 @@ class Shop:
         finally:
             db.dispose()
 
-    def records(self) -> list[Record]:
-        """What tills sent, as it was recorded; the books prove."""
+    def records(self, source: str = "till") -> list[Record]:
+        """What tills sent, or everybody, as it was recorded; the books prove."""
         with self.reading() as conn:
             assert proofs.verify(conn).findings == ()
             found = [read_record(bytes(body)) for body in conn.scalars(sa.select(tables.record.c.body))]
-        return [record for record in found if record.source == "till"]
+        return [record for record in found if source in ("", record.source)]
 
     def writers(self) -> list[tuple[int, int]]:
         """(number, epoch) of every writer's row."""
@@ -154,18 +154,20 @@ class Shop:
             return [(row.id, row.epoch) for row in conn.execute(sa.select(rows.c.id, rows.c.epoch).order_by(rows.c.id))]
 
 
-def event(kind: str, name: str, member: str, *, lines: int = 0, at: str = "", **data: object) -> dict[str, object]:
+def event(
+    kind: str, name: str, member: str, at: datetime | None = None, *, lines: int = 0, **data: object
+) -> dict[str, object]:
     if lines:
         data |= {"order": name, "currency": "EUR", "lines": [{"sku": "cup", "amount": lines}]}
-    at = at or datetime.now(UTC).isoformat()
-    return {"id": name, "source": "till", "type": kind, "time": at, "member": member, "data": data}
+    time = (at or datetime.now(UTC)).isoformat()
+    return {"id": name, "source": "till", "type": kind, "time": time, "member": member, "data": data}
 
 
 class Till:
     """Sends sales, spends and returns; remembers what was answered, and sends again what was not, in that order."""
 
-    def __init__(self, shop: Shop, number: int) -> None:
-        self.shop, self.number, self.chance = shop, number, random.Random(number)
+    def __init__(self, shop: Shop, number: int, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.shop, self.number, self.chance, self.now = shop, number, random.Random(number), now
         self.waiting: deque[tuple[str, bytes]] = deque()
         self.answered: dict[str, tuple[bytes, int, bytes]] = {}  #: id -> what was sent, the status and what was said
         self.refused: set[str] = set()
@@ -179,14 +181,13 @@ class Till:
         match self.chance.randrange(6):
             case 0 | 1 | 2:
                 self.orders.append(name)
-                document = event("purchase.completed", name, member, lines=self.chance.randrange(1, 5_000))
+                kind, more = "purchase.completed", {"lines": self.chance.randrange(1, 5_000)}
             case 3 | 4:
-                document = event(
-                    "points.redeemed", name, member, points=self.chance.randrange(1, 60), order=f"to-{name}"
-                )
+                kind, more = "points.redeemed", {"points": self.chance.randrange(1, 60), "order": f"to-{name}"}
             case _:
                 order = self.orders.pop() if self.orders else f"{self.number}-none"
-                document = event("purchase.refunded", name, "", order=order)
+                kind, member, more = "purchase.refunded", "", {"order": order}
+        document = event(kind, name, member, self.now(), **more)  # type: ignore[arg-type]
         return name, json.dumps(document).encode()
 
     def work(self, port: int, stop: threading.Event) -> None:
@@ -215,7 +216,8 @@ class Till:
                 self.errors.append(f"{name} was answered in two ways")
         elif status in {422, 409}:
             self.refused.add(name)
-            if name in self.answered:
+            # a house whose clock was set back does not know what it would answer once its clock is right
+            if name in self.answered and b'"too_early"' not in said:
                 self.errors.append(f"{name} was recorded and then refused: {said!r}")
         else:
             self.errors.append(f"{name}: {status} {said!r}")
@@ -248,14 +250,16 @@ def drain(tills: Sequence[Till], port: int) -> None:
 
 def settled(shop: Shop, tills: Sequence[Till]) -> int:
     """What every till was told is in the books, once, as it was told, and nothing else is; how many events that are."""
-    assert [error for till in tills for error in till.errors] == []
+    errors = [error for till in tills for error in till.errors]
+    assert not errors, "\n".join(errors[:5])
     answered = {name: json.loads(said) for till in tills for name, (_, _, said) in till.answered.items()}
     records = [record for record in shop.records() if not record.id.startswith("first-")]
     entries = {record.id: record.entry for record in records if "/" not in record.id}
     assert len(entries) == len([record for record in records if "/" not in record.id]), "an event was recorded twice"
-    assert answered.keys() - entries.keys() == set(), "what was acknowledged is gone"
-    assert entries.keys() - answered.keys() == set(), "something was recorded of which nobody was told"
-    assert {name: said["entry"] for name, said in answered.items()} == entries
+    gone, untold = answered.keys() - entries.keys(), entries.keys() - answered.keys()
+    assert not gone, f"acknowledged and gone: {sorted(gone)[:5]}"
+    assert not untold, f"recorded, and nobody was told: {sorted(untold)[:5]}"
+    assert {name: said["entry"] for name, said in answered.items()} == entries, "told otherwise than recorded"
     return len(entries)
 
 
