@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, timedelta
 from fractions import Fraction
 from functools import cache
@@ -261,16 +261,31 @@ def _missing(plugin: str, why: str, data: Mapping[str, Any], installed: Mapping[
     return Mistake(("plugins", plugin) if plugin in data["plugins"] else ("required",), why + hint, on_key=True)
 
 
-def build_tenant(name: str, document: Mapping[str, Any], installed: Mapping[str, Installed]) -> Tenant:
+def build_tenant(
+    name: str,
+    document: Mapping[str, Any],
+    installed: Mapping[str, Installed],
+    *,
+    enabled: Collection[str] | None = None,
+) -> Tenant:
     """Make a tenant of a *document* that was checked once (:attr:`Tenant.document`), perhaps by an older version.
 
-    Settings of an older version are migrated by their plugin; plugins that are not among *installed* are left out.
+    Settings of an older version are migrated by their plugin; plugins that are not among *installed* are left out, and with
+    *enabled* all others, of which only the name plate is looked at: one that is off and broken stops nobody.
     Raises :class:`~tallystick.errors.PluginBroken` if a plugin's own code fails.
     """
-    chosen = [each for each in document["plugins"] if each["id"] in installed]
-    order = tuple(each["id"] for each in chosen)
-    context = _context(name, document, order, installed)
-    plugins = {each["id"]: _read(installed[each["id"]], each["settings"], each["version"], context) for each in chosen}
+    good, _ = discovery.manifests(
+        {each["id"]: installed[each["id"]] for each in document["plugins"] if each["id"] in installed}
+    )
+    known = [
+        each for each in document["plugins"] if each["id"] in (installed if enabled is None else {*good, *enabled})
+    ]
+    context = _context(name, document, tuple(each["id"] for each in known), installed)
+    plugins = {
+        each["id"]: read_settings(installed[each["id"]], each["settings"], each["version"], context)
+        for each in known
+        if enabled is None or each["id"] in enabled
+    }
     lateness = timedelta(days=document["lateness_days"])
     return Tenant(
         id=name,

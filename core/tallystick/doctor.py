@@ -7,8 +7,10 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Callable, Mapping
+from importlib import metadata
 
 import attrs
+from packaging.requirements import Requirement
 
 from . import database, discovery, migrate
 from .config import Config
@@ -18,6 +20,8 @@ from .house import look, migration_parts
 
 #: A house with less room than this may not get through the day.
 ROOM = 512 * 1024 * 1024
+#: The distribution of the core.
+CORE = "tallystick-core"
 #: SQLite below this has no STRICT tables.
 SQLITE = (3, 37, 0)
 
@@ -36,6 +40,7 @@ def examine(config: Config, installed: Mapping[str, Installed]) -> list[Finding]
     looks: list[Callable[[], Finding]] = [
         _python,
         lambda: _plugins(config, installed),
+        lambda: _dependencies(installed),
         lambda: _database(config),
         lambda: _migrations(config, installed),
         lambda: _room(config),
@@ -67,6 +72,24 @@ def _plugins(config: Config, installed: Mapping[str, Installed]) -> Finding:
     _, broken = discovery.manifests(installed)
     troubles = [error.message for error in broken.values()] + [str(problem) for problem in config.unavailable]
     return Finding("plugins", ok=not troubles, detail="; ".join(troubles) or ", ".join(installed) or "none")
+
+
+def _dependencies(installed: Mapping[str, Installed]) -> Finding:
+    """Whether everybody has what they ask for: installing one plugin may have replaced what another one needs."""
+    troubles = []
+    for name in sorted({CORE, *(each.distribution for each in installed.values())}):
+        for said in metadata.requires(name) or ():
+            wanted = Requirement(said)
+            if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+                continue
+            try:
+                there = metadata.version(wanted.name)
+            except metadata.PackageNotFoundError:
+                troubles.append(f"{name} needs {wanted.name}, which is not installed")
+                continue
+            if not wanted.specifier.contains(there, prereleases=True):
+                troubles.append(f"{name} needs {wanted.name} {wanted.specifier}, and {there} is installed")
+    return Finding("dependencies", ok=not troubles, detail="; ".join(troubles) or "nobody lacks anything")
 
 
 def _database(config: Config) -> Finding:

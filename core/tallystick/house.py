@@ -96,10 +96,10 @@ class Registry:
             row = conn.execute(
                 sa.select(rows.c.document, rows.c.since).where(rows.c.tenant == tenant, rows.c.generation == number)
             ).one()
-        built = configuration.build_tenant(tenant, msgspec.json.decode(row.document), self._installed)
+        built = configuration.build_tenant(tenant, msgspec.json.decode(row.document), self._installed, enabled=enabled)
         if enabled is not None:
             built = attrs.evolve(
-                built, plugins={name: chosen for name, chosen in built.plugins.items() if name in enabled}, required=(),
+                built, required=(),
                 rates=self._current[tenant].programme.rates,  # each has its own day: what is known today was so then
             )  # fmt: skip
         return build_generation(built, number, row.since, self._installed)

@@ -189,7 +189,8 @@ class Bench:
     def situation(self, event: Event) -> Situation:
         """What the plugin said it needs for the event, with something in it."""
         asked = getattr(self.plugin, "needs", None)
-        needs = (asked(kind=event.kind) if asked is not None and event.kind in self.kinds else None) or Needs()
+        given = {"kind": event.kind} if asked is not None and inspect.signature(asked).parameters else {}
+        needs = (asked(**given) if asked is not None and event.kind in self.kinds else None) or Needs()
         member = Member(number=1, status="active", enrolled_at=_START - timedelta(days=400)) if event.member else None
         original = Original(
             entry="1-1-0", kind="purchase.completed", at=event.at, facts=None, granted=((f"{self.name}.x", "points", 10),),
