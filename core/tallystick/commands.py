@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 import attrs
 import click
 
-from . import database, discovery, people
+from . import discovery
 from .errors import InvalidRequest
 from .house import Errand, House
 from .jobs import Job, Turn
@@ -26,12 +26,7 @@ from .terminal import Command, Desk, Group, Root, command, language, option, say
 
 @attrs.frozen
 class Visit(Errand):
-    """What a plugin's command gets: as a job, and the way from a member's reference to their number."""
-
-    def member(self, reference: str) -> int:
-        """The number of the member whom an external id or ``m-`` and digits names.  Raises UnknownMember."""
-        with database.reading(self.house.db) as conn:
-            return people.load(conn, self.house.secret, self.tenant, reference).number
+    """What a plugin's command gets: the same as a job."""
 
 
 def visit(built: House, tenant: str, plugin: str, name: str) -> Visit:

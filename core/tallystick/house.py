@@ -18,7 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from . import config as configuration
-from . import database, discovery, migrate, outbox, passes, people, tables, values, vault
+from . import database, discovery, lane, migrate, outbox, passes, people, tables, values, vault
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Outcome, Receipt
@@ -114,7 +114,11 @@ def build_generation(tenant: Tenant, number: int, since: int, installed: Mapping
         manifest = installed[name].manifest
         for kind in discovery.load_kinds(manifest):
             kinds[kind.name] = kind
-        plugin = configuration.make_plugin(installed[name], chosen, programme)
+        if manifest.lane == "worker" or name in tenant.worker_lane:
+            context = configuration.context_of(tenant, installed)
+            plugin: Any = lane.make_apart(installed[name], chosen, context, programme)
+        else:
+            plugin = configuration.make_plugin(installed[name], chosen, programme)
         if plugin is not None:
             parts.append(
                 Part(
@@ -156,6 +160,11 @@ class Errand:
         """When the job is run."""
         return self.turn.now
 
+    def member(self, reference: str) -> int:
+        """The number of the member whom an external id or ``m-`` and digits names.  Raises UnknownMember."""
+        with database.reading(self.house.db) as conn:
+            return people.load(conn, self.house.secret, self.tenant, reference).number
+
     def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Outcome]:
         """Send events through the door, as any client would; one outcome each."""
         kinds, actor = self.generation.kinds, self.turn.job.name
@@ -164,11 +173,6 @@ class Errand:
         )
 
 
-class InForce(NamedTuple):
-    """A tenant as it is set up in one generation."""
-
-    generation: int
-    tenant: Tenant
 @attrs.frozen(kw_only=True)
 class NotYet:
     """An entry that cannot be made good yet."""
@@ -191,6 +195,11 @@ class Repaired:
     waiting: tuple[NotYet, ...]
 
 
+class InForce(NamedTuple):
+    """A tenant as it is set up in one generation."""
+
+    generation: int
+    tenant: Tenant
 
 
 @attrs.define
@@ -341,11 +350,6 @@ class House:
         """Do *work* with the engine, which has one thread: the writer's while it runs, otherwise the caller's."""
         return self.writer.perform(work) if self.writer.running else work()
 
-    def errand(self, plugin: str, tenant: str, name: str) -> Errand:
-        """*plugin* at work for *tenant*, now and under *name*: for what is neither a job's turn nor a request.
-
-        Raises UnknownTenant.
-        """
     def repair(self, tenant: str, *, dry_run: bool = False) -> Repaired:
         """Make good what broken plugins kept from members: each event is judged again as of then and its gain posted.
 
@@ -386,6 +390,11 @@ class House:
                 outcomes.append(error)
         return outcomes
 
+    def errand(self, plugin: str, tenant: str, name: str) -> Errand:
+        """*plugin* at work for *tenant*, now and under *name*: for what is neither a job's turn nor a request.
+
+        Raises UnknownTenant.
+        """
         turn = Turn(Job(tenant=tenant, name=name, run=lambda _: None), moment(self.clock()), "", lambda _: None)
         return self._errand(plugin, turn)
 

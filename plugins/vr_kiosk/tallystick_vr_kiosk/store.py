@@ -1,0 +1,396 @@
+"""The plugin's own rows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tallystick import tables
+from tallystick.effects import Command
+
+from .tables import alarm, alias, attempt, command, device, found, frame, grant, pairing, pin, session, used, wish
+
+Connection = sa.Connection
+_MINUTE: Final = 60 * 1_000_000
+
+
+def _mine(table: sa.Table, tenant: str, **keys: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.tenant == tenant, *(table.c[name] == value for name, value in keys.items()))
+
+
+def _insert(conn: sa.Connection, table: sa.Table) -> Any:
+    return (postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
+# --- devices --------------------------------------------------------------------------------------------------------
+
+
+def load_device(conn: sa.Connection, tenant: str, id: str, *, lock: bool = False) -> Any:
+    """A device's row, or None."""
+    query = sa.select(device).where(_mine(device, tenant, id=id))
+    return conn.execute(query.with_for_update() if lock else query).one_or_none()
+
+
+def list_devices(conn: sa.Connection, tenant: str) -> Sequence[Any]:
+    """All devices, by name."""
+    return conn.execute(sa.select(device).where(_mine(device, tenant)).order_by(device.c.name, device.c.id)).all()
+
+
+def add_device(conn: sa.Connection, tenant: str, **values: Any) -> None:
+    """A device that was just paired; paired again, the row goes on with a further epoch."""
+    conn.execute(device.insert().values(tenant=tenant, **values))
+
+
+def change_device(conn: sa.Connection, tenant: str, id: str, **values: Any) -> None:
+    """Change a device's row."""
+    conn.execute(device.update().where(_mine(device, tenant, id=id)).values(**values))
+
+
+def set_aside(conn: sa.Connection, tenant: str, id: str, code: str, detail: str, now: int) -> None:
+    """Take nothing from the device any more until somebody has looked."""
+    mine = sa.and_(_mine(device, tenant, id=id), device.c.state == "active")
+    if conn.execute(device.update().where(mine).values(state="quarantined")).rowcount:
+        raise_alarm(conn, tenant, id, code, detail, now)
+
+
+def raise_alarm(conn: sa.Connection, tenant: str, device_id: str, code: str, detail: str, now: int) -> None:
+    """Something that a person should look at."""
+    conn.execute(
+        alarm.insert().values(
+            tenant=tenant, id=secrets.token_hex(8), device=device_id, code=code, detail=detail[:500], at=now, seen_at=0
+        )
+    )
+
+
+def list_alarms(conn: sa.Connection, tenant: str, limit: int = 100) -> Sequence[Any]:
+    """Alarms, newest first."""
+    return conn.execute(sa.select(alarm).where(_mine(alarm, tenant)).order_by(alarm.c.at.desc()).limit(limit)).all()
+
+
+# --- frames ---------------------------------------------------------------------------------------------------------
+
+
+def load_frame(conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int) -> Any:
+    """A frame that was taken, or None."""
+    return conn.execute(
+        sa.select(frame).where(_mine(frame, tenant, device=device_id, epoch=epoch, counter=counter))
+    ).one_or_none()
+
+
+def keep_frame(
+    conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int, *, hash: str, now: int
+) -> None:
+    """Take a frame: its number is used from now on."""
+    conn.execute(
+        frame.insert().values(tenant=tenant, device=device_id, epoch=epoch, counter=counter, hash=hash, at=now)
+    )
+
+
+def keep_answer(conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int, answer: bytes) -> None:
+    """What the same frame is answered with from now on."""
+    mine = _mine(frame, tenant, device=device_id, epoch=epoch, counter=counter)
+    conn.execute(frame.update().where(mine).values(answer=answer.decode()))
+
+
+# --- pairing --------------------------------------------------------------------------------------------------------
+
+
+def add_pairing(conn: sa.Connection, tenant: str, **values: Any) -> None:
+    """A device shows letters."""
+    conn.execute(
+        pairing.delete().where(_mine(pairing, tenant), pairing.c.expires_at < values["expires_at"] - 24 * 60 * _MINUTE)
+    )
+    conn.execute(pairing.insert().values(tenant=tenant, **values))
+
+
+def load_pairing(conn: sa.Connection, tenant: str, letters: str, *, lock: bool = False) -> Any:
+    """Who shows these letters, or None."""
+    query = sa.select(pairing).where(_mine(pairing, tenant, letters=letters))
+    return conn.execute(query.with_for_update() if lock else query).one_or_none()
+
+
+def change_pairing(conn: sa.Connection, tenant: str, letters: str, **values: Any) -> None:
+    """The letters were approved or refused."""
+    conn.execute(pairing.update().where(_mine(pairing, tenant, letters=letters)).values(**values))
+
+
+# --- tries ----------------------------------------------------------------------------------------------------------
+
+
+def tries(conn: sa.Connection, tenant: str, who: str, now: int, minutes: int = 1) -> int:
+    """How often *who* was wrong in the last minutes."""
+    since = now // _MINUTE - minutes + 1
+    return (
+        conn.scalar(
+            sa.select(sa.func.sum(attempt.c.count)).where(_mine(attempt, tenant, who=who), attempt.c.minute >= since)
+        )
+        or 0
+    )
+
+
+def note_try(conn: sa.Connection, tenant: str, who: str, now: int) -> None:
+    """*who* was wrong once more."""
+    row = _insert(conn, attempt).values(tenant=tenant, who=who, minute=now // _MINUTE, count=1)
+    conn.execute(
+        row.on_conflict_do_update(index_elements=["tenant", "who", "minute"], set_={"count": attempt.c.count + 1})
+    )
+
+
+# --- members' codes -------------------------------------------------------------------------------------------------
+
+
+def make_alias(conn: sa.Connection, tenant: str, member: int, kind: str, now: int) -> str:
+    """A fresh alias for the member; the one before of the same kind is good no more."""
+    mine = sa.and_(_mine(alias, tenant, member=member, kind=kind), alias.c.state == "good")
+    conn.execute(alias.update().where(mine).values(state="replaced"))
+    made = base64.b32encode(secrets.token_bytes(10)).decode()
+    conn.execute(
+        alias.insert().values(tenant=tenant, alias=made, member=member, kind=kind, state="good", created_at=now)
+    )
+    return made
+
+
+def alias_of(conn: sa.Connection, tenant: str, member: int, kind: str, now: int) -> str:
+    """The member's alias, made now if there is none."""
+    mine = sa.and_(_mine(alias, tenant, member=member, kind=kind), alias.c.state == "good")
+    found = conn.scalar(sa.select(alias.c.alias).where(mine).limit(1))
+    return found or make_alias(conn, tenant, member, kind, now)
+
+
+def find_alias(conn: sa.Connection, tenant: str, text: str) -> Any:
+    """Whose alias it is, or None."""
+    return conn.execute(sa.select(alias).where(_mine(alias, tenant, alias=text, state="good"))).one_or_none()
+
+
+def use_code(conn: sa.Connection, tenant: str, text: str, step: int, operation: str) -> bool:
+    """Use a code up in its step; False if another operation did."""
+    row = _insert(conn, used).values(tenant=tenant, alias=text, step=step, operation=operation)
+    conn.execute(row.on_conflict_do_nothing())
+    return conn.scalar(sa.select(used.c.operation).where(_mine(used, tenant, alias=text, step=step))) == operation
+
+
+def set_pin(conn: sa.Connection, tenant: str, member: int, text: str, now: int) -> None:
+    """The member's new PIN."""
+    salt = secrets.token_hex(16)
+    row = _insert(conn, pin).values(tenant=tenant, member=member, salt=salt, hash=_slow(text, salt), changed_at=now)
+    changes = {"salt": salt, "hash": _slow(text, salt), "changed_at": now}
+    conn.execute(row.on_conflict_do_update(index_elements=["tenant", "member"], set_=changes))
+
+
+def is_pin(conn: sa.Connection, tenant: str, member: int, text: str) -> bool:
+    """Whether it is the member's PIN; takes as long if there is none."""
+    row = conn.execute(sa.select(pin).where(_mine(pin, tenant, member=member))).one_or_none()
+    right = _slow(text, row.salt if row is not None else "00" * 16)
+    return row is not None and secrets.compare_digest(right, row.hash)
+
+
+def _slow(text: str, salt: str) -> str:
+    # four to eight digits are guessed in a blink if the hash is fast; 32 MiB and about 50 ms a guess
+    return hashlib.scrypt(text.encode(), salt=bytes.fromhex(salt), n=1 << 14, r=8, p=2, maxmem=1 << 26, dklen=32).hex()
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+def open_session(
+    conn: sa.Connection, tenant: str, id: str, device_id: str, member: int, level: str, until: int
+) -> None:
+    """A member stands at a device."""
+    conn.execute(session.delete().where(_mine(session, tenant), session.c.expires_at < until - 24 * 60 * _MINUTE))
+    row = _insert(conn, session).values(
+        tenant=tenant, id=id, device=device_id, member=member, level=level, expires_at=until
+    )
+    conn.execute(row.on_conflict_do_nothing())
+
+
+def load_session(conn: sa.Connection, tenant: str, id: str) -> Any:
+    """Who stands there, or None."""
+    return conn.execute(sa.select(session).where(_mine(session, tenant, id=id))).one_or_none()
+
+
+def change_session(conn: sa.Connection, tenant: str, id: str, **values: Any) -> None:
+    """Somebody is still there, has shown a PIN, or is gone."""
+    conn.execute(session.update().where(_mine(session, tenant, id=id)).values(**values))
+
+
+def end_session(conn: sa.Connection, tenant: str, id: str) -> None:
+    """Nothing of it is left."""
+    conn.execute(session.delete().where(_mine(session, tenant, id=id)))
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def add_command(conn: sa.Connection, tenant: str, device_id: str, id: str, what: str, facts: Any, now: int) -> None:
+    """Something the device shall do; asked for again under the same id, it is the same."""
+    row = _insert(conn, command).values(
+        tenant=tenant, device=device_id, id=id, command=what, facts=msgspec.json.encode(facts).decode(), state="waiting",
+        tries=0, said="", created_at=now, due_at=now,
+    )  # fmt: skip
+    conn.execute(row.on_conflict_do_nothing())
+
+
+def keep_commands(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, Any]]) -> None:
+    """Write down commands that effects asked for, each with when its batch was committed."""
+    for at, intent in found:
+        effect = msgspec.json.decode(intent.body, type=Command)
+        if load_device(conn, tenant, effect.device) is not None:
+            key = f"{intent.entry}-{intent.place}"
+            add_command(conn, tenant, effect.device, key, effect.command, effect.facts, at)
+
+
+def take_commands(conn: sa.Connection, tenant: str, device_id: str, now: int, *, tries: int, pause: int) -> list[Any]:
+    """Commands that are due; each comes again after *pause* until the device has answered, *tries* times at most."""
+    waiting = sa.and_(_mine(command, tenant, device=device_id, state="waiting"), command.c.due_at <= now)
+    query = sa.select(command).where(waiting).order_by(command.c.created_at, command.c.id).limit(20)
+    given = []
+    for row in conn.execute(query.with_for_update()).all():
+        mine = _mine(command, tenant, device=device_id, id=row.id)
+        if row.tries >= tries:
+            conn.execute(command.update().where(mine).values(state="given_up"))
+            raise_alarm(conn, tenant, device_id, "command_given_up", f"{row.command} was not answered", now)
+            continue
+        conn.execute(command.update().where(mine).values(tries=row.tries + 1, due_at=now + pause))
+        given.append(row)
+    return given
+
+
+def answer_command(conn: sa.Connection, tenant: str, device_id: str, id: str, *, done: bool, said: str) -> None:
+    """The device's receipt."""
+    mine = sa.and_(_mine(command, tenant, device=device_id, id=id), command.c.state.in_(("waiting", "given_up")))
+    conn.execute(command.update().where(mine).values(state="done" if done else "failed", said=said[:500]))
+
+
+def list_commands(conn: sa.Connection, tenant: str, device_id: str) -> Sequence[Any]:
+    """The device's commands, newest first."""
+    mine = _mine(command, tenant, device=device_id)
+    return conn.execute(sa.select(command).where(mine).order_by(command.c.created_at.desc()).limit(100)).all()
+
+
+# --- allowances -----------------------------------------------------------------------------------------------------
+
+
+def keep_grant(conn: sa.Connection, tenant: str, device_id: str, id: str, points: int, until: int) -> None:
+    """An allowance that stands in the ledger."""
+    row = _insert(conn, grant).values(tenant=tenant, device=device_id, id=id, points=points, until=until, state="open")
+    conn.execute(row.on_conflict_do_nothing())
+
+
+def grants(conn: sa.Connection, tenant: str, device_id: str = "", *, state: str = "open") -> Sequence[Any]:
+    """Allowances in a state, of one device or all."""
+    mine = _mine(grant, tenant, state=state, **({"device": device_id} if device_id else {}))
+    return conn.execute(sa.select(grant).where(mine).order_by(grant.c.until, grant.c.id)).all()
+
+
+def end_grant(conn: sa.Connection, tenant: str, device_id: str, id: str) -> None:
+    """The allowance is over."""
+    conn.execute(grant.update().where(_mine(grant, tenant, device=device_id, id=id)).values(state="ended"))
+
+
+# --- wishes, and what is kept of a member ----------------------------------------------------------------------------
+
+
+def keep_wish(conn: sa.Connection, tenant: str, member: int, product: str, showroom: str, now: int) -> None:
+    """A product on the member's wish list, once."""
+    row = _insert(conn, wish).values(tenant=tenant, member=member, product=product, showroom=showroom, at=now)
+    conn.execute(row.on_conflict_do_nothing())
+
+
+def wishes(conn: sa.Connection, tenant: str, member: int) -> Sequence[Any]:
+    """The member's wish list, oldest first."""
+    return conn.execute(
+        sa.select(wish).where(_mine(wish, tenant, member=member)).order_by(wish.c.at, wish.c.product)
+    ).all()
+
+
+def keep_found(conn: sa.Connection, tenant: str, member: int, showroom: str, spot: str) -> None:
+    """The member has touched a spot."""
+    row = _insert(conn, found).values(tenant=tenant, member=member, showroom=showroom, spot=spot)
+    conn.execute(row.on_conflict_do_nothing())
+
+
+def spots_found(conn: sa.Connection, tenant: str, member: int, showroom: str) -> set[str]:
+    """The spots that the member has touched in a showroom."""
+    return set(conn.scalars(sa.select(found.c.spot).where(_mine(found, tenant, member=member, showroom=showroom))))
+
+
+# --- what is read of the house's rows ---------------------------------------------------------------------------------
+
+
+def member_of(conn: sa.Connection, tenant: str, number: int) -> Any:
+    """Number, status, language and tags of whom a number answers as; None if forgotten."""
+    rows = tables.member
+    while True:
+        row = conn.execute(sa.select(rows).where(rows.c.tenant == tenant, rows.c.number == number)).one_or_none()
+        if row is None or not row.merged_into:
+            return row if row is not None and row.status == "active" else None
+        number = row.merged_into
+
+
+def usable(conn: sa.Connection, tenant: str, member: int, unit: str, now: int) -> tuple[int, int]:
+    """What the member can spend of a unit now, and what is pending."""
+    lots, balances = tables.lot, tables.balance
+    mine = sa.and_(lots.c.tenant == tenant, lots.c.member == member, lots.c.unit == unit, lots.c.remaining > 0)
+    due = conn.scalar(sa.select(sa.func.sum(lots.c.remaining)).where(mine, lots.c.expires_at <= now)) or 0
+    waiting = sa.and_(mine, lots.c.usable_from > now, lots.c.expires_at > now)
+    pending = conn.scalar(sa.select(sa.func.sum(lots.c.remaining)).where(waiting)) or 0
+    one = sa.and_(balances.c.tenant == tenant, balances.c.member == member, balances.c.unit == unit)
+    posted = conn.scalar(sa.select(balances.c.posted).where(one)) or 0
+    return int(posted) - int(due) - int(pending), int(pending)
+
+
+def tiers_of(conn: sa.Connection, tenant: str, member: int) -> dict[str, str]:
+    """Ladder -> tier."""
+    rows = tables.own
+    mine = sa.and_(rows.c.tenant == tenant, rows.c.plugin == "core", rows.c.key == f"m:{member}")
+    query = sa.select(rows.c.name, rows.c.value).where(mine, rows.c.name.startswith("tier:"))
+    return {name[5:]: msgspec.json.decode(value)["tier"] for name, value in conn.execute(query)}
+
+
+def stock_left(conn: sa.Connection, tenant: str, keys: Sequence[str]) -> dict[str, int]:
+    """What is left on shelves."""
+    rows = tables.stock
+    query = sa.select(rows.c.key, rows.c.remaining).where(rows.c.tenant == tenant, rows.c.key.in_(list(keys)))
+    return dict(conn.execute(query).all())
+
+
+def everything(conn: sa.Connection, tenant: str, member: int) -> Mapping[str, Any]:
+    """What is kept of a member."""
+    aliases = conn.execute(
+        sa.select(alias).where(_mine(alias, tenant, member=member)).order_by(alias.c.created_at)
+    ).all()
+    has_pin = conn.scalar(sa.select(sa.func.count()).select_from(pin).where(_mine(pin, tenant, member=member)))
+    return {
+        "codes": [{"kind": row.kind, "state": row.state, "at": row.created_at} for row in aliases],
+        "wishes": [
+            {"product": row.product, "showroom": row.showroom, "at": row.at} for row in wishes(conn, tenant, member)
+        ],
+        "pin": bool(has_pin),
+    }
+
+
+def forget(conn: sa.Connection, tenant: str, member: int) -> None:
+    """Nothing of the member is kept."""
+    names = sa.select(alias.c.alias).where(_mine(alias, tenant, member=member))
+    conn.execute(used.delete().where(_mine(used, tenant), used.c.alias.in_(names)))
+    for table in (alias, pin, session, wish, found):
+        conn.execute(table.delete().where(_mine(table, tenant, member=member)))
+
+
+def tidy(conn: sa.Connection, tenant: str, before: int) -> None:
+    """Forget what is older than *before*; a device's last frame stays."""
+    older = sa.and_(_mine(frame, tenant), frame.c.at < before)
+    newest = sa.select(device.c.counter).where(
+        device.c.tenant == frame.c.tenant, device.c.id == frame.c.device, device.c.epoch == frame.c.epoch
+    )
+    conn.execute(frame.delete().where(older, frame.c.counter != sa.func.coalesce(newest.scalar_subquery(), 0)))
+    conn.execute(attempt.delete().where(_mine(attempt, tenant), attempt.c.minute < before // _MINUTE))
+    conn.execute(used.delete().where(_mine(used, tenant), used.c.step < before // 1_000_000 // 30))
+    conn.execute(session.delete().where(_mine(session, tenant), session.c.expires_at < before))
