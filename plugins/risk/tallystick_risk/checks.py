@@ -54,10 +54,7 @@ def _check(document: Mapping[str, Any], context: Context) -> Iterator[Said]:
         for place, kind in enumerate(kinds):
             yield from _check_kind(("capabilities", name, place), kind, context)
     yield from _check_names(document)
-    for name, place in document.get("stores", {}).items():
-        for key, most in (("latitude", 90), ("longitude", 180)):
-            if abs(float(place[key])) > most:
-                yield ("stores", name, key), f"found {place[key]}; expected from -{most} to {most} degrees"
+    yield from _check_stores(document)
 
 
 def _check_names(document: Mapping[str, Any]) -> Iterator[Said]:
@@ -69,6 +66,13 @@ def _check_names(document: Mapping[str, Any]) -> Iterator[Said]:
     for name in document.get("limits", {}):
         if name not in LIMITS and not any(f"limit.{name}" in when for when in used):
             yield ("limits", name), f'nothing names "limit.{name}"{_hint(name, LIMITS)}'
+
+
+def _check_stores(document: Mapping[str, Any]) -> Iterator[Said]:
+    for name, place in document.get("stores", {}).items():
+        for key, most in (("latitude", 90), ("longitude", 180)):
+            if abs(float(place[key])) > most:
+                yield ("stores", name, key), f"found {place[key]}; expected from -{most} to {most} degrees"
 
 
 def _check_kind(path: Path, kind: str, context: Context) -> Iterator[Said]:

@@ -42,7 +42,7 @@ class Errand(Protocol):
 
 def take_down(conn: Any, tenant: str, settings: Settings, records: Sequence[Record]) -> None:
     """Learn the traces of *records*, open cases for what reviewers said of them, and see which holds were decided."""
-    store.learn(conn, tenant, [record.entry for record in records])
+    store.learn(conn, tenant, {record.entry: parse_member(record.member) or 0 for record in records})
     policies = {policy.name: policy for policy in settings.policies}
     for record in records:
         if record.kind in ("entry.released", "entry.voided"):

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from tallystick.effects import Bonus, Effect, Grant, Move, Put, Spend, Verdict
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
@@ -99,7 +101,6 @@ class Risk:
         mine = own.get(MEMBER, _NOTHING) if event.member else _NOTHING
         if (restricted := mine.get("restricted")) and (denied := self._restricted(event, situation, restricted)):
             return [denied]
-        at, facts = _seconds(event.at), event.facts
         given = taken = 0
         for effect in proposals:
             if isinstance(effect, Grant | Bonus):
@@ -107,47 +108,40 @@ class Risk:
                     given += effect.amount
             elif isinstance(effect, Spend | Move):
                 taken += effect.amount
-        what = ACTIONS.get(facts.action, facts.action) if kind == OBSERVED else WHAT.get(kind, kind)
-        cents = facts.total if kind == PURCHASE else 0
-        store, device = getattr(facts, "store", ""), getattr(facts, "device", "")
+        seen = self._seen(event, situation, given - taken)
         memory = read_memory(mine.get("seen"))
-        shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in ROWS.get(kind, _NOTHING).items()}  # fmt: skip
+        rows = ROWS.get(kind, _NOTHING)
+        shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in rows.items()}
         effects: list[Effect] = []
         policies = self.policies(kind)
         if policies is not None:
             member, flags = situation.member, mine.get("flags")
             now = Moment(
-                at=at, when=event.at.astimezone(self.programme.zone), what=what, member=event.member,
-                enrolled=_seconds(member.enrolled_at) if member is not None else 0, memory=memory,
-                store=store, device="" if kind == PURCHASE else device, cents=cents, given=given, taken=taken,
-                flags=len(_in_force(flags, event.at)) if flags else 0, places=self._places,
-                devices=shared.get("device", ()), cashiers=shared.get("cashier", ()), addresses=shared.get("address", ()),
+                seen.at, event.at, seen.what, event.member, _seconds(member.enrolled_at) if member is not None else 0, memory,
+                seen.store, seen.device, seen.cents, given, taken, len(_in_force(flags, event.at)) if flags else 0,
+                self._places, self.programme.zone, *[shared.get(about, ()) for about in ("device", "cashier", "address")],
             )  # fmt: skip
             effects += policies.verdicts(event, member, now)
-            if any(isinstance(effect, Verdict) and effect.verdict == "deny" for effect in effects):
+            if effects and any(effect.verdict == "deny" for effect in effects):  # type: ignore[attr-defined]
                 return effects
         if event.member:
-            seen = Seen(at, what, store, device, given - taken, cents)
             effects.append(Put(rule="risk.seen", name="seen", value=written(remember(memory, seen))))
+        else:  # nobody remembers a guest, and watches hear of the sale all the same
+            effects.append(Put(rule="risk.seen", key=rows_of.GUESTS, name=situation.entry, value=written(seen)))
         for about, touches in shared.items():
-            name = getattr(facts, about, "")
+            name = getattr(event.facts, about, "")
             if name:
-                value = [list(one) for one in touched(touches, Touched(at, event.member, what))]
+                value = written(touched(touches, Touched(seen.at, event.member, seen.what)))
                 effects.append(Put(rule="risk.seen", key=f"{about}/{name}", name="seen", value=value))
-        effects.append(self._trace(event, situation, what, cents, given - taken))
         return effects
 
     @hookimpl
     def reverse(self, event: Event, original: Original, situation: Situation) -> Sequence[Effect]:
         """What came back is remembered; nobody can hold a return."""
         cents = original.returned - original.returned_before
+        seen = replace(self._seen(event, situation, 0), what="back", cents=cents)
         memory = read_memory(situation.own.get(MEMBER, _NOTHING).get("seen"))
-        seen = Seen(_seconds(event.at), "back", event.facts.store, "", 0, cents)
-        value = written(remember(memory, seen, returned=cents))
-        return [
-            Put(rule="risk.seen", name="seen", value=value),
-            self._trace(event, situation, "back", cents, 0),
-        ]
+        return [Put(rule="risk.seen", name="seen", value=written(remember(memory, seen, returned=cents)))]
 
     @hookimpl
     def committed(self, batch: Sequence[Any], store: Any) -> None:
@@ -185,17 +179,17 @@ class Risk:
         )  # fmt: skip
 
     @staticmethod
-    def _trace(event: Event, situation: Situation, what: str, cents: int, points: int) -> Put:
-        """One line for the watches: taken out of the own rows as soon as it is committed."""
-        facts = event.facts
-        other = next(iter(event.others.values()), 0)
-        cashier = getattr(facts, "cashier", "") or getattr(facts, "by", "")
-        device = "" if what == "buy" else getattr(facts, "device", "")
-        value = [
-            event.member, _seconds(event.at), what, other, getattr(facts, "store", ""), cashier, device,
-            getattr(facts, "address", ""), cents, points, getattr(facts, "order", "") or "",
-        ]  # fmt: skip
-        return Put(rule="risk.trace", key=rows_of.TRACES, name=situation.entry, value=value)
+    def _seen(event: Event, situation: Situation, points: int) -> Seen:
+        """What of an event is remembered."""
+        facts, kind, at = event.facts, event.kind, _seconds(event.at)
+        if kind == PURCHASE:  # its device is the till's, and says nothing about the member
+            return Seen(at, "buy", facts.store, "", points, facts.total, situation.entry, facts.cashier, facts.order)
+        what = ACTIONS.get(facts.action, facts.action) if kind == OBSERVED else WHAT.get(kind, kind)
+        return Seen(
+            at, what, getattr(facts, "store", ""), getattr(facts, "device", ""), points, 0, situation.entry,
+            getattr(facts, "cashier", "") or getattr(facts, "by", ""), getattr(facts, "order", "") or "",
+            next(iter(event.others.values()), 0), getattr(facts, "address", ""),
+        )  # fmt: skip
 
 
 RETURNS: Final = frozenset(("purchase.refunded", "purchase.cancelled"))

@@ -1,13 +1,17 @@
 """What is remembered of a member, a device, a cashier or an address to judge the next event.  Pure, small, bounded.
 
-A memory is one own row, written with the event that it remembers.  Times are seconds since 1970: of the event, as its
-source says.
+A memory is one own row, written with the event that it remembers, as text: the house checks and keeps a text faster than
+a tree.  Times are seconds since 1970: of the event, as its source says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 
 HOUR: Final = 3_600
 DAY: Final = 86_400
@@ -23,20 +27,34 @@ AWAKE: Final = 2 * DAY
 NEW: Final = 7 * DAY
 #: The usual amount moves by this part of each difference.
 INERTIA: Final = 8
+#: What failed, or what others did: the member was not active by it.
+PASSIVE: Final = frozenset(("fail", "back"))
 
 
-class Seen(NamedTuple):
+class Seen(Struct, frozen=True, array_like=True, gc=False, omit_defaults=True):
     """One event in memory."""
 
     at: int
     what: str  #: buy, spend, give, login, fail, back, or another kind by its name
-    store: str
-    device: str
-    points: int  #: above 0 given to the member, below 0 taken
-    cents: int
+    store: str = ""
+    device: str = ""
+    points: int = 0  #: above 0 given to the member, below 0 taken
+    cents: int = 0
+    entry: str = ""
+    cashier: str = ""
+    order: str = ""
+    other: int = 0  #: another member whom the event names
+    address: str = ""
 
 
-class Memory(NamedTuple):
+class Device(Struct, frozen=True, array_like=True, gc=False):
+    """A device and when it was first seen with the member."""
+
+    name: str
+    since: int
+
+
+class Memory(Struct, frozen=True, array_like=True):
     """What is remembered of a member."""
 
     last: int = 0  #: when the member did something; 0: never, as far as is known
@@ -47,7 +65,7 @@ class Memory(NamedTuple):
     sold: int = 0  #: bought so far, in minor units
     returned: int = 0  #: of that returned
     returns: int = 0
-    devices: tuple[tuple[str, int], ...] = ()  #: with when each was first seen, oldest first
+    devices: tuple[Device, ...] = ()  #: oldest first
     events: tuple[Seen, ...] = ()  #: of the last days, in the order they came
 
     def since(self, at: int, span: int, *whats: str) -> Iterator[Seen]:
@@ -57,20 +75,33 @@ class Memory(NamedTuple):
                 yield seen
 
 
-#: What failed, or what others did: the member was not active by it.
-PASSIVE: Final = frozenset(("fail", "back"))
+class Touch(Struct, frozen=True, array_like=True, gc=False):
+    """Who was where: one event in the memory of a device, a cashier or an address."""
+
+    at: int
+    member: int
+    what: str
 
 
-def read_memory(value: Any) -> Memory:
+NOTHING: Final = Memory()
+_read: Final = Decoder(Memory).decode
+_read_touches: Final = Decoder(tuple[Touch, ...]).decode
+_write: Final = Encoder().encode
+
+
+def read_memory(value: str | None) -> Memory:
     """A memory as it was written; nothing if nothing is known."""
-    if not value:
-        return Memory()
-    *numbers, devices, events = value
-    last, gap, woke, bought, usual, sold, returned, returns = numbers
-    return Memory(
-        last, gap, woke, bought, usual, sold, returned, returns,
-        tuple([(name, at) for name, at in devices]), tuple([Seen(*one) for one in events]),
-    )  # fmt: skip
+    return _read(value) if value else NOTHING
+
+
+def read_touches(value: str | None) -> tuple[Touch, ...]:
+    """What is remembered under a shared key."""
+    return _read_touches(value) if value else ()
+
+
+def written(value: Any) -> str:
+    """A memory as it is kept."""
+    return _write(value).decode()
 
 
 def remember(memory: Memory, seen: Seen, *, returned: int = 0) -> Memory:
@@ -78,42 +109,29 @@ def remember(memory: Memory, seen: Seen, *, returned: int = 0) -> Memory:
 
     Late events join what is remembered and change neither the last activity nor the silences.
     """
-    latest = max(memory.last, seen.at)
-    events = (*[one for one in memory.events if one.at > latest - SPAN], seen)
+    at, last, gap, woke = seen.at, memory.last, memory.gap, memory.woke
+    oldest = max(last, at) - SPAN
+    events = (*[one for one in memory.events if one.at > oldest], seen)
     if len(events) > MOST:
         events = _spare(events)
-    last, gap, woke = memory.last, memory.gap, memory.woke
-    if seen.what not in PASSIVE and seen.at > last:
-        if last and seen.at - last >= GAP:
-            gap, woke = seen.at - last, seen.at
-        last = seen.at
-    devices = memory.devices
-    if seen.device and seen.what not in ("buy", "fail", "back") and seen.device not in [name for name, _ in devices]:
-        devices = (*devices, (seen.device, seen.at))[-DEVICES:]
-    bought, usual, sold = memory.bought, memory.usual, memory.sold
+    if at > last and seen.what not in PASSIVE:
+        if last and at - last >= GAP:
+            gap, woke = at - last, at
+        last = at
     if seen.what == "buy":
-        bought, sold = bought + 1, sold + seen.cents
-        # the first purchases are averaged, later ones move the average a little; an outlier moves it no further than ten times
-        share = min(bought, INERTIA)
-        usual += (min(seen.cents, 10 * usual if bought > INERTIA else seen.cents) - usual) // share
-    return Memory(
-        last,
-        gap,
-        woke,
-        bought,
-        usual,
-        sold,
-        memory.returned + returned,
-        memory.returns + (returned > 0),
-        devices,
-        events,
-    )
-
-
-def written(memory: Memory) -> list[Any]:
-    """A memory as it is kept: a list of lists."""
-    *numbers, devices, events = memory
-    return [*numbers, [list(one) for one in devices], [list(one) for one in events]]
+        bought, cents, usual = memory.bought + 1, seen.cents, memory.usual
+        # the first purchases are averaged, later ones move the average a little, and an outlier no further than ten times
+        usual += (min(cents, 10 * usual if bought > INERTIA else cents) - usual) // min(bought, INERTIA)
+        return Memory(
+            last, gap, woke, bought, usual, memory.sold + cents, memory.returned, memory.returns, memory.devices, events
+        )
+    devices = memory.devices
+    if seen.device and seen.what not in PASSIVE and seen.device not in [known.name for known in devices]:
+        devices = (*devices, Device(seen.device, at))[-DEVICES:]
+    return replace(
+        memory, last=last, gap=gap, woke=woke, returned=memory.returned + returned, returns=memory.returns + (returned > 0),
+        devices=devices, events=events,
+    )  # fmt: skip
 
 
 def _spare(events: tuple[Seen, ...]) -> tuple[Seen, ...]:
@@ -122,19 +140,6 @@ def _spare(events: tuple[Seen, ...]) -> tuple[Seen, ...]:
         if seen.what in ("login", "fail"):
             return (*events[:place], *events[place + 1 :])
     return events[1:]
-
-
-class Touch(NamedTuple):
-    """Who was where: one event in the memory of a device, a cashier or an address."""
-
-    at: int
-    member: int
-    what: str
-
-
-def read_touches(value: Any) -> tuple[Touch, ...]:
-    """What is remembered under a shared key."""
-    return tuple([Touch(*one) for one in value or ()])
 
 
 def touched(touches: Iterable[Touch], touch: Touch) -> tuple[Touch, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import asin, cos, radians, sin, sqrt
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 from tallystick.values import Text
 
@@ -27,7 +28,7 @@ class Moment(NamedTuple):
     """One event as signals see it."""
 
     at: int  #: seconds since 1970
-    when: datetime  #: the same, by the programme's clock
+    when: datetime
     what: str
     member: int
     enrolled: int
@@ -39,6 +40,7 @@ class Moment(NamedTuple):
     taken: int = 0
     flags: int = 0
     places: Mapping[tuple[str, str], int] = {}  #: kilometres between stores
+    zone: ZoneInfo = ZoneInfo("UTC")
     devices: tuple[Touch, ...] = ()  #: what is remembered of the event's device, cashier and address
     cashiers: tuple[Touch, ...] = ()
     addresses: tuple[Touch, ...] = ()
@@ -94,7 +96,7 @@ def _new_device(now: Moment) -> int:
     """A device counts as new for a week; the first one that is ever seen only if the member had been here before."""
     if not now.device or not now.memory.last:
         return 0
-    known = dict(now.memory.devices)
+    known = {device.name: device.since for device in now.memory.devices}
     first = known.get(now.device, now.at)
     before = min(known.values(), default=now.at)
     return int(now.at - first < NEW and (before < first or now.memory.bought > 0))
@@ -158,7 +160,7 @@ def _says(en: str, zh: str, measure: Callable[[Moment], int], shared: str = "") 
 SIGNALS: Final[Mapping[str, Signal]] = {
     "age_hours": _says("Hours since the member joined.", "入会小时数。", lambda now: max(0, now.at - now.enrolled) // HOUR),
     "age_days": _says("Days since the member joined.", "入会天数。", lambda now: max(0, now.at - now.enrolled) // DAY),
-    "hour": _says("The hour of the day in the programme's zone.", "当地小时（0-23）。", lambda now: now.when.hour),
+    "hour": _says("The hour of the day in the programme's zone.", "当地小时（0-23）。", lambda now: now.when.astimezone(now.zone).hour),
     "idle_days": _says("Days of silence before this event, or before the member awoke in the last two days.", "本次之前（或最近两天内恢复活动之前）的沉默天数。", _idle_days),
     "events_hour": _says("Events of the member within an hour.", "会员一小时内的事件数。", _count(HOUR)),
     "events_day": _says("Events of the member within a day.", "会员一天内的事件数。", _count(DAY)),

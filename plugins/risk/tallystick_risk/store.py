@@ -7,21 +7,23 @@ from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tallystick.ledger import member_name
 from tallystick.tables import own
 
+from .memory import Seen, read_memory
 from .tables import case, concerned, mark, note, trace, waiting
 
 PLUGIN = "risk"
-#: The own rows of what was seen but not learned yet, under the name of their entry.
-TRACES = "seen"
+#: The own rows of what guests did and was not learned yet, under the name of the entry.
+GUESTS = "guests"
 #: Keys asked about in one query.
 AT_ONCE = 500
 #: Traces looked at in one turn.
 AT_MOST = 20_000
 
-_FIELDS = ("member", "at", "what", "other", "store", "cashier", "device", "address", "cents", "points", "order_id")
+_SEEN = msgspec.json.Decoder(Seen)
 
 
 class Trace(NamedTuple):
@@ -65,17 +67,40 @@ def _some(keys: Iterable[Any]) -> Iterator[list[Any]]:
 # --- learning what was committed ---------------------------------------------------------------------------------------
 
 
-def learn(conn: sa.Connection, tenant: str, entries: Iterable[str]) -> None:
-    """Take the lines that *entries* left in the own rows over into the traces.  Said again, nothing is there any more."""
-    for some in _some(entries):
-        mine = sa.and_(own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == TRACES, own.c.name.in_(some))
-        rows = [
-            {"tenant": tenant, "entry": name, **dict(zip(_FIELDS, msgspec.json.decode(value), strict=True))}
-            for name, value in conn.execute(sa.select(own.c.name, own.c.value).where(mine).order_by(own.c.name))
-        ]
-        if rows:
-            conn.execute(trace.insert(), rows)
-            conn.execute(own.delete().where(mine))
+def learn(conn: sa.Connection, tenant: str, entries: Mapping[str, int]) -> None:
+    """Take over what *entries* (with their members) left in the memories; said again, it is the same.
+
+    A member who did more than a memory holds before this was called is known by what the memory still holds.
+    """
+    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    rows: list[dict[str, Any]] = []
+    for some in _some({f"m:{member}" for member in entries.values() if member}):
+        for row in conn.execute(_rows(tenant, own.c.key.in_(some), own.c.name == "seen")):
+            member, events = int(row.key[2:]), read_memory(msgspec.json.decode(row.value)).events
+            rows += [_row(tenant, member, seen) for seen in events if entries.get(seen.entry) == member]
+    for some in _some(entry for entry, member in entries.items() if not member):
+        guests = sa.and_(own.c.key == GUESTS, own.c.name.in_(some))
+        found = conn.execute(_rows(tenant, guests)).all()
+        rows += [_row(tenant, 0, _SEEN.decode(msgspec.json.decode(row.value))) for row in found]
+        if found:
+            conn.execute(own.delete().where(own.c.tenant == tenant, own.c.plugin == PLUGIN, guests))
+    if rows:
+        order = {entry: place for place, entry in enumerate(entries)}
+        rows.sort(key=lambda row: order[row["entry"]])
+        conn.execute(insert(trace).on_conflict_do_nothing(), rows)
+
+
+def _rows(tenant: str, *where: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str, str]]:
+    mine = (own.c.tenant == tenant, own.c.plugin == PLUGIN)
+    return sa.select(own.c.key, own.c.name, own.c.value).where(*mine, *where)
+
+
+def _row(tenant: str, member: int, seen: Seen) -> dict[str, Any]:
+    return {
+        "tenant": tenant, "entry": seen.entry, "at": seen.at, "what": seen.what, "member": member, "other": seen.other,
+        "store": seen.store, "cashier": seen.cashier, "device": seen.device, "address": seen.address, "cents": seen.cents,
+        "points": seen.points, "order_id": seen.order,
+    }  # fmt: skip
 
 
 def traces_after(conn: sa.Connection, tenant: str, number: int, limit: int = AT_MOST) -> list[Trace]:
@@ -308,10 +333,8 @@ def counts(conn: sa.Connection, tenant: str) -> list[tuple[str, str, int]]:
 
 def own_rows(conn: sa.Connection, tenant: str, member: int) -> Mapping[str, Any]:
     """The plugin's own rows of a member."""
-    query = sa.select(own.c.name, own.c.value).where(
-        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == f"m:{member}"
-    )
-    return {name: msgspec.json.decode(value) for name, value in conn.execute(query) if name}
+    found = conn.execute(_rows(tenant, own.c.key == f"m:{member}"))
+    return {row.name: msgspec.json.decode(row.value) for row in found if row.name}
 
 
 def everything(conn: sa.Connection, tenant: str, member: int) -> Mapping[str, Any]:
@@ -328,10 +351,6 @@ def forget(conn: sa.Connection, tenant: str, member: int) -> None:
     """Forget a member: traces, and what cases say of them."""
     conn.execute(trace.delete().where(trace.c.tenant == tenant, trace.c.member == member))
     conn.execute(trace.update().where(trace.c.tenant == tenant, trace.c.other == member).values(other=0))
-    lines = sa.and_(
-        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == TRACES, own.c.value.like(f"[{member},%")
-    )
-    conn.execute(own.delete().where(lines))
     mine = sa.and_(case.c.tenant == tenant, case.c.about.in_(("member", "inviter", "ring")), case.c.subject == member_name(member))  # fmt: skip
     numbers = list(conn.scalars(sa.select(case.c.number).where(mine)))
     for some in _some(numbers):
