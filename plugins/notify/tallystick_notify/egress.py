@@ -103,6 +103,9 @@ class _Pinned(http.client.HTTPConnection):
         self._address, self._tls = address, tls
         self.used = 0.0
 
+    def __del__(self) -> None:
+        self.close()  # a thread that ended leaves its connections behind
+
     def connect(self) -> None:
         """Open the connection."""
         self.sock = socket.create_connection((self._address, self.port), TIMEOUT)
@@ -121,7 +124,8 @@ def _ask(line: _Pinned, key: tuple[object, ...], path: str, body: bytes, headers
         while monotonic() < ends and size < LONGEST_ANSWER:
             part = said.read1(LONGEST_ANSWER - size)
             if not part:
-                whole = not said.will_close and said.isclosed()
+                whole = not said.will_close and not said.length
+                said.close()
                 break
             parts.append(part)
             size += len(part)

@@ -16,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 import attrs
@@ -94,7 +95,8 @@ class Lane:
         return 1 if tried else max(0, THREADS * 2 - len(self.under_way)) * together
 
 
-_lanes: dict[tuple[int, str, str], Lane] = {}
+#: By the house's database: a house that is gone takes its lanes along.
+_lanes: WeakKeyDictionary[Any, dict[tuple[str, str], Lane]] = WeakKeyDictionary()
 
 
 def deliver(errand: Errand) -> int:
@@ -112,7 +114,8 @@ def deliver(errand: Errand) -> int:
 
 
 def _lane(errand: Errand, way: Way) -> Lane:
-    return _lanes.setdefault((id(errand.house.db), errand.tenant, way.name), Lane())
+    lanes = _lanes.setdefault(errand.house.db, {})
+    return lanes.get((errand.tenant, way.name)) or lanes.setdefault((errand.tenant, way.name), Lane())
 
 
 def _begin(errand: Errand, way: Way) -> int:
@@ -347,5 +350,5 @@ def take_bounce(errand: Errand, raw: bytes) -> str:
 
 def wait_for_all() -> None:
     """Wait until nothing is under way in this process: before it ends, and in tests."""
-    for lane in list(_lanes.values()):
+    for lane in [lane for lanes in list(_lanes.values()) for lane in lanes.values()]:
         wait(list(lane.under_way))
