@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
-from . import config, database, discovery, house, people, proofs, switchboard
+from . import config, database, discovery, house, people, proofs, schema, switchboard
 from .config import Config
 from .discovery import Installed
 from .document import Document
@@ -163,6 +163,8 @@ class _Desk:
     def manifest(self) -> None:
         tenant = set_up(self.name, self.installed)
         plate = self._plate
+        if plate.settings is not None:
+            schema.prepare(discovery.load(plate.settings.schema, plugin=self.name))
         named = [*(job.run for job in plate.jobs), *(each.run for each in plate.commands)]
         for reference in (*named, *(each.endpoint for each in plate.routes), *(page.endpoint for page in plate.pages)):
             discovery.load(reference, plugin=self.name)
@@ -369,8 +371,7 @@ class _Desk:
         if self.path is not None and not (self.path / "README.md").is_file():
             raise Failed("there is no README.md")
         if self._plate.settings is not None:
-            schema = discovery.load(self._plate.settings.schema, plugin=self.name)
-            for where, definition in _keys(schema):
+            for where, definition in _keys(discovery.load(self._plate.settings.schema, plugin=self.name)):
                 if not definition.get("meta", {}).get("doc"):
                     raise Failed(f"the setting {where} does not say what it means: give it meta = {{'doc': ...}}")
 

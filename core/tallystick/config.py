@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, timedelta
 from fractions import Fraction
-from functools import cache
 from pathlib import Path as FilePath
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -90,6 +89,7 @@ class Tenant:
     lateness: timedelta  #: of sources that declare none
     sources: Mapping[str, Source]
     required: tuple[str, ...]  #: without these the tenant is not served
+    worker_lane: tuple[str, ...] = attrs.field(default=(), kw_only=True)  #: plugins that run in a process of their own
     units: Mapping[str, Unit]  #: its own and those of its plugins
     rates: Mapping[str, tuple[tuple[date, Fraction], ...]]
     birthday_29_february: Literal["02-28", "03-01"]
@@ -174,7 +174,7 @@ def check(
     """
     data, overridden = _override(document.data, environ or {})
     place = _Place(document, overridden)
-    checked, mistakes = schema.check(data, _prepared())
+    checked, mistakes = schema.check(data, SCHEMA)
     problems = [place.problem(mistake) for mistake in mistakes]
     house, found = _house(dict(_tables(checked)).get("house", {}), folder or FilePath())
     problems += [place.problem(mistake, ("house",)) for mistake in found]
@@ -200,7 +200,7 @@ def check_tenant(
 
     Returns the tenant unless something is wrong; what is wrong; and what was asked for and cannot run.
     """
-    data, mistakes = schema.check(fields, _prepared_tenant())
+    data, mistakes = schema.check(fields, TENANT)
     if mistakes:
         data = _without_mistakes(fields, mistakes)
     plugins: Mapping[str, Mapping[str, Any]] = data["plugins"]
@@ -252,7 +252,7 @@ def _without_mistakes(fields: Mapping[str, Any], mistakes: Iterable[Mistake]) ->
     kept = {key: value for key, value in fields.items() if (key,) not in wrong}
     if isinstance(plugins := kept.get("plugins"), Mapping):
         kept["plugins"] = {name: said for name, said in plugins.items() if ("plugins", name) not in wrong}
-    return schema.check({"zone": "UTC", "currency": "USD", **kept}, _prepared_tenant())[0]
+    return schema.check({"zone": "UTC", "currency": "USD", **kept}, TENANT)[0]
 
 
 def _missing(plugin: str, why: str, data: Mapping[str, Any], installed: Mapping[str, Installed]) -> Mistake:
@@ -299,6 +299,7 @@ def build_tenant(
             for source, said in document["sources"].items()
         },
         required=tuple(document["required"]),
+        worker_lane=tuple(document.get("worker_lane", ())),
         units=context.units,
         rates={currency: _rates(currency, document) for currency in document["rates"]},
         birthday_29_february=document["birthday_29_february"],
@@ -306,6 +307,11 @@ def build_tenant(
         document=document,
         hash=programme_hash(document),
     )
+
+
+def context_of(tenant: Tenant, installed: Mapping[str, Installed]) -> Context:
+    """What the settings of the tenant's plugins are read against."""
+    return _context(tenant.id, tenant.document, tuple(tenant.plugins), installed)
 
 
 def make_plugin(plugin: Installed, settings: PluginSettings, programme: Programme) -> Any | None:
@@ -526,7 +532,8 @@ def _told(path: Path, said: str | Problem) -> Mistake:
     return Mistake(tuple(path), said)
 
 
-def _read(plugin: Installed, document: Mapping[str, Any], version: int, context: Context) -> PluginSettings:
+def read_settings(plugin: Installed, document: Mapping[str, Any], version: int, context: Context) -> PluginSettings:
+    """The settings that a checked *document* of *version* describes.  Raises PluginBroken if the plugin's own code fails."""
     declared = plugin.manifest.settings
     if declared is None:
         return PluginSettings(plugin=plugin.id, version=0, document=document, settings=document)
@@ -697,6 +704,12 @@ TENANT: Final[Mapping[str, Any]] = {
         schema={"type": "id"},
         default=[],
     ),
+    "worker_lane": _said(
+        "Plugins whose pure hooks run in a process of their own, with limits on memory and time, whether or not they ask "
+        "for it.",
+        type="list",
+        schema={"type": "id"},
+    ),
     "auto_install": _said("Whether glue between enabled plugins enables itself.", type="boolean", default=True),
     "birthday_29_february": _said(
         "When those born on 29 February have their birthday in common years.",
@@ -752,16 +765,6 @@ SCHEMA: Final[schema.Schema] = {
         "valuesrules": {"type": "dict"},  # each is checked by itself, see TENANT
     },
 }
-
-
-@cache
-def _prepared() -> schema.Schema:
-    return schema.prepare(SCHEMA)
-
-
-@cache
-def _prepared_tenant() -> schema.Schema:
-    return schema.prepare(TENANT)
 
 
 # --- a first tally.toml --------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from functools import cache
 from pathlib import Path as FilePath
 from typing import Any, Final, TypeVar
 
@@ -241,7 +240,7 @@ def read(path: FilePath, *, version: str | None = None, file: str | None = None)
 
 def from_document(document: Document, *, version: str | None = None) -> Manifest:
     """The manifest a TOML *document* describes; see :func:`read`."""
-    data, mistakes = schema.check(document.data, _prepared_schema())
+    data, mistakes = schema.check(document.data, SCHEMA)
     mistakes += [
         mistake
         for mistake in _crosscheck(document.data, version)
@@ -478,11 +477,6 @@ SCHEMA: Final[schema.Schema] = {
         },
     },
 }
-
-
-@cache
-def _prepared_schema() -> schema.Schema:
-    return schema.prepare(SCHEMA)
 
 
 def _crosscheck(data: Mapping[str, Any], version: str | None) -> Iterator[Mistake]:

@@ -5,7 +5,7 @@ from cerberus import SchemaError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick import schema
+from tallystick import config, discovery, manifest, schema
 
 
 def said(kind, value, **more):
@@ -85,6 +85,22 @@ def test_defaults_are_filled_in_and_never_shared() -> None:
 def test_a_schema_that_is_none_is_found_when_it_is_prepared() -> None:
     with pytest.raises(SchemaError):
         schema.prepare({"x": {"type": "nonsense"}})
+
+
+INSTALLED = discovery.discover()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [config.SCHEMA, config.TENANT, manifest.SCHEMA]
+    + [
+        discovery.load(each.manifest.settings.schema, plugin=name)
+        for name, each in INSTALLED.items()
+        if each.manifest.settings is not None
+    ],
+)
+def test_every_schema_there_is_is_one_and_means_the_same_without_being_looked_at(rules) -> None:
+    assert schema._met(rules) == schema.prepare(rules)
 
 
 _JSON = st.recursive(
