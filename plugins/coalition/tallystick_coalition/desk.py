@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hmac
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -17,7 +19,7 @@ from tallystick.ledger import Record, instant, member_name
 from . import agreement as agreements
 from . import settle, store
 from .agreement import Agreement
-from .errors import NotPossible, OutsideTerms
+from .errors import NotAgreed, NotPossible, OutsideTerms
 from .exchange import Answer, Message, Unreachable, receive
 from .hooks import Coalition
 from .settle import Entry, SignedStatement, Statement
@@ -87,6 +89,19 @@ class Desk:
         rows = self.rows(f"agreements/{partner}")
         return agreements.read(rows[max(rows, key=int)]["text"]) if rows else None
 
+    def key(self) -> str:
+        """The brand's private key, read where it is used and kept nowhere.  Raises NotAgreed if there is none."""
+        said = self.errand.plugin.settings.key
+        found = os.environ.get(said["env"], "") if "env" in said else ""
+        if "file" in said:
+            try:
+                found = (Path(self.errand.house.config.file).parent / said["file"]).read_text(encoding="utf-8").strip()
+            except OSError:
+                found = ""
+        if not found:
+            raise NotAgreed(f'{self.brand} has no key: make one with "tally coalition key" and name it in the settings')
+        return found
+
     # -- books ------------------------------------------------------------------------------------------------------------
 
     def list_entries(self, partner: str, period: str) -> list[Entry]:
@@ -109,11 +124,21 @@ class Desk:
 
     def sign(self, statement: Statement) -> SignedStatement:
         """The statement as this brand hands it over."""
-        return settle.sign(statement, self.brand, self.errand.plugin.settings.key)
+        return settle.sign(statement, self.brand, self.key() if self.errand.plugin.settings.key else "")
 
     def entries(self, partner: str, period: str) -> str:
         """The entries of a period, as JSON."""
         return msgspec.json.encode(self.list_entries(partner, period)).decode()
+
+    def find(self, partner: str, period: str) -> Any | None:
+        """The statement that was kept of a period, with the partner's and what they differ in; None before it is settled."""
+        with self.errand.house.db.connect() as conn:
+            return store.find_statement(conn, self.errand.tenant, partner, period)
+
+    def places(self, partner: str, period: str) -> dict[tuple[str, int], str]:
+        """The entries of the journal behind the entries of a period: there stand the lots."""
+        with self.errand.house.db.connect() as conn:
+            return store.lots_of(conn, self.errand.tenant, partner, period)
 
     # -- members ----------------------------------------------------------------------------------------------------------
 

@@ -251,8 +251,17 @@ def send(
 ) -> Done:
     """The source begins: convert the member's points, or let a member of the partner (*alias*) earn there.
 
-    Raises the source's own refusal; a refusal of the partner's releases what was held.
+    Asked again with the same transfer, nothing more happens, and where it stands is told.  Raises the source's own refusal; a refusal of the partner's releases what was held.
     """
+    known = _row(books, partner.name, transfer)
+    if known is not None:
+        if known["state"] == "released":
+            return Done(transfer=transfer, state="released", code=TransferClosed.code)
+        _check_same(known, kind, amount, member)
+        try:
+            return resolve(books, partner, transfer)
+        except Unreachable:
+            return Done(transfer=transfer, state="held", gets=known["gets"], owed=known["owed"])
     at = books.now
     version = version_of(books, partner.name, at)
     if not version:
@@ -286,7 +295,14 @@ def send(
 def take(
     books: Books, partner: Partner, *, transfer: str, alias: str, points: int, order: str = "", member: int = 0
 ) -> Done:
-    """The target begins: whoever shows *alias* pays here with the partner's points.  Raises the refusal, or Unreachable."""
+    """The target begins: whoever shows *alias* pays here with the partner's points.
+
+    Asked again with the same transfer, nothing more happens.  Raises the refusal, or Unreachable.
+    """
+    known = _row(books, partner.name, transfer)
+    if known is not None and known["state"] == "committed":
+        _check_same(known, "redeem", points, member)
+        return Done(transfer=transfer, state="committed", gets=known["gets"], owed=known["owed"])
     at = books.now
     version = version_of(books, partner.name, at)
     if not version:
@@ -314,6 +330,11 @@ def take(
     with suppress(Unreachable):  # the source holds and will ask: we have committed
         partner.ask(Message(action="confirm", at=at, period=told["period"], owed=told["owed"], **common))
     return Done(transfer=transfer, state="committed", gets=told["gets"], owed=told["owed"])
+
+
+def _check_same(row: Mapping[str, Any], kind: str, amount: int, member: int) -> None:
+    if (row["kind"], row["amount"], row["member"]) != (kind, amount, member):
+        raise Mismatch("this transfer is known with other facts")
 
 
 def _give_up(books: Books, partner: Partner, at: datetime, common: dict[str, Any]) -> None:

@@ -389,8 +389,10 @@ class Coalition:
         rule, pair = "coalition.pay", _pair(situation)
         if paid.period > pair.closed:
             raise OutsideTerms(f"{paid.period} is not closed", pointer="/data/period")
+        if paid.period <= pair.paid:
+            raise TransferClosed(f"{pair.paid} was paid already")
         told = {"act": "paid", "partner": paid.partner, "period": paid.period, "amount": paid.amount}
-        rest = {**pair.document(), "open": pair.open - paid.amount}
+        rest = {**pair.document(), "open": pair.open - paid.amount, "paid": paid.period}
         return [self._say(rule, told), Put(rule=rule, key=f"pair/{paid.partner}", name=STATE, value=rest)]
 
     # -- small things -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from tallystick.situation import LotView
 
@@ -133,6 +134,7 @@ class Pair(Struct, frozen=True, kw_only=True, omit_defaults=True):
     used: int = 0  #: minor units that came to be owed on that day
     held: Mapping[str, int] = {}  #: transfers that wait for an answer, by the month they began in
     closed: str = ""  #: the last period that is closed
+    paid: str = ""  #: the last period that was paid
 
     def holding(self, flow: Flow, owed: int, at: datetime) -> Pair:
         """With a further transfer under way.  Raises ExposureReached, or OutsideTerms if its month is closed."""
@@ -147,7 +149,7 @@ class Pair(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if month <= self.closed:
             raise OutsideTerms(f"the period {self.closed} is closed")
         held = {**self.held, month: self.held.get(month, 0) + 1}
-        return Pair(open=self.open + owed, day=day, used=used, held=held, closed=self.closed)
+        return replace(self, open=self.open + owed, day=day, used=used, held=held)
 
     def decided(self, owed: int, at: datetime, *, released: bool) -> Pair:
         """With one transfer less under way; what was *released* is not owed."""
@@ -155,13 +157,8 @@ class Pair(Struct, frozen=True, kw_only=True, omit_defaults=True):
         held = {**self.held, month: self.held.get(month, 0) - 1}
         back = owed if released else 0
         used = self.used - back if _day(at) == self.day else self.used
-        return Pair(
-            open=self.open - back,
-            day=self.day,
-            used=max(0, used),
-            held={m: n for m, n in held.items() if n > 0},
-            closed=self.closed,
-        )
+        left = {month: number for month, number in held.items() if number > 0}
+        return replace(self, open=self.open - back, used=max(0, used), held=left)
 
     def document(self) -> Any:
         """As it is kept."""

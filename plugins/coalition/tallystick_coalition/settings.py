@@ -27,7 +27,7 @@ class Settings:
     brand: str
     unit: str = "points"
     unit_cost: Fraction = Fraction(0)  #: minor units one own point costs, as lots carry it to partners
-    key: str = attrs.field(default="", repr=False)  #: the brand's private key, base64
+    key: Mapping[str, str] = {}  #: where the brand's private key is, base64: ``{"file": ...}`` or ``{"env": ...}``
     partners: Mapping[str, Partner] = {}
 
 
@@ -78,7 +78,7 @@ def read(document: Mapping[str, Any], context: Any) -> Settings:
         brand=document.get("brand") or brand_of(context.tenant),
         unit=document.get("unit", "points"),
         unit_cost=values.exact(document.get("unit_cost", 0)),
-        key=document.get("key", ""),
+        key=dict(document.get("key", {})),
         partners={
             name: Partner(name=name, tenant=partner["tenant"]) for name, partner in document.get("partners", {}).items()
         },
