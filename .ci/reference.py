@@ -3,16 +3,19 @@
 `python .ci/reference.py` after a change of an error, a hook or an event kind; tests/test_docs.py compares.
 """
 
+import hashlib
 import inspect
 import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 import msgspec
@@ -37,6 +40,10 @@ from tallystick.events import EventKind
 from tallystick.manifest import Manifest
 from tallystick.schema import expected
 from tallystick.words import translate
+from tallystick_notify import webhook
+from tallystick_notify.channels import Parcel, encode
+from tallystick_notify.messages import declared
+from tallystick_notify.wording import render
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 HEAD = "% Written by .ci/reference.py: change the code's docstrings, not this page.\n\n"
@@ -52,6 +59,7 @@ def pages() -> dict[str, str]:
         "events.md": HEAD + "\n".join(events_page(plugins)),
         "http.md": HEAD + "\n".join(http_page()),
         "hooks.md": HEAD + "\n".join(hooks_page(plugins)),
+        "messages.md": HEAD + "\n".join(messages_page(plugins)),
         "settings.md": HEAD + "\n".join(settings_page(plugins)),
     }
 
@@ -115,6 +123,7 @@ def refusals(module: ModuleType) -> list[type[errors.TallyError]]:
     return [each for each in defined if issubclass(each, errors.TallyError) and each is not errors.TallyError]
 
 
+LANGUAGES = {"en": "English", "zh": "中文"}
 POLICIES = {
     "sit_out": "the plugin sits these events out",
     "skip_and_repair": "the plugin is skipped, and the event is recorded for repair",
@@ -189,6 +198,41 @@ def facts_line(kind: EventKind) -> str:
     guest = "may come without a member" if kind.guest else "names a member"
     brought = "the core" if kind.plugin == "core" else f"the plugin `{kind.plugin}`"
     return f"Brought by {brought}; {guest}; needs the permission `{kind.permission}`."
+
+
+MESSAGES = """\
+Messages that members get and that other systems hear of, by the plugin that asks for them.
+A merchant's own words go [in front](settings.md) of those shown here.
+
+Other systems get each as the body of a webhook, and [how to receive it](../how-to/receive-webhooks.md) is a page of its own.
+"""
+
+
+def messages_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:
+    """Every message with its words and its webhook, made by the classes that send it."""
+    yield "# Messages\n"
+    yield MESSAGES
+    for plugin in plugins.values():
+        for message in plugin.messages:
+            yield f"## {message.id}\n"
+            yield f"{message.summary.in_language('en')} {message.summary.in_language('zh')}\n"
+            yield f"Asked for by the plugin `{plugin.id}`; purpose `{message.purpose}`.\n"
+            for language, words in declared([message])[message.id].words.items():
+                said = render(words, message.example, language, ZoneInfo("UTC"))
+                yield f"```text\n{LANGUAGES[language]}: {said.subject}\n\n{said.text.strip()}\n```\n"
+            at = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
+            parcel = Parcel(
+                id=f"msg_{hashlib.sha256(message.id.encode()).hexdigest()[:32]}", tenant="shop", member="m-000000004711",
+                template=message.id, purpose=message.purpose, facts=message.example, created=at, now=at,
+            )  # fmt: skip
+            body = json.loads(encode(webhook.event(parcel)))
+            yield f"```json\n{json.dumps(body, indent=2, ensure_ascii=False)}\n```\n"
+    yield "## Parts of a webhook\n"
+    schemas = msgspec.json.schema_components([webhook.CloudEvent])[1]
+    for name, schema in schemas.items():
+        yield f"### {name}\n"
+        yield markdown(schema.get("description", "")) + "\n"
+        yield from fields(schema, {})
 
 
 HTTP = """\

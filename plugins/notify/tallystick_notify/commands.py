@@ -13,7 +13,7 @@ from tallystick.errors import NotFound
 from tallystick.ledger import instant, moment
 
 from . import store
-from .gallery import gallery
+from .gallery import all_mails
 from .jobs import link
 from .wording import choose, render
 
@@ -73,46 +73,36 @@ def report(
 
 
 def preview(
-    visit: Any,
-    template: Annotated[str, {"en": "Which message; all if not said.", "zh": "消息名称，默认全部。"}] = "",
-    *,
-    member: Annotated[str, {"en": "Whose last message to show.", "zh": "会员。"}] = "",
-    html: Annotated[str, {"en": "Write a page with the mails to this file.", "zh": "将邮件预览页写入此文件。"}] = "",
+    visit: Any, template: str, *, member: Annotated[str, {"en": "Whose last message to show.", "zh": "会员。"}] = "",
     language: str = "en",
-) -> tuple[Any, list[str]]:
-    """How a message looks, with the member's last facts or with an example; in a page as mail, light and dark."""
-    settings, spoken, own = visit.plugin.settings, language, dict[str, Any]()
+) -> tuple[Any, list[str]]:  # fmt: skip
+    """How a message looks, with the member's last facts or with an example."""
+    settings, spoken = visit.plugin.settings, language
+    message = settings.messages.get(template)
+    facts: Any = message.example if message is not None else None
     if member:
         number = visit.member(member)
         with visit.house.db.connect() as conn:
             spoken = store.persons(conn, visit.tenant, [number])[number].language
-            own = {one["template"]: one["facts"] for one in store.everything(conn, visit.tenant, number)["messages"]}
-    names = [template] if template else sorted(settings.messages)
-    shown = [one for name in names if (one := _shown(visit, name, own.get(name), (spoken, settings.language)))]
-    if not shown:
-        raise NotFound(f'there are no words or no facts to show for "{template}"')
-    if html:
-        Path(html).write_text(gallery(settings, visit.plugin.programme.zone, names, own), encoding="utf-8")
-        return {"written": html, "messages": names}, [html]
-    lines = [line for one in shown for line in (one["subject"], "", *one["text"].splitlines(), "")][:-1]
-    return shown[0] if template else shown, lines
-
-
-def _shown(visit: Any, name: str, facts: Any, languages: tuple[str, ...]) -> dict[str, Any] | None:
-    message = visit.plugin.settings.messages.get(name)
-    facts = facts or (message.example if message is not None else None)
-    found = choose(message.words, languages) if message is not None else None
+            last = store.everything(conn, visit.tenant, number)["messages"]
+        facts = next((one["facts"] for one in reversed(last) if one["template"] == template), facts)
+    found = choose(message.words, (spoken, settings.language)) if message is not None else None
     if found is None or not facts:
-        return None
+        raise NotFound(f'there are no words or no facts to show for "{template}"')
     words = render(found[1], facts, found[0], visit.plugin.programme.zone)
     document = {
-        "template": name,
-        "language": found[0],
-        "subject": words.subject,
-        "text": words.text,
-        "facts": facts,
-    }
-    return dict(msgspec.to_builtins(document))
+        "template": template, "language": found[0], "subject": words.subject, "text": words.text, "facts": facts,
+    }  # fmt: skip
+    return msgspec.to_builtins(document), [words.subject, "", *words.text.splitlines()]
+
+
+def gallery(visit: Any, file: str, *, language: str = "en") -> tuple[Any, list[str]]:
+    """Write a page with every message as it goes out by mail: in each language, light and dark."""
+    settings = visit.plugin.settings
+    Path(file).write_text(all_mails(settings, visit.plugin.programme.zone), encoding="utf-8")
+    number = len(settings.messages)
+    said = f"{number} 条消息已写入 {file}。" if language == "zh" else f"{number} messages, written to {file}."
+    return {"file": file, "messages": number}, [said]
 
 
 def links(visit: Any, *, language: str = "en") -> tuple[Any, list[str]]:  # noqa: ARG001  addresses have no language

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from tallystick.errors import TallyError, TooLarge
+from tallystick.errors import TooLarge
+
+from .errors import AddressRefused
 
 #: Seconds to connect and between two signs of life, and for all of it.
 TIMEOUT, DEADLINE = 10.0, 20.0
@@ -22,13 +24,6 @@ TIMEOUT, DEADLINE = 10.0, 20.0
 LARGEST, LONGEST_ANSWER = 256 * 1024, 64 * 1024
 #: Seconds for which a connection that nobody uses is kept.
 IDLE = 20.0
-
-
-class AddressRefused(TallyError):
-    """An address that messages do not go to: not public, or no http address."""
-
-    code = "address_refused"
-    chinese = "消息不会发送到这个地址。"
 
 
 class Unanswered(Exception):

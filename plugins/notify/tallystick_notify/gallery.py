@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from .errors import TemplateRefused
 from .letter import letter
 from .settings import Settings
-from .wording import TemplateRefused, Wording, render
+from .wording import Wording, render
 
 _STYLE: Final = """\
 :root{color-scheme:light dark}
@@ -24,11 +25,8 @@ iframe{width:100%;height:25rem;border:1px solid color-mix(in srgb,CanvasText 18%
 _NAMES: Final = {"en": "English", "zh": "中文"}
 
 
-def gallery(
-    settings: Settings, zone: ZoneInfo, names: Collection[str], own: Mapping[str, Mapping[str, Any]] | None = None
-) -> str:
-    """The page for these messages, with facts of one's *own* or with the examples."""
-    sections = [_section(settings, zone, name, (own or {}).get(name)) for name in names if name in settings.messages]
+def all_mails(settings: Settings, zone: ZoneInfo) -> str:
+    """The page, with the messages' own examples."""
     title = escape(settings.brand.name or "Messages")
     return f"""\
 <!doctype html>
@@ -36,14 +34,14 @@ def gallery(
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <style>{_STYLE}</style></head><body><h1>{title}</h1>
 <p>Every message as it goes out by mail, with examples. 每条消息的邮件样式（示例数据）。</p>
-{"".join(sections)}
+{"".join(_section(settings, zone, name) for name in sorted(settings.messages))}
 </body></html>
 """
 
 
-def _section(settings: Settings, zone: ZoneInfo, name: str, own: Mapping[str, Any] | None) -> str:
+def _section(settings: Settings, zone: ZoneInfo, name: str) -> str:
     message = settings.messages[name]
-    mails = "".join(_mails(settings, zone, message.words, own or message.example))
+    mails = "".join(_mails(settings, zone, message.words, message.example))
     return f"<section><h2>{escape(name)}</h2><p>{escape(message.purpose)}</p><div>{mails}</div></section>"
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .gallery import gallery
+from .gallery import all_mails
 
 
 def messages(request: Any) -> str:
     """Every message as it goes out by mail: each language, light and dark."""
-    settings = request.plugin.settings
-    return gallery(settings, request.plugin.programme.zone, sorted(settings.messages))
+    return all_mails(request.plugin.settings, request.plugin.programme.zone)

@@ -13,9 +13,10 @@ from tallystick.errors import InvalidRequest
 from tallystick.ledger import instant, moment
 
 from . import store
+from .errors import TemplateRefused
 from .plan import SYSTEMS, allowed
 from .webpush import Subscription, WebPush
-from .wording import TemplateRefused, choose, render
+from .wording import choose, render
 
 Purpose = Literal["service", "reminder", "marketing"]
 

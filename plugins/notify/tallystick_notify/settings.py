@@ -16,6 +16,7 @@ from . import apprises, egress, wechat
 from .apprises import Apprise
 from .brought import Brought
 from .channels import Channel, File, Inbox
+from .errors import AddressRefused
 from .letter import PLAIN, Brand
 from .mail import Mail
 from .messages import LANGUAGES, Message, declared
@@ -232,7 +233,7 @@ def _check_channel(
         if said.get(key) and kind in ("webhook", "sms", "wechat"):
             try:
                 egress.check_url(said[key], said.get("allow_private", ()))
-            except egress.AddressRefused as error:
+            except AddressRefused as error:
                 yield (key,), str(error)
     if kind == "mail" and "public" not in document:
         yield from _check_private(said)

@@ -22,6 +22,7 @@ from msgspec import Meta, Struct
 
 from . import egress
 from .channels import Parcel, Result, encode, read_secret, status_result
+from .errors import AddressRefused
 
 #: Bytes of a message that every push service takes.
 LARGEST: Final = 3993
@@ -89,7 +90,7 @@ class WebPush:
         }  # fmt: skip
         try:
             answer = egress.post(to.endpoint, sealed, headers, self.allow)
-        except egress.AddressRefused as error:
+        except AddressRefused as error:
             return Result("dead", error.code)
         return status_result(answer.status, never=(400, 404, 410, 413))
 

@@ -20,7 +20,7 @@ from jinja2 import StrictUndefined, TemplateError, nodes
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tallystick.errors import TallyError
+from .errors import TemplateRefused
 
 #: Characters of a template, and of what it may come to.
 LONGEST: Final = 16 * 1024
@@ -29,13 +29,6 @@ _NODES: Final = (
     nodes.Operand, nodes.Const, nodes.Filter, nodes.Not, nodes.And, nodes.Or,
 )  # fmt: skip
 _FILTERS: Final = frozenset({"number", "date"})
-
-
-class TemplateRefused(TallyError):
-    """A template reaches for what is not offered."""
-
-    code = "template_refused"
-    chinese = "消息模板使用了不允许的内容。"
 
 
 @attrs.frozen

@@ -13,6 +13,7 @@ import pytest
 from plugins.notify.tests.conftest import Receiver, hook
 from tallystick.errors import TooLarge
 from tallystick_notify import egress, jobs
+from tallystick_notify.errors import AddressRefused
 
 HERE = ("127.0.0.1",)
 
@@ -56,7 +57,7 @@ def test_a_name_that_turns_private_after_it_was_looked_at_is_not_followed_there(
     assert (asked, went) == (["rebinding.example"], ["127.0.0.1"])
     assert egress.post(url, b"{}", {}, allow).status == 204, "over the same connection, to the same machine"
     egress._kept().clear()
-    with pytest.raises(egress.AddressRefused, match=r"10\.0\.0\.7"):
+    with pytest.raises(AddressRefused, match=r"10\.0\.0\.7"):
         egress.post(url, b"{}", {}, allow)
     assert (len(asked), set(went)) == (2, {"127.0.0.1"})
 

@@ -15,11 +15,12 @@ from tallystick import config, discovery
 from tallystick.document import Document
 from tallystick.errors import InvalidConfig
 from tallystick_notify import egress
+from tallystick_notify.errors import AddressRefused, TemplateRefused
 from tallystick_notify.messages import LANGUAGES, declared
 from tallystick_notify.plan import PATIENCE, Quiet, Wish, allowed, decide, next_attempt
 from tallystick_notify.store import message_id
 from tallystick_notify.webhook import sign
-from tallystick_notify.wording import TemplateRefused, Wording, objections, render
+from tallystick_notify.wording import Wording, objections, render
 
 NIGHT = Quiet(since=time(21), until=time(9))
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -122,7 +123,7 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_address_of_a_receiver_is_refused(url: str) -> None:
-    with pytest.raises(egress.AddressRefused):
+    with pytest.raises(AddressRefused):
         egress.check_url(url)
 
 
@@ -131,7 +132,7 @@ def test_a_name_with_one_private_address_is_refused_whichever_comes_first(monkey
     for order in (["93.184.216.34", "10.0.0.7"], ["10.0.0.7", "93.184.216.34"]):
         said = [(2, 1, 6, "", (address, 443)) for address in order]
         monkeypatch.setattr("socket.getaddrinfo", lambda *_, said=said, **__: said)
-        with pytest.raises(egress.AddressRefused, match=r"10\.0\.0\.7"):
+        with pytest.raises(AddressRefused, match=r"10\.0\.0\.7"):
             egress.resolve("rebinding.example", 443)
 
 
