@@ -1,6 +1,6 @@
 """``python -m tests.long [name ...]``: the harnesses in their long form, one after the other, with what each took.
 
-Names: crashes, power, tampering, simulator, planted.  Each runs for minutes up to more than an hour.
+Each runs for minutes up to more than an hour.  ``python -m tests.long --list`` names them.
 """
 
 import os
@@ -8,16 +8,26 @@ import subprocess
 import sys
 import time
 
+RELIABILITY = "tests/reliability/test_"
+#: name -> the size, and the tests of that size
 FORMS = {
-    "crashes": ({"TALLY_CRASHES": "1000"}, "tests/reliability/test_crashes.py"),
-    "power": ({"TALLY_CUTS": "20000"}, "tests/reliability/test_power_loss.py"),
-    "tampering": ({"TALLY_EDITS": "20000"}, "tests/reliability/test_tampering.py"),
-    "simulator": ({"TALLY_SEEDS": "1000"}, "tests/reliability/test_simulator.py"),
+    "crashes": ({"TALLY_CRASHES": "1000"}, f"{RELIABILITY}crashes.py"),
+    "server": ({"TALLY_CRASHES": "1000"}, f"{RELIABILITY}server_killed.py"),
+    "power": ({"TALLY_CUTS": "20000", "TALLY_SERVER_CUTS": "0"}, f"{RELIABILITY}power_loss.py"),
+    "power-postgresql": ({"TALLY_CUTS": "0", "TALLY_SERVER_CUTS": "500"}, f"{RELIABILITY}power_loss.py"),
+    "clocks": ({"TALLY_JUMPS": "200"}, f"{RELIABILITY}clocks.py"),
+    "relays": ({"TALLY_RELAYS": "1000"}, f"{RELIABILITY}relays.py"),
+    "order": ({"TALLY_ORDERS": "20000"}, f"{RELIABILITY}order.py"),
+    "tampering": ({"TALLY_EDITS": "20000"}, f"{RELIABILITY}tampering.py"),
+    "simulator": ({"TALLY_SEEDS": "1000"}, f"{RELIABILITY}simulator.py"),
     "planted": ({}, "tests/planted"),
 }
 
 
 def main(names: list[str]) -> int:
+    if names == ["--list"]:
+        print("\n".join(FORMS))  # noqa: T201 - asked for
+        return 0
     failed = 0
     for name in names or FORMS:
         environment, tests = FORMS[name]

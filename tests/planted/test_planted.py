@@ -1,4 +1,4 @@
-"""Tests of the tests: thirty one-line sabotages of the core, each turned red by a test that is named here."""
+"""Tests of the tests: one-line sabotages of the core, each turned red by a test that is named here."""
 
 import os
 import shutil
@@ -12,6 +12,13 @@ ROOT = Path(__file__).parents[2]
 LEDGER, SETTLE = "core/tests/test_ledger.py", "core/tests/test_settle.py"
 HELD, REFUNDS, BATCHES = (f"core/tests/test_engine_{name}.py" for name in ("held", "refunds", "batches"))
 CROWD, TAMPER = "tests/reliability/test_concurrency.py", "tests/reliability/test_tampering.py"
+SERVED, POWER = "tests/reliability/test_server_killed.py", "tests/reliability/test_power_loss.py"
+CLOCKS, RELAYS, ORDER = (f"tests/reliability/test_{name}.py" for name in ("clocks", "relays", "order"))
+#: As small as the harnesses get.
+SMALL = {
+    "TALLY_EDITS": "200", "TALLY_CUTS": "40", "TALLY_CRASHES": "3", "TALLY_SERVER_CUTS": "8", "TALLY_JUMPS": "0",
+    "TALLY_RELAYS": "4", "TALLY_ORDERS": "15",
+}  # fmt: skip
 
 #: what is sabotaged, in which file, what stands there, what is planted, and the test that must see it
 FAULTS = {
@@ -85,7 +92,27 @@ FAULTS = {
     "the chain is not looked at": (
         "proofs.py", "if chain_hash(previous, root, writer, number, count) != chain:", "if False:", f"{TAMPER}::test_every_single_edit_is_found"),
     "synchronous NORMAL": (
-        "database.py", '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"', "tests/reliability/test_power_loss.py::test_power_loss_takes_nothing_that_was_acknowledged"),
+        "database.py", '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"', f"{POWER}::test_power_loss_takes_nothing_that_was_acknowledged"),
+    "PostgreSQL need not wait for its disk": (
+        "database.py", '"timezone": "UTC",', '"timezone": "UTC", "synchronous_commit": "off",', f"{POWER}::test_power_loss_of_a_server_takes_nothing_that_was_acknowledged"),
+    "answered before it was written": (
+        "writer.py", "outcomes = self._record([arrival for arrival, _ in taken])", "outcomes = [self.engine.dry_run(arrival) for arrival, _ in taken]",
+        f"{SERVED}::test_a_server_that_is_killed_loses_and_doubles_nothing[sqlite]"),
+    "a server that was robbed writes on": (
+        "engine.py", "not in (None, epoch):", "not in (None, epoch, epoch + 1):", f"{SERVED}::test_servers_that_are_robbed_of_their_leases_go_on_under_others[sqlite]"),
+    "the last points are there for everybody": (
+        "ledger.py", "if amount > usable:", "if amount > usable + 100_000:", f"{SERVED}::test_twenty_tills_and_two_workers_spend_the_last_points_once[sqlite]"),
+    "a receipt says when it was asked for": (
+        "receipts.py", "received=moment(record.received),", 'received=moment(__import__("time").time_ns() // 1_000),',
+        f"{SERVED}::test_the_same_request_fifty_times_at_once_and_after_a_restart[sqlite]"),
+    "a lot ends a day early": (
+        "ledger.py", "if lot.expires_at <= now and lot.left", "if lot.expires_at <= now + 86_400_000_000 and lot.left",
+        f"{CLOCKS}::test_clocks_that_jump_expire_nothing_twice_early_or_never[sqlite]"),
+    "a consumer is told of its last batch again": (
+        "outbox.py", "heads.c.number > after)", "heads.c.number >= after)", f"{RELAYS}::test_a_consumer_that_is_killed_misses_nothing[sqlite-inside]"),
+    "one early return is enough": (
+        "judge.py", "if (waiting := self._unpark(row, arrival)) is not None]", "if (waiting := self._unpark(row, arrival)) is not None][:1]",
+        f"{ORDER}::test_any_order_and_any_repetition_ends_the_same[sqlite]"),
 }  # fmt: skip
 
 
@@ -94,12 +121,14 @@ def test_a_planted_fault_is_caught_by_the_test_that_is_named(fault: str, tmp_pat
     file, stands, planted, test = FAULTS[fault]
     if "power_loss" in test and not (Path("/dev/fuse").exists() and shutil.which("fusermount3")):
         pytest.skip("no FUSE here: the test that would see it cannot run")
+    if test.startswith(CLOCKS) and not shutil.which("faketime"):
+        pytest.skip("no faketime here: the test that would see it cannot run")
     shutil.copytree(ROOT / "core" / "tallystick", tmp_path / "tallystick", ignore=shutil.ignore_patterns("__pycache__"))
     room = tmp_path / "tallystick" / file
     text = room.read_text()
     assert text.count(stands) == 1, "the line has moved: plant the fault where it is now"
     room.write_text(text.replace(stands, planted))
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "TALLY_EDITS": "200", "TALLY_CUTS": "40"}
+    environment = os.environ | SMALL | {"PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert run.returncode == 1, f"{test} does not see it:\n{run.stdout[-3000:]}{run.stderr[-500:]}"

@@ -17,7 +17,7 @@ from tallystick.ledger import EXPIRED, instant, parse_entry
 from tests.reliability.served import Nursery, Server, Shop, Till, at_work, drain, settled, wait_until
 
 JUMPS = int(os.environ.get("TALLY_JUMPS", "4"))
-#: Before and after: an hour is left out in the night, a year ends, a leap day comes, and everything once more backwards.
+#: An hour is left out at night and one comes twice, a year ends, a leap day comes; by an hour, a day and a year backwards.
 DAYS = (
     datetime(2027, 3, 26, 12, tzinfo=UTC),
     datetime(2027, 3, 26, 11, tzinfo=UTC),
@@ -26,8 +26,11 @@ DAYS = (
     datetime(2027, 12, 31, 22, 59, 59, tzinfo=UTC),
     datetime(2028, 2, 29, 22, 59, 59, tzinfo=UTC),
     datetime(2028, 2, 28, 23, tzinfo=UTC),
+    datetime(2028, 2, 29, 22, tzinfo=UTC),
+    datetime(2028, 3, 1, 21, tzinfo=UTC),
+    datetime(2028, 3, 2, 20, tzinfo=UTC),
     datetime(2029, 2, 28, 12, tzinfo=UTC),
-    datetime(2028, 3, 1, 12, tzinfo=UTC),
+    datetime(2028, 3, 3, 12, tzinfo=UTC),
 )
 END = datetime(2031, 1, 1, tzinfo=UTC)
 EXPIRY = '[tenants.shop.plugins.points.expiry]\npolicy = "rolling"\nafter = "P2D"\n'
