@@ -9,12 +9,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from . import boards, draws, store
+from tallystick import queries
+from tallystick.ledger import instant
+from tallystick.values import Text
+
+from . import boards, draws, forms, hooks, store
 from .checkin import ROW, Streak, read_streak
 from .errors import NotOffered
 from .jobs import Errand
 from .periods import period_of
-from .settings import Task
 from .tasks import Look, Tasks
 
 
@@ -28,6 +31,14 @@ class TaskView(Struct, frozen=True, kw_only=True):
     level: int
     levels: int  #: 0: without end
     begun: bool  #: whether what comes before it is done
+
+
+class ChanceView(Struct, frozen=True, kw_only=True):
+    """How often a member could draw now."""
+
+    draw: str
+    open: bool  #: whether a round is open, and today is within the draw's days
+    chances: int | None  #: None: without end
 
 
 class BoardView(Struct, frozen=True, kw_only=True):
@@ -59,7 +70,9 @@ def tasks_of(errand: Errand, member: int) -> list[TaskView]:
     return views(tasks, rows, counted, day)
 
 
-def views(tasks: Tasks, rows: Mapping[str, Any], counted: Mapping[tuple[str, int], int], day: date) -> list[TaskView]:
+def views(
+    tasks: Tasks, rows: Mapping[str, Any], counted: Mapping[tuple[str, str, int], int], day: date
+) -> list[TaskView]:
     """What own rows, and counters by their name and the start of their window, come to on *day*."""
     look = Look(tasks, SimpleNamespace(own={"{member}": rows}, entry=""))  # type: ignore[arg-type]
     found = []
@@ -68,11 +81,11 @@ def views(tasks: Tasks, rows: Mapping[str, Any], counted: Mapping[tuple[str, int
             continue
         if (plain := tasks.plain.get(task.name)) is not None:
             counter, window = plain.key
-            progress = max(0, counted.get((counter, boards.start_of(window, day)), 0))
+            progress = max(0, counted.get((counter, window, boards.start_of(window, day)), 0))
             level = plain.level(progress)
             found.append(
                 TaskView(
-                    task=task.name, title=_title(task), progress=progress, goal=plain.goal(level), level=level,
+                    task=task.name, title=titled(task.title), progress=progress, goal=plain.goal(level), level=level,
                     levels=0 if plain.endless else task.levels, begun=True,
                 )
             )  # fmt: skip
@@ -89,7 +102,7 @@ def views(tasks: Tasks, rows: Mapping[str, Any], counted: Mapping[tuple[str, int
             goal = goals[min(level, len(goals) - 1)]
         found.append(
             TaskView(
-                task=task.name, title=_title(task), progress=progress, goal=goal, level=level,
+                task=task.name, title=titled(task.title), progress=progress, goal=goal, level=level,
                 levels=0 if task.repeat == "completion" else task.levels,
                 begun=task.measure == "steps" or look.begins(task, period) is not None,
             )
@@ -97,8 +110,9 @@ def views(tasks: Tasks, rows: Mapping[str, Any], counted: Mapping[tuple[str, int
     return found
 
 
-def _title(of: Task) -> Mapping[str, str]:
-    return of.title.languages if of.title is not None else {}
+def titled(title: Text | None) -> Mapping[str, str]:
+    """What something is called, by language; nothing if the merchant did not say."""
+    return title.languages if title is not None else {}
 
 
 def streak_of(errand: Errand, member: int) -> Streak:
@@ -113,6 +127,82 @@ def badges_of(errand: Errand, member: int) -> dict[str, int]:
     return {
         name.removeprefix("badge:"): row["level"] for name, row in sorted(rows.items()) if name.startswith("badge:")
     }
+
+
+def chances_of(errand: Errand, member: int) -> list[ChanceView]:
+    """Of each draw, how often *member* could turn it now: what is usable pays for so many, limits leave so many."""
+    plugin, day = errand.plugin, today(errand)
+    names = [hooks.drawn_counter(draw) for draw in plugin.settings.draws.values()]
+    with errand.house.db.connect() as conn:
+        usable = {
+            unit: balance.usable
+            for unit, balance in queries.balances(conn, errand.tenant, member, instant(errand.now)).items()
+        }
+        counted = store.counters_of(conn, errand.tenant, member, names)
+        person = store.person(conn, errand.tenant, member)
+        rounds = {
+            name: store.own_rows(conn, errand.tenant, f"draw/{name}").get("round") for name in plugin.settings.draws
+        }
+    found = []
+    for draw in plugin.settings.draws.values():
+        round_ = draws.read_round(rounds[draw.name])
+        is_open = round_ is not None and round_.open and round_.table == draw.table and draw.span.holds(day)
+        left = [
+            limit.times - counted.get((hooks.drawn_counter(draw), limit.window, boards.start_of(limit.window, day)), 0)
+            for limit in draw.limits
+        ]
+        chances = draws.chances(usable.get(draw.unit, 0), draw.cost, max(0, min(left)) if left else None)
+        if not is_open or not plugin.may_draw(draw, person, day):
+            chances = 0
+        found.append(ChanceView(draw=draw.name, open=is_open, chances=chances))
+    return found
+
+
+class PrizeView(Struct, frozen=True, kw_only=True):
+    """A prize of a draw."""
+
+    prize: str
+    weight: int
+    left: int | None  #: pieces left; None: not counted
+
+
+class DrawView(Struct, frozen=True, kw_only=True):
+    """A draw as those who run it see it."""
+
+    draw: str
+    open: bool
+    round: int  #: the last one; 0: none yet
+    prizes: tuple[PrizeView, ...]
+
+
+def draws_of(errand: Errand) -> list[DrawView]:
+    """Every draw with its round, its prizes and what is left of them."""
+    found = []
+    with errand.house.db.connect() as conn:
+        for draw in errand.plugin.settings.draws.values():
+            row = draws.read_round(store.own_rows(conn, errand.tenant, f"draw/{draw.name}").get("round"))
+            keys = {prize.name: hooks.shelf(draw.name, prize.name) for prize in draw.prizes if prize.stock}
+            left = store.stock_of(conn, errand.tenant, keys.values())
+            prizes = tuple(
+                PrizeView(
+                    prize=prize.name, weight=prize.weight, left=left.get(keys[prize.name], 0) if prize.stock else None
+                )
+                for prize in draw.prizes
+            )
+            found.append(
+                DrawView(
+                    draw=draw.name, open=row is not None and row.open, round=row.number if row is not None else 0, prizes=prizes
+                )
+            )  # fmt: skip
+    return found
+
+
+def kind_of_form(errand: Errand, form: str) -> str:
+    """The kind of event with which a form is answered.  Raises NotOffered."""
+    found = errand.plugin.settings.forms.get(form)
+    if found is None:
+        raise NotOffered(f"there is nothing called {form!r} to answer")
+    return next(kind for kind, each in forms.KINDS.items() if each == found.kind)
 
 
 def top(errand: Errand, board: str, *, scope: str = "", on: date | None = None, limit: int = 100) -> list[BoardView]:

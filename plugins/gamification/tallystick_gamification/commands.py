@@ -21,12 +21,16 @@ _WORDS = {
         "streak": "checked in {length} days in a row, {total} in all, best {best}", "badge": "badge {name}, level {level}",
         "task": "{task}: {progress} of {goal}, level {level}", "waits": "  (comes later)", "none": "nobody yet",
         "open": "round {round} of {draw} is open; committed to {commitment}",
+        "place": "place {rank} with {score}", "absent": "not on the list", "round": "{draw}: round {round} is open",
+        "shut": "{draw}: closed (last round {round})", "left": "{left} left", "no_draws": "there are no draws",
         "closed": "round {round} of {draw}: commitment {commitment}, seed {seed}, {n} draws; --json gives the proof",
     },
     "zh": {
         "streak": "连续签到 {length} 天，累计 {total} 天，最长 {best} 天", "badge": "徽章 {name}，等级 {level}",
         "task": "{task}：{progress}/{goal}，等级 {level}", "waits": "（尚未开始）", "none": "暂无",
         "open": "{draw} 第 {round} 轮进行中；承诺哈希 {commitment}",
+        "place": "第 {rank} 名，{score}", "absent": "未上榜", "round": "{draw}：第 {round} 轮进行中",
+        "shut": "{draw}：未开启（最近为第 {round} 轮）", "left": "剩余 {left}", "no_draws": "没有抽奖活动",
         "closed": "{draw} 第 {round} 轮：承诺哈希 {commitment}，种子 {seed}，共 {n} 次抽奖；--json 输出完整证明",
     },
 }  # fmt: skip
@@ -57,6 +61,26 @@ def top(errand: Person, board: str, *, scope: Scope = "", limit: Limit = 10, lan
     found = api.top(errand, board, scope=scope, limit=limit)
     lines = [f"{view.rank:>4}  {view.name:<32} {view.score:>12}" for view in found]
     return {"board": board, "scope": scope, "places": to_builtins(found)}, lines or [_WORDS[language]["none"]]
+
+
+def place(errand: Person, board: str, member: str, *, scope: Scope = "", language: str = "en") -> Answer:
+    """Show a member's own place on a leaderboard, which they see even if they hide."""
+    number = errand.member(member)
+    found = api.place(errand, board, number, scope=scope)
+    document = {"board": board, "scope": scope, "member": member_name(number), "place": to_builtins(found)}
+    words = _WORDS[language]
+    return document, [words["absent"] if found is None else words["place"].format(**found._asdict())]
+
+
+def stock(errand: Errand, *, language: str = "en") -> Answer:
+    """Show every draw: its round, its prizes and what is left of them."""
+    found, lines, words = api.draws_of(errand), [], _WORDS[language]
+    for draw in found:
+        lines.append(words["round" if draw.open else "shut"].format(draw=draw.draw, round=draw.round))
+        for prize in draw.prizes:
+            left = "" if prize.left is None else words["left"].format(left=prize.left)
+            lines.append(f"  {prize.prize:<24} {prize.weight:>8}  {left}".rstrip())
+    return {"draws": to_builtins(found)}, lines or [words["no_draws"]]
 
 
 def proof(errand: Person, draw: str, *, round: Round = 0, language: str = "en") -> Answer:  # noqa: A002 - the option's name

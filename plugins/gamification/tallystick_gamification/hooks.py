@@ -12,7 +12,7 @@ from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
 from tallystick.ledger import member_name
 from tallystick.rules import BOOL, RuleSet, RuleText, Standing, compile_expression, compile_rules
-from tallystick.situation import Needs, Programme, Situation
+from tallystick.situation import Member, Needs, Programme, Situation
 
 from . import checkin, draws, forms, store
 from .checkin import read_streak
@@ -251,7 +251,7 @@ class Gamification:
                 own={MEMBER: badges, ROUNDS: frozenset(("round",))},
                 balances=frozenset(draw.unit for draw in found if draw.cost),
                 stock=frozenset(shelf("{facts.draw}", prize) for prize in prizes),
-                counters=frozenset((_drawn_counter(draw), limit.window) for draw in found for limit in draw.limits)
+                counters=frozenset((drawn_counter(draw), limit.window) for draw in found for limit in draw.limits)
                 | frozenset(counter for name, given in rewards for counter in cap_counters(name, given)),
             )
         if kind in ("gamification.draw_opened", "gamification.draw_closed"):
@@ -305,6 +305,11 @@ class Gamification:
             raise NotOffered(f"there is no draw {name!r}", pointer="/data/draw")
         return found
 
+    def may_draw(self, draw: Draw, member: Member, day: date) -> bool:
+        """Whether a member meets the draw's condition."""
+        may = self._may_draw.get(draw.name)
+        return may is None or bool(may(member=member, today=day))
+
     def _drawn(self, facts: Drawn, situation: Situation, day: date) -> list[Effect]:
         draw, rows = self.draw(facts.draw), situation.own.get(MEMBER, {})
         round_ = read_round(situation.own.get(ROUNDS, {}).get("round"))
@@ -312,10 +317,9 @@ class Gamification:
             raise DrawNotOpen(f"{draw.name} is not open")
         if round_.table != draw.table:
             raise DrawChanged(f"the prizes of {draw.name} have changed since the round was opened")
-        may = self._may_draw.get(draw.name)
-        if may is not None and not may(member=situation.member, today=day):
+        if situation.member is None or not self.may_draw(draw, situation.member, day):
             raise NotEligible(f"this member may not draw {draw.name}")
-        counter = _drawn_counter(draw)
+        counter = drawn_counter(draw)
         for limit in draw.limits:
             if situation.counters[counter, limit.window] >= limit.times:
                 raise LimitReached(f"{limit.times} draws per {limit.window}")
@@ -469,7 +473,8 @@ def shelf(draw: str, prize: str) -> str:
     return f"gamification:{draw}/{prize}"
 
 
-def _drawn_counter(draw: Draw) -> str:
+def drawn_counter(draw: Draw) -> str:
+    """The counter of a member's draws."""
     return f"gamification.drawn.{draw.name}"
 
 

@@ -9,8 +9,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tallystick.ledger import Record, parse_member
-from tallystick.tables import counter, own
+from tallystick.ledger import Record, moment, parse_member, read_record
+from tallystick.situation import Member
+from tallystick.tables import claim, counter, member, own, record, stock
 
 from .tables import drawn, score
 from .watch import BOARD
@@ -38,18 +39,18 @@ def project(conn: sa.Connection, records: Iterable[Record]) -> None:
     """Write what *records* add to leaderboards and draws.  Called once per record: the house keeps the offset."""
     added: dict[tuple[str, str, int, str, int], int] = {}
     draws: list[dict[str, Any]] = []
-    for record in records:
-        gone = parse_member(record.member) if record.kind in MERGES else None
-        for member, name, _, start, amount, _ in record.counts:
+    for page in records:
+        gone = parse_member(page.member) if page.kind in MERGES else None
+        for number, name, _, start, amount, _ in page.counts:
             if name.startswith(BOARD):
                 board, _, scope = name.removeprefix(BOARD).partition("/")
-                key = (record.tenant, board, start, scope, member)
+                key = (page.tenant, board, start, scope, number)
                 added[key] = added.get(key, 0) + amount
                 if gone is not None:  # who was merged leaves the list as the other gains, and comes back when they part
-                    key = (record.tenant, board, start, scope, gone)
+                    key = (page.tenant, board, start, scope, gone)
                     added[key] = added.get(key, 0) - amount
-        if record.kind == "gamification.drawn":
-            draws += [_drawn(record, step.data) for step in record.explanation if step.data and "drawn" in step.data]
+        if page.kind == "gamification.drawn":
+            draws += [_drawn(page, step.data) for step in page.explanation if step.data and "drawn" in step.data]
     insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
     keys = ("tenant", "board", "start", "scope", "member")
     rows = [dict(zip((*keys, "score"), (*key, amount), strict=True)) for key, amount in sorted(added.items()) if amount]
@@ -155,12 +156,42 @@ def own_rows(conn: sa.Connection, tenant: str, key: str) -> dict[str, Any]:
     return {row.name: msgspec.json.decode(row.value) for row in conn.execute(query) if row.name}
 
 
-def counters_of(conn: sa.Connection, tenant: str, member: int, names: Iterable[str]) -> dict[tuple[str, int], int]:
-    """The member's counters of these names: (name, first day of the window) -> value."""
-    query = sa.select(counter.c.name, counter.c.start, counter.c.value).where(
+def counters_of(conn: sa.Connection, tenant: str, member: int, names: Iterable[str]) -> dict[tuple[str, str, int], int]:
+    """The member's counters of these names: (name, window, its first day) -> value."""
+    query = sa.select(counter.c.name, counter.c.grain, counter.c.start, counter.c.value).where(
         counter.c.tenant == tenant, counter.c.member == member, counter.c.name.in_(list(names))
     )
-    return {(row.name, row.start): int(row.value) for row in conn.execute(query)}
+    return {(row.name, row.grain, row.start): int(row.value) for row in conn.execute(query)}
+
+
+def person(conn: sa.Connection, tenant: str, number: int) -> Member:
+    """A member as conditions see them."""
+    row = conn.execute(
+        sa.select(member.c.status, member.c.enrolled_at, member.c.tags, member.c.language).where(
+            member.c.tenant == tenant, member.c.number == number
+        )
+    ).one()
+    held = conn.execute(
+        sa.select(own.c.name, own.c.value).where(
+            own.c.tenant == tenant, own.c.plugin == "core", own.c.key == f"m:{number}", own.c.name.like("tier:%")
+        )
+    )
+    tiers = {each.name.removeprefix("tier:"): msgspec.json.decode(each.value)["tier"] for each in held}
+    tags = tuple(msgspec.json.decode(row.tags))
+    return Member(number, row.status, moment(row.enrolled_at), tags, tiers=tiers, language=row.language)
+
+
+def stock_of(conn: sa.Connection, tenant: str, keys: Iterable[str]) -> dict[str, int]:
+    """What is left on these shelves."""
+    query = sa.select(stock.c.key, stock.c.remaining).where(stock.c.tenant == tenant, stock.c.key.in_(list(keys)))
+    return {row.key: row.remaining for row in conn.execute(query)}
+
+
+def find_event(conn: sa.Connection, tenant: str, source: str, id: str) -> Record | None:
+    """What was recorded of an event."""
+    query = sa.select(record.c.body).join(claim, claim.c.entry == record.c.entry)
+    body = conn.scalar(query.where(claim.c.tenant == tenant, claim.c.source == source, claim.c.id == id))
+    return read_record(bytes(body)) if body is not None else None
 
 
 def list_due(conn: sa.Connection, tenant: str, first: str, last: str) -> list[tuple[str, Any]]:

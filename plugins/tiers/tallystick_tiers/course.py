@@ -126,19 +126,21 @@ class Course:
             found[rung.name] = Bounds(least, at_review, higher)
         return found
 
-    def stays(self, row: Mapping[str, Any], day: str, before: Counted, after: Counted) -> bool:
-        """Whether a purchase of *day* leaves everything as the own row *row* has it: true of most, and told without more ado.
+    def stays(self, row: Mapping[str, Any], day: str, was: int, now: int) -> bool:
+        """Whether a purchase of *day*, at which the metric that decides goes from *was* to *now*, leaves everything as the own row
+        *row* has it: true of most, and told by comparing with the next marks.
 
         False only says that one has to look.
         """
-        if not self._simple or "gift" in row or "paid" in row or "lower" in row or row["begin"] > day:
+        marks = self._marks.get(row["earned"])
+        if marks is None or not self._simple or row["begin"] > day or row.get("review", "9") <= day:
             return False
-        if row.get("review", "9") <= day or row["earned"] not in self._marks:
+        if "gift" in row or "paid" in row or "lower" in row:
             return False
-        by = self.ladder.by
-        base = row["base"].get(by, 0) if "base" in row else 0
-        was, now = before[by] - base, after[by] - base
-        higher, least, near = self._marks[row["earned"]]
+        if "base" in row:
+            base = row["base"].get(self.ladder.by, 0)
+            was, now = was - base, now - base
+        higher, least, near = marks
         return least <= now < higher and (was >= near or now < near)
 
     # -- what follows from time -----------------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ class Course:
         ):
             standing = replace(standing, lower="", lower_on=None)
         if best < rank:
-            if ladder.downgrade == "at_once":
+            if ladder.downgrade == "at_once" and self._lands(before, after):
                 kept = retained(self.rungs, by, rank, values, member)
                 target = fallen(rank, kept, soft_landing=ladder.soft_landing)
             elif returned and ladder.returns == "at_once":
@@ -269,11 +271,35 @@ class Course:
                 return self._noted(was, standing, "returned" if returned else "lost", day, changes), changes
         return standing, changes
 
+    def _lands(self, before: Counted, after: Counted) -> bool:
+        """Whether one may fall now: with a soft landing one step for each loss, not one for each look."""
+        if not self.ladder.soft_landing or self.ladder.rolling or not self._simple:
+            return True
+        return any(after[name] < number for name, number in before.items())
+
     def as_of(self, standing: Standing, day: date, counted: Counted, member: Member) -> tuple[Standing, list[Change]]:
         """Where a member stands on *day* if nothing happens: what a review finds."""
         standing, changes = self.until(standing, day, counted, member)
         standing, more = self.counted(standing, day, counted, counted, member)
         return standing, changes + more
+
+    def joined(self, mine: Standing, theirs: Standing) -> Standing:
+        """Where one person stands who was two members: *theirs* goes on, what both counted counts, the better of both holds.
+
+        Counters are added up by the core, so what they stood at when the period began is, too.
+        """
+        better = max((mine, theirs), key=lambda each: self.rank(each.earned))
+        gift = max((mine, theirs), key=lambda each: (self.rank(each.gift) if each.gift else -1, _last(each.gift_ends)))
+        paid = max((mine, theirs), key=lambda each: (self.rank(each.paid) if each.paid else -1, _last(each.paid_ends)))
+        kept = max((mine.confirmed, theirs.confirmed), key=self.rank)
+        falls = theirs.lower and theirs.earned == better.earned
+        standing = replace(
+            theirs, earned=better.earned, confirmed=kept, base=_added(mine.base, theirs.base), closed=_added(mine.closed, theirs.closed),
+            lower=theirs.lower if falls else "", lower_on=theirs.lower_on if falls else None, gift=gift.gift, gift_ends=gift.gift_ends,
+            paid=paid.paid, paid_ends=paid.paid_ends, paid_order=paid.paid_order, months=_added(mine.months, theirs.months),
+            rewarded=(*theirs.rewarded, *[name for name in mine.rewarded if name not in theirs.rewarded]),
+        )  # fmt: skip
+        return standing if self.held(standing) == self.held(theirs) else replace(standing, since=mine.since)
 
     # -- what people decide -----------------------------------------------------------------------------------------------
 
@@ -322,3 +348,12 @@ class Course:
         """When the tier that is held is looked at again."""
         ends = [day for day in (standing.lower_on, standing.review) if day is not None]
         return datetime.combine(min(ends), datetime.min.time(), self.programme.zone) if ends else None
+
+
+def _added(some: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {name: some.get(name, 0) + more.get(name, 0) for name in sorted({*some, *more})}
+
+
+def _last(ends: date | None) -> date:
+    """An end to compare: none is the last of all."""
+    return date.max if ends is None else ends

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -11,19 +11,20 @@ from msgspec.structs import replace
 from tallystick.effects import Bonus, Count, Effect, Emit, Multiply, Notify, Put, SetTier
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
+from tallystick.rules import RuleSet
+from tallystick.rules import Standing as RuleStanding
 from tallystick.situation import Member, Needs, Programme, Situation
 
 from .course import Counted, Course
 from .errors import NotJoinable, UnknownTier
 from .events import Assigned, Changed, Joined, Reviewed, Warned
-from .measure import Measuring
+from .measure import Measuring, written_rule
 from .rules import crossed
 from .settings import PURCHASE, Settings
 from .standing import Change, Standing, read_standing, written
 
 ENROLLED: Final = "member.enrolled"
 CHANGED: Final = "tiers.changed"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 RETURNS: Final = ("purchase.refunded", "purchase.cancelled")
 #: Kinds of our own at which every ladder is looked at.
 MINE: Final = ("tiers.assigned", "tiers.joined", "tiers.reviewed", "tiers.warned")
@@ -35,7 +36,7 @@ class Tiers:
     def __init__(self, settings: Settings, programme: Programme) -> None:
         self.settings, self.programme = settings, programme
         self.courses = {ladder.name: Course(ladder, programme) for ladder in settings.ladders}
-        self._measuring: dict[str, list[tuple[Course, Measuring]]] = {}
+        self._measuring: dict[str, Measuring] = {}
         self._concerned: dict[str, tuple[Course, ...]] = {}
         #: ladders on which a purchase can do nothing but count
         self._plain = frozenset(
@@ -44,8 +45,8 @@ class Tiers:
             if all(metric.measure in ("spend", "visits", "counter") for metric in course.ladder.metrics)
             and not any(tier.sku for tier in course.ladder.tiers)
         )
-        self._scaling = frozenset(
-            course.ladder.name
+        self._scaling = tuple(
+            course
             for course in self.courses.values()
             if any(tier.multiplier is not None for tier in course.ladder.tiers)
         )
@@ -55,29 +56,32 @@ class Tiers:
             )
             for course in self.courses.values()
         }
-        self._today = (_EPOCH, _EPOCH, _EPOCH.date(), "")
+        self._quick = self._find_quick()
+        self._today = (date.min, "")
+
+    def _find_quick(self) -> tuple[tuple[Course, str, tuple[str, str], str], ...] | None:
+        """(course, ladder, counter, its name after the event) if one number says of each ladder whether a purchase moves anybody."""
+        found = []
+        for course in self.concerned(PURCHASE):
+            name, by = course.ladder.name, course.ladder.by
+            if name not in self._plain or by not in course.counters:
+                return None
+            key = course.counters[by]
+            found.append((course, name, key, f"counter:{key[0]}/{key[1]}"))
+        return tuple(found)
 
     def _day(self, at: datetime) -> tuple[date, str]:
-        """The local day of an instant, and how it is written.  Events come mostly in the order of time."""
-        begin, end, day, text = self._today
-        if begin <= at < end:
-            return day, text
+        """The local day of an instant, and how it is written."""
         day = self.programme.local_date(at)
-        zone = self.programme.zone
-        begin = datetime.combine(day, time.min, zone).astimezone(UTC)
-        end = datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC)
-        self._today = (begin, end, day, day.isoformat())
-        return day, self._today[3]
+        if day is not self._today[0]:
+            self._today = (day, day.isoformat())
+        return self._today
 
-    def measuring(self, kind: str) -> Sequence[tuple[Course, Measuring]]:
+    def measuring(self, kind: str) -> Measuring:
         """What counts events of *kind*."""
         found = self._measuring.get(kind)
         if found is None:
-            found = self._measuring[kind] = [
-                (course, Measuring(course.ladder, kind, self.programme))
-                for course in self.courses.values()
-                if any(kind in metric.on for metric in course.ladder.metrics)
-            ]
+            found = self._measuring[kind] = Measuring(self.settings.ladders, kind, self.programme)
         return found
 
     def concerned(self, kind: str) -> Sequence[Course]:
@@ -105,6 +109,28 @@ class Tiers:
             raise UnknownTier(f"no tier {tier!r} on a ladder {ladder!r}", pointer="/data/tier")
         return course
 
+    # -- rules, to be read and asked ----------------------------------------------------------------------------------
+
+    #: What only purchases have, and only if something was paid.
+    spending = ("purchase.total", "purchase.lines", "purchase.items", "goods")
+
+    def rules_about(self, kind: str) -> RuleSet | None:
+        """The rules by which ladders count events of *kind*: ``LADDER.METRIC``."""
+        rules = self.measuring(kind).rules
+        return rules if len(rules) else None
+
+    def facts_about(self, event: Event, situation: Situation) -> Mapping[str, Any]:
+        """What those rules see of one event, by name."""
+        return self.measuring(event.kind).facts(event, event.facts, situation.member)
+
+    def standings_about(self, kind: str) -> Mapping[str, RuleStanding]:
+        """None displaces another, and what is counted gives nothing by itself."""
+        return {rule.name: RuleStanding("", free=False) for rule in self.measuring(kind).rules}
+
+    def written_at(self, rule: str) -> tuple[str | int, ...]:
+        """Where in the settings a metric is written."""
+        return written_rule(rule, self.settings.ladders)
+
     # -- hooks ------------------------------------------------------------------------------------------------------
 
     @hookimpl
@@ -122,12 +148,13 @@ class Tiers:
             return ()
         if event.kind == CHANGED:
             return self._bonus(event)
-        effects: list[Effect] = []
-        for course, measuring in self.measuring(event.kind):
-            effects += measuring.counts(event, member)
-            if event.kind == PURCHASE and course.ladder.name in self._scaling:
-                added = {count.counter: count.amount for count in effects if type(count) is Count}
-                effects += self._multiplied(course, event, situation, member, added)
+        counts = self.measuring(event.kind).counts(event, member)
+        if event.kind != PURCHASE or not self._scaling:
+            return counts
+        effects: list[Effect] = [*counts]
+        added = {count.counter: count.amount for count in counts}
+        for course in self._scaling:
+            effects += self._multiplied(course, event, situation, member, added)
         return effects
 
     @hookimpl
@@ -144,6 +171,22 @@ class Tiers:
         return ()
 
     @hookimpl
+    def join(self, source: Mapping[str, Any], into: Mapping[str, Any]) -> Sequence[Effect]:
+        """Two members are one: what both have counted counts, and the better of both holds."""
+        effects: list[Effect] = []
+        for name, course in self.courses.items():
+            if name not in source:
+                continue
+            mine = read_standing(source[name])
+            theirs = read_standing(into[name]) if name in into else None
+            standing = course.joined(mine, theirs) if theirs is not None else mine
+            if theirs is not None:
+                effects.append(Put(rule=f"tiers.{name}", name=name, value=written(standing)))
+            if theirs is None or course.held(standing) != course.held(theirs):
+                effects.append(self._set(course, standing, course.held(standing), "joined"))
+        return effects
+
+    @hookimpl
     def evaluate_tier(
         self, event: Event, member: Member, totals: Mapping[str, int], situation: Situation
     ) -> Sequence[Effect]:
@@ -151,6 +194,14 @@ class Tiers:
         if not courses:
             return ()
         rows = situation.own.get("{member}", {})
+        if event.kind == PURCHASE and self._quick is not None and situation.original is None:
+            day = self._day(event.at)[1]
+            for course, name, key, total in self._quick:
+                row = rows.get(name)
+                if row is None or not course.stays(row, day, situation.counters[key], totals[total]):
+                    break
+            else:  # true of most: nobody moves, and nothing is near
+                return ()
         effects: list[Effect] = []
         for course in courses:
             effects += self._evaluated(course, event, member, totals, situation, rows)
@@ -182,7 +233,13 @@ class Tiers:
         day, text = self._day(event.at)
         before = {name: situation.counters[key] for name, key in course.counters.items()}
         row = situation.own.get("{member}", {}).get(course.ladder.name)
-        if row is not None and not course.ladder.includes_current and course.stays(row, text, before, before):
+        by = before.get(course.ladder.by)
+        if (
+            row is not None
+            and by is not None
+            and not course.ladder.includes_current
+            and course.stays(row, text, by, by)
+        ):
             yield from self._by_tier(course, row["earned"])
             return
         standing = read_standing(row) if row is not None else course.begin(day, member, before)
@@ -209,15 +266,12 @@ class Tiers:
         rows: Mapping[str, Any],
     ) -> list[Effect]:
         ladder = course.ladder
-        day, text = self._day(event.at)
+        day, _ = self._day(event.at)
         counters, keys = situation.counters, self._keys[ladder.name]
         before = {name: counters[key] for name, key, _ in keys}
         after = {name: totals[total] for name, _, total in keys}
         row = rows.get(ladder.name)
-        if event.kind == PURCHASE and row is not None and ladder.name in self._plain:
-            if course.stays(row, text, before, after):
-                return []
-        elif type(event.facts) is Reviewed:
+        if type(event.facts) is Reviewed:
             day = event.facts.day
         was = read_standing(row) if row is not None else None
         standing = was if was is not None else course.begin(day, member, before)
@@ -298,15 +352,12 @@ class Tiers:
         """Note in which month something happened, for ladders that count months."""
         if not course.counts_months:
             return standing
-        kind = PURCHASE if step < 0 else event.kind
-        for other, measuring in self.measuring(kind):
-            if other is not course:
-                continue
-            for metric, amount in measuring.amounts(event, facts, event.at, member):
-                if metric.measure == "months" and amount > 0:
-                    month = f"{day:%Y-%m}"
-                    times = max(0, standing.months.get(month, 0) + step)
-                    standing = replace(standing, months={**standing.months, month: times})
+        measuring = self.measuring(PURCHASE if step < 0 else event.kind)
+        name = course.ladder.name
+        if name in measuring.monthly and name in measuring.months(event, facts, event.at, member):
+            month = f"{day:%Y-%m}"
+            times = max(0, standing.months.get(month, 0) + step)
+            standing = replace(standing, months={**standing.months, month: times})
         return standing
 
     @staticmethod

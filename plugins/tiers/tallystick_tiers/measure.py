@@ -1,15 +1,15 @@
-"""What an event adds to the metrics of a ladder, compiled once per kind of event."""
+"""What an event adds to the metrics of all ladders, compiled once per kind of event."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tallystick.effects import Count
-from tallystick.events import Purchase
-from tallystick.rules import RuleText, compile_rules
+from tallystick.events import Event, Purchase
+from tallystick.rules import RuleSet, RuleText, compile_rules
 from tallystick.situation import Member, Programme
 
 from .errors import UnknownRate
@@ -18,6 +18,7 @@ from .settings import PURCHASE, Ladder, Metric
 
 #: Measures that this plugin counts by itself; the others are counted by the core or by other plugins.
 OWN: Final = ("spend", "visits", "months")
+_ONE: Final = Fraction(1)
 
 
 def texts_of(ladder: Ladder, kind: str) -> list[RuleText]:
@@ -32,53 +33,74 @@ def _text(metric: Metric) -> RuleText:
     return RuleText(metric.name, when=when, value=metric.value or "1")
 
 
+class _Measured(NamedTuple):
+    """One metric, and the counter that keeps it."""
+
+    ladder: str
+    metric: Metric
+    counter: str
+    window: str
+    spend: bool
+    share: bool  #: whether a return takes back its share, and not only all of it
+
+
 class Measuring:
-    """The metrics of one ladder that are counted at events of one kind."""
+    """The metrics of all ladders that are counted at events of one kind."""
 
-    def __init__(self, ladder: Ladder, kind: str, programme: Programme) -> None:
+    def __init__(self, ladders: Sequence[Ladder], kind: str, programme: Programme) -> None:
         self._programme, self._kind = programme, kind
-        metrics = {metric.name: metric for metric in ladder.metrics}
-        texts = texts_of(ladder, kind)
-        self._rules = compile_rules(texts, scope_of_event(kind, programme.zone), places=PLACES)
-        self._metrics = [metrics[text.name] for text in texts]
-        self._window = ladder.window if ladder.rolling else "lifetime"
-        self._names = [f"tiers.{ladder.name}.{text.name}" for text in texts]
+        texts, self._measured = list[RuleText](), list[_Measured]()
+        for ladder in ladders:
+            metrics = {metric.name: metric for metric in ladder.metrics}
+            for text in texts_of(ladder, kind):
+                metric, name = metrics[text.name], f"{ladder.name}.{text.name}"
+                texts.append(RuleText(name, when=text.when, lines=text.lines, basis=text.basis, value=text.value))
+                window = ladder.window if ladder.rolling else "lifetime"
+                spend = metric.measure == "spend"
+                share = spend or bool(metric.value)
+                self._measured.append(_Measured(ladder.name, metric, f"tiers.{name}", window, spend, share))
+        self.rules: RuleSet = compile_rules(texts, scope_of_event(kind, programme.zone), places=PLACES)
+        #: ladders whose months are counted
+        self.monthly = frozenset(each.ladder for each in self._measured if each.metric.measure == "months")
 
-    def amounts(self, event: Any, facts: Any, at: datetime, member: Member) -> list[tuple[Metric, int]]:
-        """What one event adds, by metric.  Raises UnknownRate for a currency without a rate."""
-        return [(self._metrics[rule], amount) for rule, amount in self._fire(event, facts, at, member)]
-
-    def counts(self, event: Any, member: Member) -> list[Count]:
-        """The counters that this event moves.  A return takes back its share of money, and a visit only with all of it."""
-        return [
-            Count(
-                rule=self._names[rule], counter=self._names[rule], window=self._window, amount=amount,
-                by_share=self._metrics[rule].measure == "spend" or bool(self._metrics[rule].value),
-            )
-            for rule, amount in self._fire(event, event.facts, event.at, member)
-            if amount > 0 and self._metrics[rule].measure != "months"
-        ]  # fmt: skip
-
-    def _fire(self, event: Any, facts: Any, at: datetime, member: Member) -> Sequence[tuple[int, int]]:
-        if not self._metrics:
-            return ()
+    def facts(self, event: Event, facts: Any, member: Member | None) -> dict[str, Any]:
+        """What the rules see of an event, by name."""
         if self._kind != PURCHASE:
-            fired = self._rules.fire(event=event, member=member)
-            return [(firing.rule, _whole(firing.value)) for firing in fired]
-        purchase: Purchase = facts
-        goods = tuple([line for line in purchase.lines if line.kind == "item"])
-        rate: Fraction | None = Fraction(1)
-        if purchase.currency != self._programme.currency:
-            rate = self._programme.rate(purchase.currency, self._programme.local_date(at))
-        found = []
-        for firing in self._rules.fire(event=event, member=member, purchase=purchase, goods=goods):
-            if self._metrics[firing.rule].measure != "spend":
-                found.append((firing.rule, _whole(firing.value)))
-                continue
-            if rate is None:
-                raise UnknownRate(f"no rate from {purchase.currency} to {self._programme.currency} on that day")
-            found.append((firing.rule, spent(purchase, firing.basis, rate)))
+            return {"event": event, "member": member}
+        goods = tuple([line for line in facts.lines if line.kind == "item"])
+        return {"event": event, "member": member, "purchase": facts, "goods": goods}
+
+    def months(self, event: Event, facts: Any, at: datetime, member: Member) -> frozenset[str]:
+        """The ladders in whose months an event counts.  Raises UnknownRate for a currency without a rate."""
+        found = self._fire(event, facts, at, member)
+        return frozenset(each.ladder for each, amount in found if amount > 0 and each.metric.measure == "months")
+
+    def counts(self, event: Event, member: Member) -> list[Count]:
+        """The counters that this event moves.  A return takes back its share of money, and a visit only with all of it."""
+        if not self._measured:
+            return []
+        return [
+            Count(rule=each.counter, counter=each.counter, window=each.window, amount=amount, by_share=each.share)
+            for each, amount in self._fire(event, event.facts, event.at, member)
+            if amount > 0 and each.metric.measure != "months"
+        ]
+
+    def _fire(self, event: Event, facts: Any, at: datetime, member: Member) -> list[tuple[_Measured, int]]:
+        found: list[tuple[_Measured, int]] = []
+        measured = self._measured
+        for firing in self.rules.fire(**self.facts(event, facts, member)):
+            each = measured[firing.rule]
+            amount = spent(facts, firing.basis, self._rate(facts, at)) if each.spend else _whole(firing.value)
+            found.append((each, amount))
         return found
+
+    def _rate(self, purchase: Purchase, at: datetime) -> Fraction:
+        if purchase.currency == self._programme.currency:
+            return _ONE
+        rate = self._programme.rate(purchase.currency, self._programme.local_date(at))
+        if rate is None:
+            raise UnknownRate(f"no rate from {purchase.currency} to {self._programme.currency} on that day")
+        return rate
 
 
 def spent(purchase: Purchase, basis: int, rate: Fraction) -> int:
@@ -91,13 +113,15 @@ def spent(purchase: Purchase, basis: int, rate: Fraction) -> int:
     if purchase.discount:
         whole = purchase.total + purchase.discount
         basis = basis * purchase.total // whole if whole else 0
-    return basis if rate == 1 else basis * rate.numerator // rate.denominator
+    return basis if rate is _ONE else basis * rate.numerator // rate.denominator
 
 
 def _whole(value: Any) -> int:
     return value if type(value) is int else int(value)
 
 
-def sum_by_name(found: Sequence[tuple[Metric, int]]) -> Mapping[str, int]:
-    """The amounts by the names of their metrics."""
-    return {metric.name: amount for metric, amount in found}
+def written_rule(rule: str, ladders: Sequence[Ladder]) -> tuple[str | int, ...]:
+    """Where in the settings the rule of a metric is written.  Raises ValueError if nobody wrote it."""
+    ladder, _, metric = rule.partition(".")
+    place = [each.name for each in ladders].index(ladder)
+    return ("ladders", place, "metrics", metric)

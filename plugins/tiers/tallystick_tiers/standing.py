@@ -10,9 +10,18 @@ import msgspec
 from msgspec import Struct
 
 #: Why a tier changed: enough was counted, or no longer; what had counted was returned; a review, or the end of its grace;
-#: a gift, a membership, or their end.
+#: a gift, a membership, or their end; two members who are one.
 Reason = Literal[
-    "reached", "lost", "returned", "review", "grace_over", "gift", "gift_over", "membership", "membership_over"
+    "reached",
+    "lost",
+    "returned",
+    "review",
+    "grace_over",
+    "gift",
+    "gift_over",
+    "membership",
+    "membership_over",
+    "joined",
 ]
 
 

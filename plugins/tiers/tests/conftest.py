@@ -29,7 +29,14 @@ ZONE = ZoneInfo("America/New_York")
 UNITS = {name: Unit(name=name, plugin="points") for name in ("points", "credit")}
 PROGRAMME = Programme(tenant="shop", generation=1, hash="0", zone=ZONE, currency="USD", units=UNITS)
 CONTEXT = Context(
-    tenant="shop", zone=ZONE, currency="USD", minor_units=2, language="en", units=UNITS, plugins=("points", "tiers")
+    tenant="shop",
+    zone=ZONE,
+    currency="USD",
+    minor_units=2,
+    language="en",
+    units=UNITS,
+    plugins=("points", "tiers"),
+    messages={},
 )
 ADA = Member(number=1, status="active", enrolled_at=datetime(2025, 1, 1, 17, tzinfo=UTC))
 #: Thresholds 0, 20 and 30 with names of their own.

@@ -21,6 +21,7 @@ from tallystick_tiers.standing import read_standing, written
 from .conftest import ZONE, Shop, Walk
 
 START = date(2025, 1, 1)
+TIERS = 'tiers = [{ name = "base" }, { name = "silver", at = 20, bonus = 1 }, { name = "gold", at = 30, keep = 25 }]'
 LADDERS = st.builds(
     lambda *parts: "\n".join(part for part in parts if part),
     st.sampled_from([
@@ -30,7 +31,7 @@ LADDERS = st.builds(
     ]),
     st.sampled_from(["", "soft_landing = true"]),
     st.sampled_from(["", 'returns = "policy"']),
-    st.just('tiers = [{ name = "base" }, { name = "silver", at = 20, bonus = 1 }, { name = "gold", at = 30, keep = 25 }]'),
+    st.just(TIERS),
 )  # fmt: skip
 #: (days since the last, what is spent or, below 0, returned)
 STEPS = st.lists(st.tuples(st.integers(0, 50), st.integers(-30, 40).filter(bool)), max_size=12)
@@ -62,6 +63,14 @@ def test_reviews_in_between_change_nothing_where_the_calendar_decides(
     last = day + timedelta(days=end)
     assert often.reviewed(last).standing == never.reviewed(last).standing
     assert often.changes == never.changes
+
+
+def test_a_look_is_no_loss_with_a_soft_landing() -> None:
+    walk = Walk('downgrade = "at_once"\nsoft_landing = true\n' + TIERS).spends(40).returns(39)
+    assert walk.tier == "silver"
+    assert walk.reviewed(START + timedelta(days=1)).reviewed(START + timedelta(days=2)).tier == "silver"
+    assert walk.on(START + timedelta(days=3)).spends(1).tier == "silver"
+    assert walk.returns(1).tier == "base"
 
 
 @given(ladder=LADDERS, steps=STEPS)
