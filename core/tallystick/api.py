@@ -32,7 +32,7 @@ from .errors import (
 from .events import Arrival, EventKind, Name
 from .house import House
 from .intake import read_document, read_events
-from .ledger import NEVER, Record, entry_name, instant, member_name, moment, parse_entry, parse_member
+from .ledger import NEVER, Record, entry_name, instant, moment, parse_entry, parse_member
 from .people import Birthdate, Detail, MemberRow, Profile
 from .problems import Language, problem_document, status_of
 from .receipts import STATUSES, Explanation, Receipt, receipt

@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from . import database, people, queries, vault
+from .clock import SteadyClock
 from .effects import Emit
 from .errors import (
     EventConflict,
@@ -109,7 +110,8 @@ class Engine:
         clock: Callable[[], int],
     ) -> None:
         self.db, self.generations, self.secret = db, generations, secret
-        self.lease, self.clock = (writer, epoch), clock  #: taken over whole, between two batches
+        self.lease = writer, epoch  #: taken over whole, between two batches
+        self.clock = clock if isinstance(clock, SteadyClock) else SteadyClock(clock)
         self.replaced = False  #: somebody else holds the writer's row: the house takes another
         self.store = Store(db.dialect.name)
         self.looks = Store(db.dialect.name, locking=False)
@@ -294,10 +296,12 @@ class Engine:
         """The batch that comes next: its number, the chain before it, and the time.  Raises Unavailable if another has the row."""
         writer, epoch = self.lease
         head = self.store.find_head(cur, writer)
-        if self.store.find_epoch(cur, writer) not in (None, epoch):
+        leased, newest = self.store.find_lease(cur, writer)
+        if leased not in (None, epoch):
             self.replaced = True
             raise Unavailable("another process took over; this one is about to start anew")
         number, previous = (head[0] + 1, head[1]) if head else (1, b"\x00" * 32)
+        self.clock.saw(newest)
         return number, previous, self.clock()
 
     @staticmethod
@@ -468,6 +472,7 @@ class Engine:
         for tenant in sorted(by_tenant):
             generation = self.generations.current(tenant, tenants[tenant][0])
             judge = judges[tenant] = Judge(Working(tenant), generation, self.secret)
+            judge.working.epoch = self.lease[1]
             judge.older = self._older(by_tenant[tenant], generation)
             Loader(store, cur, judge, by_tenant[tenant]).load()
         return judges

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from . import config as configuration
 from . import database, discovery, lane, migrate, outbox, passes, people, tables, values, vault
+from .clock import SteadyClock
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Outcome, Receipt
@@ -30,6 +31,7 @@ from .jobs import Job, Turn, run_due
 from .ledger import Record, instant, moment, parse_entry
 from .mending import Mending
 from .pipeline import Part, compile_pipeline
+from .store import Store
 from .watchdog import Watchdog
 from .writer import Writer
 
@@ -38,6 +40,8 @@ log = logging.getLogger("tallystick")
 T = TypeVar("T")
 #: How long a writer's row is leased, and how often the lease is renewed, in seconds.
 LEASE, RENEW = 60, 20
+#: In the year 2105; the nonce of sealed facts begins with the epoch, and other nonces begin with 0xff.
+LAST_EPOCH = 0xFE_FF_FF_FF
 
 
 def now() -> int:
@@ -213,7 +217,7 @@ class House:
     registry: Registry
     engine: Engine
     writer: Writer
-    clock: Callable[[], int] = now
+    clock: SteadyClock = attrs.field(factory=lambda: SteadyClock(now))
     _in_force: dict[str, InForce] = attrs.field(factory=dict)
     watchdog: Watchdog = attrs.field(factory=Watchdog)  #: ends loops in plugins
     forgotten: int = 0  #: erasures that had to be done again when the house was built
@@ -221,7 +225,7 @@ class House:
     #: for a command: events come from the caller's thread alone, and nothing runs by the clock meanwhile
     _alone: bool = False
     _closing: threading.Event = attrs.field(factory=threading.Event)
-    _keeper: threading.Thread | None = None
+    _threads: list[threading.Thread] = attrs.field(factory=list)
 
     def kinds(self, tenant: str) -> Mapping[str, EventKind]:
         """The kinds of events that *tenant* knows now."""
@@ -332,12 +336,22 @@ class House:
         """Run what is due (with *force* everything, or only the job named); names of what ran."""
         jobs = [job for job in self.jobs() if not only or job.name == only]
         try:
-            return run_due(self.db, jobs, self.clock(), f"{socket.gethostname()}/{os.getpid()}", force=force)
+            return run_due(
+                self.db,
+                jobs,
+                self.clock(),
+                f"{socket.gethostname()}/{os.getpid()}",
+                force=force,
+                closing=self._closing.is_set,
+            )
         finally:
             self.relay()  # a job that fails keeps nobody from learning what was committed
 
     def _expire(self, turn: Turn) -> None:
-        self.expire(turn.job.tenant, now=instant(turn.now))
+        at = instant(turn.now)
+        for piece in self.engine.due(turn.job.tenant, at):
+            self.perform(lambda piece=piece: self.engine.sweep(turn.job.tenant, piece, at))  # type: ignore[misc]
+            turn.reached("")  # what is swept is due no more: there is nothing to remember
 
     def expire(self, tenant: str, *, now: int | None = None, history: bool = False) -> int:
         """Sweep everything that is due, piece by piece; from how many members something expired."""
@@ -456,15 +470,19 @@ class House:
         self.watchdog.start()
         if not self._alone:
             self.writer.start()
-        self._keeper = threading.Thread(target=self._keep, name="tally-lease", daemon=True)
-        self._keeper.start()
+        self._threads = [threading.Thread(target=self._keep, name="tally-lease", daemon=True)]
+        if self._works and not self._alone:
+            self._threads.append(threading.Thread(target=self._work, name="tally-jobs", daemon=True))
+        for thread in self._threads:
+            thread.start()
         return self
 
     def close(self) -> None:
         """Record what was accepted, give the writer's row back, and let go of the database."""
         self._closing.set()
-        if self._keeper is not None and self._keeper is not threading.current_thread():
-            self._keeper.join()  # it may be at work in the database that is let go of below
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()  # it may be at work in the database that is let go of below
         self.writer.stop()
         self.watchdog.stop()
         release_writer(self.db, *self.engine.lease)
@@ -486,8 +504,13 @@ class House:
                     log.warning("the lease of writer %s was lost; another one is taken", self.engine.lease[0])
                     self.engine.lease, self.engine.replaced = lease_writer(self.db, at), False
                 database.checkpoint(self.db)
-                if self._works and not self._alone:
-                    self.run_jobs()
+            except Exception:  # the database may be away for a while: in a second it is tried again
+                log.exception("the lease of the writer could not be kept")
+
+    def _work(self) -> None:
+        while not self._closing.wait(1.0):
+            try:
+                self.run_jobs()
             except Exception:  # what could not be done now is due again in a second; the till must not notice
                 log.exception("work by the clock failed")
 
@@ -507,14 +530,16 @@ def build_house(
     """
     installed = discovery.discover() if installed is None else installed
     db = database.connect(config.house.database)
+    steady = SteadyClock(clock)
     migrate.check(db, migration_parts(look(db, config, installed).values(), installed))
     secret = house_secret(db, config)
-    in_force = sync_tenants(db, config, installed, clock())
+    steady.saw(newest_batch(db))
+    in_force = sync_tenants(db, config, installed, steady())
     registry = Registry(db, installed)
-    writer, epoch = lease_writer(db, clock())
-    engine = Engine(db, registry, secret, writer=writer, epoch=epoch, clock=clock)
+    writer, epoch = lease_writer(db, steady())
+    engine = Engine(db, registry, secret, writer=writer, epoch=epoch, clock=steady)
     built = House(
-        config=config, installed=installed, db=db, secret=secret, registry=registry, engine=engine, writer=Writer(engine), clock=clock,
+        config=config, installed=installed, db=db, secret=secret, registry=registry, engine=engine, writer=Writer(engine), clock=steady,
         in_force=in_force, alone=alone,
     )  # fmt: skip
     built.forgotten = built.forget_again()
@@ -666,9 +691,21 @@ def _has_records(conn: sa.Connection, tenant: str) -> bool:
 # --- the writer's row ------------------------------------------------------------------------------------------------
 
 
+def newest_batch(db: sa.Engine) -> int:
+    """When the last batch of all writers was written; 0 if none was."""
+    store = Store(db.dialect.name, locking=False)
+    with database.reading(db) as conn:
+        return store.find_lease(store.cursor(conn), 0)[1]
+
+
 def lease_writer(db: sa.Engine, at: int) -> tuple[int, int]:
-    """Lease a writer's row nobody holds, or open a new one: (writer, epoch)."""
+    """Lease a writer's row nobody holds, or open a new one: (writer, epoch).
+
+    An epoch is the second in which the lease began, or one more than the last: none comes again, not even in a database
+    that was restored from a backup, where the numbers of entries do.
+    """
     rows = tables.writer
+    second = min(at // 1_000_000, LAST_EPOCH)
     until = at + LEASE * 1_000_000
     holder = f"{socket.gethostname()}/{os.getpid()}"
     with db.begin() as conn:
@@ -683,15 +720,15 @@ def lease_writer(db: sa.Engine, at: int) -> tuple[int, int]:
             conn.execute(
                 rows.update()
                 .where(rows.c.id == free.id)
-                .values(epoch=free.epoch + 1, leased_until=until, holder=holder)
+                .values(epoch=max(second, free.epoch + 1), leased_until=until, holder=holder)
             )
-            return free.id, free.epoch + 1
+            return free.id, max(second, free.epoch + 1)
         if db.dialect.name == "postgresql":
             conn.exec_driver_sql("LOCK TABLE writer IN EXCLUSIVE MODE")
         last: Any = conn.scalar(sa.select(sa.func.max(rows.c.id)))
         writer = (last or 0) + 1
-        conn.execute(rows.insert().values(id=writer, epoch=1, leased_until=until, holder=holder))
-        return writer, 1
+        conn.execute(rows.insert().values(id=writer, epoch=second, leased_until=until, holder=holder))
+        return writer, second
 
 
 def keep_writer(db: sa.Engine, writer: int, epoch: int, at: int) -> bool:

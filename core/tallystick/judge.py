@@ -158,7 +158,7 @@ class Judge:
 
     def seal(self, arrival: Arrival, entry: int, member: int) -> bytes:
         """The event's claims, encrypted under the member's key (a guest's under the house's)."""
-        return vault.seal_facts(self._key(member), entry, arrival.canonical)
+        return vault.seal_facts(self._key(member), entry, arrival.canonical, self.working.epoch)
 
     # -- what a hook may look at --------------------------------------------------------------------------------------
 

@@ -142,12 +142,16 @@ class Store:
         row = cur.fetchone()
         return (row[0], bytes(row[1])) if row else None
 
-    def find_epoch(self, cur: Cursor, writer: int) -> int | None:
-        """Which lease of the writer's row is in force."""
+    def find_lease(self, cur: Cursor, writer: int) -> tuple[int | None, int]:
+        """Which lease of the writer's row is in force, and when the last batch of all writers was written (0: none was)."""
         mark = "%s" if self.postgres else "?"
-        cur.execute(f"SELECT epoch FROM writer WHERE id = {mark}", (writer,))
-        row = cur.fetchone()
-        return row[0] if row else None
+        last = "SELECT batch.at FROM batch WHERE batch.writer = writer.id ORDER BY batch.number DESC LIMIT 1"
+        cur.execute(
+            f"SELECT max(CASE WHEN id = {mark} THEN epoch END), max(({last})) FROM writer",
+            (writer,),
+        )
+        epoch, at = cur.fetchone()
+        return epoch, at or 0
 
     # -- claim ---------------------------------------------------------------------------------------------------------
 

@@ -42,19 +42,26 @@ def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
 
 
-def seal_facts(key: bytes, entry: int, facts: bytes) -> bytes:
-    """Encrypt an event's facts.  The nonce is the entry's number, which no key ever sees twice."""
-    return _cipher(key).encrypt(entry.to_bytes(12, "big"), facts, None)
+def seal_facts(key: bytes, entry: int, facts: bytes, epoch: int = 0) -> bytes:
+    """Encrypt an event's facts.  The nonce is the entry's number and the *epoch* of the writer's lease: after a backup was
+    restored the numbers come again, but no epoch does.
+    """
+    lease = epoch.to_bytes(4, "big")
+    return lease + _cipher(key).encrypt(lease + entry.to_bytes(8, "big"), facts, None)
 
 
 def open_facts(key: bytes | None, entry: int, sealed: bytes) -> bytes | None:
     """The facts again; None if the key was destroyed or is another."""
     if key is None:
         return None
-    try:
-        return _cipher(key).decrypt(entry.to_bytes(12, "big"), sealed, None)
-    except InvalidTag:
-        return None
+    cipher, number = _cipher(key), entry.to_bytes(8, "big")
+    # before the epoch was part of the nonce, it was not written in front either
+    for nonce, text in ((sealed[:4] + number, sealed[4:]), (b"\0\0\0\0" + number, sealed)):
+        try:
+            return cipher.decrypt(nonce, text, None)
+        except (InvalidTag, ValueError):
+            continue
+    return None
 
 
 def seal(key: bytes, text: bytes, context: bytes = b"") -> bytes:

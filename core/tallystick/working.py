@@ -88,6 +88,7 @@ class Working:
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
+        self.epoch = 0  #: of the lease under which it will be written
         self.people: dict[int, Person] = {}
         self.references: dict[str, int] = {}
         self.merged: dict[int, int] = {}  # member -> the member it was merged into
