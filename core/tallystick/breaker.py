@@ -81,6 +81,14 @@ class SwitchedOff(Exception):
     """The breaker is open."""
 
 
+class Elsewhere(Exception):
+    """A plugin failed in a process of its own; the message says what `describe` would, or what became of the process."""
+
+
+class OutOfTime(Elsewhere):
+    """It ran longer than its budget there, and was ended."""
+
+
 class SatOut(Exception):
     """The plugin's needs for this kind of event are not known."""
 
@@ -162,6 +170,11 @@ class Guard:
             cause, text = "overran", "ran longer than its budget"
         elif isinstance(error, EffectRefused):
             cause, text = "refused", error.message
+        elif isinstance(error, OutOfTime):
+            cause, text = "overran", "ran longer than its budget"
+            self.overruns += 1
+        elif isinstance(error, Elsewhere):
+            text = str(error)
         else:
             text = describe(error)
         error.__traceback__ = None  # it holds the frames, and with them what the event was about

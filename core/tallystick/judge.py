@@ -26,6 +26,7 @@ from .errors import (
 )
 from .events import Arrival, Decision, Event, EventKind, Facts, OrderAdvanced, Purchase, Refund
 from .generation import Generation, fill
+from .lane import Told
 from .ledger import (
     HELD,
     Record,
@@ -776,8 +777,6 @@ class Judge:
         member = int(record.member[2:]) if record.member else 0
         if event.member and event.member != self.working.who(member):
             raise InvalidEvent("the entry belongs to another member", pointer="/member")
-        if event.member and event.member != self.working.who(member):
-            raise InvalidEvent("the entry belongs to another member", pointer="/member")
         event = msgspec.structs.replace(event, member=member)
         page = Page(entry, event, self.working, self.programme, received)
         skipped: list[Skipped] = []
@@ -928,6 +927,12 @@ class Totals(Mapping[str, int]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def __reduce__(self) -> Any:
+        known = {**{f"balance:{unit}": n for unit, n in self._page.balances().items()}, **self._page.outcome}
+        for name in self._counters:
+            known[name] = self[name]
+        return Told, ({name: known[name] for name in self}, known)
 
 
 class _Claims(msgspec.Struct):

@@ -195,6 +195,7 @@ class Manifest:
     auto_install: tuple[str, ...] = ()  #: glue: on when all of these are on
     factory: str | None = None  #: ``module:Class``, made once per tenant with its settings; hooks are its methods
     hooks: tuple[str, ...] = ()
+    lane: str = "house"  #: where its pure hooks run: in the house, or in a worker process of their own
     #: hook -> kinds of events it wants to see (``purchase.*``); a hook that is not listed sees them all
     interests: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     effects: Mapping[str, Bounds] = attrs.field(factory=dict)
@@ -273,6 +274,7 @@ def _build(data: dict[str, Any], version: str | None) -> Manifest:
         auto_install=tuple(data.get("auto_install", ())),
         factory=data.get("factory"),
         hooks=tuple(data.get("hooks", ())),
+        lane=data.get("lane", "house"),
         interests={hook: tuple(kinds) for hook, kinds in data.get("interests", {}).items()},
         effects={name: _declared(Bounds, bounds) for name, bounds in data.get("effects", {}).items()},
         events=_named(DeclaredEvent, data.get("events", {}), "name"),
@@ -372,6 +374,7 @@ SCHEMA: Final[schema.Schema] = {
     },
     "factory": {"type": "object"},
     "hooks": _list("string", allowed=list(HOOKS)),
+    "lane": {"type": "string", "allowed": ["house", "worker"]},
     "interests": {
         "type": "dict",
         "keysrules": {"type": "string", "allowed": list(HOOKS)},

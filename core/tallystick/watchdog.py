@@ -26,6 +26,8 @@ class Overrun(BaseException):
 #: Threads that an :class:`Overrun` was sent to and that have not yet said :func:`absorb`.  Watched code tests its truth
 #: after each plugin's answer: a shot may arrive late, and must not arrive in the core's own work.
 fired: Final[set[int]] = set()
+#: Threads that wait for a plugin in another process, which is ended from there.
+elsewhere: Final[set[int]] = set()
 _lock: Final = threading.Lock()
 #: Code that calls plugins, by its identity (code compares by contents, slowly): line -> name of the local that holds the
 #: running plugin's guard; None: any line, ``guard``.
@@ -110,7 +112,7 @@ class Watchdog:
         seen: dict[int, _Sighting] = {}
         for thread, top in sys._current_frames().items():  # noqa: SLF001  the documented way
             place = _find(top)
-            if place is None:
+            if place is None or thread in elsewhere:
                 continue
             last = self._seen.get(thread)
             if last is None or last.place != place:

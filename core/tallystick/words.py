@@ -88,6 +88,9 @@ CHINESE: Final[Mapping[str, str]] = {
     "Serve HTTP until interrupted.": "提供 HTTP 服务，直到被中断。",
     "Look whether everything this deployment needs is in order.": "检查本部署所需的一切是否正常。",
     "Sweep lots that are due.": "清理已到期的积分批次。",
+    "Hooks of one you trust less can run in a process of their own: worker_lane in tally.toml.": (
+        "不太信任的插件，其钩子可在独立进程中运行：见 tally.toml 的 worker_lane。"
+    ),
     "List installed plugins and what each tenant runs.": "列出已安装的插件以及各商户启用的插件。",
     "Show what runs for each kind of event.": "显示每种事件运行哪些插件钩子。",
     "Explain an entry: which rule did what, in which version, with which numbers, line by line.": (

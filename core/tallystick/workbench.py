@@ -93,6 +93,9 @@ def enable(desk: Desk, plugin: str, tenant: str | None) -> None:
     """
     if plugin in desk.installed():
         click.echo(say("Plugins run inside the house: install only code you trust."), err=True)
+        click.echo(
+            say("Hooks of one you trust less can run in a process of their own: worker_lane in tally.toml."), err=True
+        )
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
         _tell(desk, switchboard.enable(built, chosen, plugin, actor=ACTOR), [*built.tenants().values()])
