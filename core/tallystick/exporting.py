@@ -42,22 +42,29 @@ def lines(found: Iterator[dict[str, Any]], form: str) -> Iterator[str]:
             yield msgspec.json.encode(row).decode() + "\n"
         return
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\r\n")  # then either of the two within a cell is quoted
     names: list[str] | None = None
     for row in found:
         if names is None:
             names = list(_RECORD) if "entry" in row and "kind" in row else list(row)
             writer.writerow(names)
+            yield _line(out)
         writer.writerow([_cell(row.get(name)) for name in names])
-        yield out.getvalue()
-        out.seek(0)
-        out.truncate()
+        yield _line(out)
 
 
 #: Columns of a record in CSV: those that have a value of their own; the explanation stays in JSONL.
 _RECORD: Final = (
     "entry", "id", "source", "kind", "at", "received", "status", "member", "order", "value", "balances", "generation", "programme",
 )  # fmt: skip
+
+
+def _line(out: io.StringIO) -> str:
+    """What was just written, with the end that lines have here."""
+    text = out.getvalue()
+    out.seek(0)
+    out.truncate()
+    return text.removesuffix("\r\n") + "\n"
 
 
 def _readable(name: str, value: Any) -> Any:
@@ -74,6 +81,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
         return msgspec.json.encode(value).decode()
     # a cell that begins like this is a formula to a spreadsheet
-    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@"} and parse_member(value) is None:
+    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} and parse_member(value) is None:
         return f"'{value}"
     return value

