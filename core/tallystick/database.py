@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -140,7 +140,12 @@ def _postgresql(url: sa.URL, pool_size: int) -> sa.Engine:
 
 def insert_new(conn: sa.Connection, table: sa.Table, **values: Any) -> None:
     """Insert a row unless somebody else just did."""
-    insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # a fifth of all imports: only who uses it waits for it
+
+        insert: Any = postgresql.insert
+    else:
+        insert = sqlite.insert
     conn.execute(insert(table).values(**values).on_conflict_do_nothing())
 
 

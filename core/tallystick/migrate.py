@@ -13,17 +13,17 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from alembic.script import Script, ScriptDirectory
 
 from .database import reading, refusal
 from .errors import DatabaseNotReady, DatabaseTooNew, PluginBroken
+
+if TYPE_CHECKING:  # Alembic takes as long to import as half of the house: only who migrates waits for it
+    from alembic.migration import MigrationContext
+    from alembic.script import Script
 
 _FILE = re.compile(r"v(\d{4})_\w+\.py")
 #: Any number will do as long as nobody else locks it: "tally" in ASCII.
@@ -84,9 +84,10 @@ def upgrade(engine: sa.Engine, parts: Sequence[Part]) -> list[Status]:
     upgrade is continued by running it again, two at a time do each step once.  If any part is too new, nothing runs.
     A plugin's failing revision leaves that plugin where it was, told in ``problem``; the core's is raised.
     """
-    _refuse_newer(status(engine, parts))
+    found = status(engine, parts)
+    _refuse_newer(found)
     problems: dict[str, str] = {}
-    for part in parts:
+    for part in [part for part, each in zip(parts, found, strict=True) if each.pending or each.problem]:
         try:
             while _step(engine, part):
                 pass
@@ -102,6 +103,9 @@ def plan(engine: sa.Engine, parts: Sequence[Part]) -> str:
 
     A revision that looks at the data before it decides shows only what it does in every case.
     """
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
     found = status(engine, parts)
     _refuse_newer(found)
     out = io.StringIO()
@@ -120,6 +124,8 @@ def plan(engine: sa.Engine, parts: Sequence[Part]) -> str:
 
 def differences(engine: sa.Engine, metadata: sa.MetaData) -> list[str]:
     """What the database has otherwise than *metadata* says, a line each.  Tables that *metadata* does not name are others'."""
+    from alembic.autogenerate import compare_metadata
+
     with reading(engine) as conn:
         found = compare_metadata(_comparing(conn, metadata), metadata)
     return [str(difference) for difference in found]
@@ -127,6 +133,8 @@ def differences(engine: sa.Engine, metadata: sa.MetaData) -> list[str]:
 
 def draft(engine: sa.Engine, metadata: sa.MetaData) -> str:
     """The body of ``upgrade()`` for a new revision that brings the database to *metadata*, for an author to go over."""
+    from alembic.autogenerate import produce_migrations, render_python_code
+
     with reading(engine) as conn:
         context = _comparing(conn, metadata)
         script = produce_migrations(context, metadata)
@@ -154,6 +162,8 @@ def _folder(part: Part) -> Path:
 
 def _scripts(part: Part) -> list[Script]:
     """The part's revisions, oldest first, imported and checked to be one line."""
+    from alembic.script import ScriptDirectory
+
     folder = _folder(part)
     try:
         directory = ScriptDirectory(str(folder), version_locations=[str(folder)])
@@ -200,6 +210,9 @@ def _current(conn: sa.Connection, part: Part) -> str | None:
 
 def _step(engine: sa.Engine, part: Part) -> bool:
     """Run the next pending revision of *part*; False if there is none."""
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
     scripts = _scripts(part)
     version = _version_table(part)
     with _alone(engine) as conn:
@@ -248,6 +261,8 @@ def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def _comparing(conn: sa.Connection, metadata: sa.MetaData) -> MigrationContext:
+    from alembic.migration import MigrationContext
+
     def is_ours(name: str | None, kind: str, _parents: Any) -> bool:
         return kind != "table" or name in metadata.tables
 

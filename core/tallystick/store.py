@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from . import tables
 from .errors import Insufficient, OutOfStock
@@ -87,6 +86,8 @@ class Store:
         if not self.postgres:
             marks = ", ".join("?" for _ in table.columns)
             return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"
+        from sqlalchemy.dialects import postgresql
+
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
         arrays = ", ".join(f"%s::{_PG_TYPES[column.type.compile(dialect)]}[]" for column in table.columns)
         return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) {conflict}"
