@@ -21,7 +21,7 @@ from .agreement import Agreement, Signed
 from .desk import Desk, Errand, partner_of
 from .errors import NotAgreed, OutsideTerms, TransferClosed
 from .pages import money
-from .settlement import Settlement, desks_of, settle_period
+from .settlement import Settlement, desks_of, preview_period, settle_period
 
 Answer = tuple[Any, list[str]]
 Partner = Annotated[str, {"en": "The partner's brand.", "zh": "合作方品牌。"}]
@@ -228,10 +228,15 @@ def _told(desk: Desk, done: exchange.Done, partner: str, amount: int, language: 
 # --- the end of a month ----------------------------------------------------------------------------------------------
 
 
-def settle_month(visit: Visit, *, period: Period = "", language: str = "en") -> Answer:
+def settle_month(
+    visit: Visit, *, period: Period = "",
+    preview: Annotated[bool, {"en": "Only compare the books so far; nothing is closed.", "zh": "仅核对目前账目，不关闭账期。"}] = False,
+    language: str = "en",
+) -> Answer:  # fmt: skip
     """Close a month between all brands of this house: who owes whom, what that nets to, and what does not agree."""
     currency = visit.plugin.programme.currency
-    done = settle_period(desks_of(visit), _period(visit, period), currency)
+    made = preview_period if preview else settle_period
+    done = made(desks_of(visit), _period(visit, period), currency)
     return msgspec.to_builtins(done), _report(done, _WORDS[language])
 
 

@@ -64,11 +64,7 @@ def settle_period(desks: Mapping[str, Desk], period: str, currency: str) -> Sett
     for desk in desks.values():
         desk.errand.house.relay()
         settle_waiting(desk.errand, timedelta(0))
-    pairs = [
-        (desks[one], desks[two])
-        for one, two in combinations(desks, 2)
-        if (agreed := desks[one].agreement(two)) is not None and agreed.currency == currency
-    ]
+    pairs = _pairs(desks, currency)
     states = {(one.brand, two.brand): _close(one, two, period) for one, two in pairs}
     next(iter(desks.values())).errand.house.relay()  # what was recorded before the close is in the books now
     results = [
@@ -78,6 +74,30 @@ def settle_period(desks: Mapping[str, Desk], period: str, currency: str) -> Sett
         for one, two in pairs
     ]
     return net(period, currency, tuple(desks), results)
+
+
+def preview_period(desks: Mapping[str, Desk], period: str, currency: str) -> Settlement:
+    """What a period comes to so far: both books of every pair are compared, and nothing is closed, signed or kept."""
+    next(iter(desks.values())).errand.house.relay()
+    results = []
+    for one, two in _pairs(desks, currency):
+        ours, theirs = one.draw_up(two.brand, period), two.draw_up(one.brand, period)
+        results.append(
+            PairResult(
+                brands=(one.brand, two.brand), state="agreed" if ours == theirs else "disputed", entries=ours.entries,
+                owed=ours.owed, root=ours.root, code="" if ours == theirs else Mismatch.code,
+            )
+        )  # fmt: skip
+    return net(period, currency, tuple(desks), results)
+
+
+def _pairs(desks: Mapping[str, Desk], currency: str) -> list[tuple[Desk, Desk]]:
+    """Brands that have an agreement in this currency."""
+    return [
+        (desks[one], desks[two])
+        for one, two in combinations(desks, 2)
+        if (agreed := desks[one].agreement(two)) is not None and agreed.currency == currency
+    ]
 
 
 def net(period: str, currency: str, brands: Sequence[str], results: Sequence[PairResult]) -> Settlement:

@@ -228,6 +228,15 @@ def test_a_statement_is_shown_and_written_and_what_was_paid_is_noted_once(town: 
     assert town.usable("grocer", ann) == 810
 
 
+def test_a_month_that_is_not_over_can_be_looked_at(town: Town) -> None:
+    _, alias = shopper(town)
+    town.pay("fuel", "grocer", alias, 100)
+    done, lines = called(town, "grocer", commands.settle_month, period=JUNE, preview=True)
+    assert (done["pairs"][0]["state"], done["positions"]) == ("agreed", {"fuel": 80, "grocer": -80})
+    assert lines[-1] == "grocer pays fuel 0.80 USD"
+    assert town.pair("grocer", "fuel").get("closed", "") == "" and town.desk("grocer").find("fuel", JUNE) is None
+
+
 def test_a_key_is_made_and_kept_nowhere_else(town: Town, tmp_path: Path) -> None:
     shown, _ = called(town, "grocer", commands.key)
     assert agreements.public_key(shown["private"]) == shown["public"]
