@@ -104,7 +104,10 @@ def line(knock: Any) -> tuple[str, bytes]:
 
 
 def show(knock: Any) -> tuple[str, bytes]:
-    """A showroom, as its page reads it."""
+    """A showroom, as its page reads it; or one of the merchant's models, by its name."""
+    if file := knock.query.get("file", ""):
+        media = "model/gltf-binary" if file.endswith(".glb") else "model/gltf+json"
+        return media, showroom.read_model(knock.plugin.settings.models, file)
     found = knock.plugin.settings.showrooms.get(knock.query.get("name", ""))
     if found is None:
         raise NotFound("there is no such showroom")

@@ -41,6 +41,7 @@ class Settings:
     check_in: str = ""  #: the kind that the button "check in" sends
     draw: str = ""  #: the draw of gamification that the kiosk offers
     showrooms: Mapping[str, Showroom] = {}
+    models: str = ""  #: the folder of the merchant's own models
 
 
 #: Kinds that devices may always send.
@@ -76,6 +77,8 @@ SCHEMA: Final = {
     ),
     "check_in": _says("The kind of event that checking in at a kiosk sends; nothing: no such button.", "name"),
     "draw": _says("The draw of gamification that kiosks offer; nothing: none.", "id"),
+    "sample": _says("Whether the sample showroom can be visited, as `sample`.", "boolean"),
+    "models": _says("The folder of your own models, for showrooms that name any.", "string"),
     "showrooms": _says(
         "Virtual showrooms, by names you choose.", "dict",
         keysrules={"type": "id"}, valuesrules={"type": "dict", "schema": showroom.SCHEMA},
@@ -98,6 +101,8 @@ def check(document: Mapping[str, Any], context: Any) -> Iterator[tuple[tuple[Any
         yield ("check_in",), f'"{kind}" is missing in "sends"'
     if document.get("draw") and "gamification.drawn" not in document.get("sends", ()):
         yield ("draw",), '"gamification.drawn" is missing in "sends"'
+    if document.get("sample") and "sample" in document.get("showrooms", {}):
+        yield ("showrooms", "sample"), '"sample" is the name of the sample showroom'
     for name, said in document.get("showrooms", {}).items():
         for path, message in showroom.check(said):
             yield ("showrooms", name, *path), message
@@ -107,7 +112,7 @@ def read(document: Mapping[str, Any], context: Any) -> Settings:  # noqa: ARG001
     """A checked document as the plugin uses it."""
     plain: dict[str, Any] = {
         name: document[name]
-        for name in ("unit", "pin_above", "idle", "offline_events", "check_in", "draw")
+        for name in ("unit", "pin_above", "idle", "offline_events", "check_in", "draw", "models")
         if name in document
     }
     if "title" in document:
@@ -119,5 +124,8 @@ def read(document: Mapping[str, Any], context: Any) -> Settings:  # noqa: ARG001
             name: Reward(name=name, **{**said, "title": values.text(said["title"])})
             for name, said in document.get("rewards", {}).items()
         },
-        showrooms={name: showroom.read(name, said) for name, said in document.get("showrooms", {}).items()},
+        showrooms={
+            **({"sample": showroom.sample()} if document.get("sample") else {}),
+            **{name: showroom.read(name, said) for name, said in document.get("showrooms", {}).items()},
+        },
     )

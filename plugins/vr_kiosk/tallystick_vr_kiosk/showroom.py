@@ -7,14 +7,18 @@ as everywhere in settings.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
 import msgspec
 
 from tallystick import values
+from tallystick.errors import NotFound
 from tallystick.values import Text
 
 #: Models made for the sample showroom; whoever has none of their own uses them.
@@ -40,6 +44,8 @@ PICTURES: Final = ("bag", "book", "coffee", "gift", "mug", "plant", "ticket", "u
 _FILE: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*){0,3}\.(glb|gltf)")
 _COLOUR: Final = r"#[0-9a-f]{6}"
 MOST: Final = 100
+#: Bytes of a model.
+LARGEST: Final = 8 * 1024 * 1024
 NO_TEXT: Final = Text({})
 
 
@@ -243,6 +249,23 @@ def read(name: str, said: Mapping[str, Any]) -> Showroom:
         ),
         guide=values.text(said["guide"]) if "guide" in said else None,
     )  # fmt: skip
+
+
+def sample() -> Showroom:
+    """The showroom that comes with the plugin."""
+    text = resources.files(__package__).joinpath("samples", "showroom.toml").read_text()
+    return read("sample", tomllib.loads(text))
+
+
+def read_model(folder: str, name: str) -> bytes:
+    """A model of the merchant's own.  Raises NotFound for whatever is no model below *folder*."""
+    if not folder or not _FILE.fullmatch(name):
+        raise NotFound("there is no such model")
+    root = Path(folder).resolve()
+    file = root.joinpath(name).resolve()
+    if not file.is_relative_to(root) or not file.is_file() or file.stat().st_size > LARGEST:
+        raise NotFound("there is no such model")
+    return file.read_bytes()
 
 
 def _spot(name: str, said: Mapping[str, Any], *, product: bool) -> Spot:

@@ -15,7 +15,7 @@ function el(tag, options = {}, ...children) {
   const { on, picture, ...more } = options;
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(more)) name in node ? (node[name] = value) : node.setAttribute(name, value);
-  if (picture) node.innerHTML = PICTURES[picture] ?? PICTURES.gift;
+  if (picture !== undefined) node.innerHTML = PICTURES[picture] ?? PICTURES.gift;
   if (on) node.addEventListener(tag === "form" ? "submit" : "click", (event) => (event.preventDefault(), on(event)));
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;

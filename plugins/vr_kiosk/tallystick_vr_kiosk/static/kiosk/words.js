@@ -9,7 +9,7 @@ export const WORDS = {
     points: "points", pending: "{n} pending", rewards: "Rewards", rewardsText: "Something for your points", checkIn: "Check in", checkInText: "You are here: say so",
     draw: "Lucky draw", drawText: "Turn the wheel", showroom: "Showroom", showroomText: "Walk in and look around", left: "{n} left", gone: "None left",
     missing: "{n} more points", take: "Take it", confirmTitle: "Take this reward?", confirmText: "{n} points will be spent.", enterPin: "Enter your PIN",
-    cancel: "Not now", thanks: "Enjoy it!", thanksText: "Please take your {reward}.", receipt: "Receipt", print: "Print", entry: "Entry", remaining: "Left",
+    cancel: "Not now", thanks: "Enjoy it!", thanksText: "It is yours: {reward}.", receipt: "Receipt", print: "Print", entry: "Entry", remaining: "Left",
     checkedIn: "You are checked in.", already: "You were here today already. See you tomorrow!", gained: "+{n} points", drawn: "You drew: {prize}",
     pendingText: "It counts as soon as the network is back.", still: "Are you still there?", stillText: "Your session ends in {n} s.", stay: "I am here",
     refused: "This device was set aside.", refusedText: "Please call our staff.", locked: "Back in a moment", again: "Pair again", language: "中文", clear: "Clear",

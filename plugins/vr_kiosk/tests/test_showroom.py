@@ -1,0 +1,65 @@
+"""Showrooms as merchants describe them, and what can be wrong with one."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tallystick.errors import NotFound
+from tallystick_vr_kiosk import showroom
+
+SAMPLE: dict[str, Any] = tomllib.loads(
+    resources.files("tallystick_vr_kiosk").joinpath("samples", "showroom.toml").read_text()
+)
+
+
+def test_the_sample_is_right_and_has_two_rooms_and_eight_products() -> None:
+    assert list(showroom.check(SAMPLE)) == []
+    found = showroom.sample()
+    assert (len(found.rooms), sum(spot.product for spot in found.spots) >= 8) == (2, True)
+    assert {spot.model for spot in found.spots} <= set(showroom.MODELS)
+    assert showroom.document(found, "zh")["title"] == "春日展厅"
+
+
+@pytest.mark.parametrize(
+    "where, value, path",
+    [
+        (("rooms", "study", "doors"), ["attic"], ("rooms", "study", "doors", 0)),
+        (("rooms", "study", "doors"), ["study"], ("rooms", "study", "doors", 0)),
+        (("products", "lamp", "room"), "attic", ("products", "lamp", "room")),
+        (("products", "lamp", "place"), [60, 0, 0], ("products", "lamp", "place")),
+        (("products", "lamp", "place"), [0, 90, 0], ("products", "lamp", "place")),
+        (("products", "lamp", "model"), "../../etc/passwd", ("products", "lamp", "model")),
+        (("products", "lamp", "model"), "/abs/lamp.glb", ("products", "lamp", "model")),
+        (("products", "lamp", "model"), "sofa", ("products", "lamp", "model")),
+        (("tasks", "arrivals", "count"), 9, ("tasks", "arrivals", "count")),
+        (("tasks", "arrivals", "label"), "old", ("tasks", "arrivals", "count")),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(where: tuple[str, ...], value: Any, path: tuple[Any, ...]) -> None:
+    said = copy.deepcopy(SAMPLE)
+    place = said
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = value
+    assert [found for found, _ in showroom.check(said)] == [path]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.glb", "/etc/passwd", "a/../../secret.glb", "secret.txt", ".hidden.glb", "away.glb", "none.glb", ""],
+)
+def test_a_model_lies_below_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    (tmp_path / "secret.glb").write_bytes(b"1")
+    (tmp_path / "models" / "secret.txt").write_bytes(b"1")
+    (tmp_path / "models" / "away.glb").symlink_to(tmp_path / "secret.glb")
+    (tmp_path / "models" / "a" / "lamp.glb").write_bytes(b"glTF")
+    assert showroom.read_model(str(tmp_path / "models"), "a/lamp.glb") == b"glTF"
+    with pytest.raises(NotFound):
+        showroom.read_model(str(tmp_path / "models"), name)
