@@ -34,6 +34,12 @@ def some():
         "COUPON/MISC ITEMS"
     ).fill_null(value=False)
     earning = rows.filter(~excluded)
+    visits = rows.group_by("household_id", "basket_id").agg(
+        pl.col("transaction_timestamp").min().dt.replace_time_zone("UTC").dt.convert_time_zone("America/New_York"),
+        pl.col("cents").sum(),
+    )
+    months = visits.group_by("household_id", pl.col("transaction_timestamp").dt.truncate("1mo")).len()
+    produce = rows.filter(pl.col("department") == "PRODUCE").group_by("household_id").agg(pl.col("cents").sum())
     points = earning.group_by("basket_id").agg(pl.col("cents").sum() // 100).get_column("cents").sum()
     return {
         "baskets": 3_000,
@@ -41,12 +47,28 @@ def some():
         "eligible_cents": earning.get_column("cents").sum(),
         "members": rows.get_column("household_id").n_unique(),
         "issued": points,
+        "tasks": {
+            "regular": months.filter(pl.col("len") >= 8).height,
+            "garden": produce.select(pl.min_horizontal(pl.col("cents") // 10_000, 5)).to_series().sum(),
+            "feast": visits.filter(pl.col("cents") >= 20_000)
+            .group_by("household_id")
+            .len()
+            .filter(pl.col("len") >= 3)
+            .height,
+        },
+        "most": visits.group_by("household_id").agg(pl.col("cents").sum()).get_column("cents").top_k(5).to_list(),
     }
 
 
 def test_the_numbers_come_out(tmp_path, some):
     told = json.loads(play(tmp_path, "--limit", "3000", "--json").stdout)
-    assert {**{name: told[name] for name in some if name != "issued"}, "issued": told["points"]["issued"]} == some
+    (played,) = told["plugins"]["gamification"]
+    found = {
+        "issued": told["points"]["issued"],
+        "tasks": {task["task"]: task["times"] for task in played["tasks"]},
+        "most": [place["score"] for place in played["boards"][0]["top"]],
+    }
+    assert {name: found.get(name, told.get(name)) for name in some} == some
     assert told["verify"]["ok"] is True
     assert (told["refused"], told["points"]["spent"], told["points"]["expired"]) == (0, 0, 0)
 
@@ -59,7 +81,16 @@ def test_playing_it_again_counts_nothing_twice(tmp_path, some):
 
 def test_the_report_is_for_a_merchant(tmp_path):
     said = play(tmp_path, "--limit", "500").stdout
-    for word in ("issued", "outstanding", "points.base", "Best members", "2017-01", "█", "The books add up"):
+    for word in (
+        "issued",
+        "outstanding",
+        "points.base",
+        "Best members",
+        "2017-01",
+        "█",
+        "Most spent this year",
+        "The books add up",
+    ):
         assert word in said
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -16,13 +16,13 @@ import msgspec
 
 from . import config as configuration
 from . import database, demo, doctor, exporting, house, keys, migrate, people, proofs, queries, report, rulebook, vault
-from .commands import WithPlugins
+from .commands import Section, WithPlugins, sections
 from .discovery import Installed
 from .errors import InvalidConfig, InvalidRequest, ProofFailed, TallyError, UnknownEntry
 from .importing import Bookmark, Importer, Refusal, Tally, open_events
 from .intake import read_document
 from .ledger import Account, Lot, Record, member_name, moment, parse_entry
-from .manifest import ROLES
+from .manifest import ROLES, Manifest
 from .mapping import load_mapping
 from .receipts import explanation
 from .ruledesk import ruledesk
@@ -724,10 +724,27 @@ def export_books(desk: Desk, book: str, tenant: str | None, form: str, output: I
 @tenant_option
 def show_report(desk: Desk, tenant: str | None) -> None:
     """Show a programme in numbers: points, rules, months, members."""
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built:
         chosen = built.config.tenants[tenant_of(built.config, tenant)]
-        found = report.read_report(conn, chosen.id, chosen.zone, list(chosen.units))
-    desk.answer(msgspec.to_builtins(found), *report.lines(found, language()))
+        with database.reading(built.db) as conn:
+            found = report.read_report(conn, chosen.id, chosen.zone, list(chosen.units))
+        more = sections(built, chosen.id)
+    document = {**msgspec.to_builtins(found), **_documents(more)}
+    desk.answer(document, *report.lines(found, language()), *_paragraphs(more))
+
+
+def _documents(more: Sequence[Section]) -> dict[str, Any]:
+    """What plugins add to a report, for programs."""
+    found: dict[str, Any] = {}
+    for section in more:
+        found.setdefault("plugins", {}).setdefault(section.plugin, []).append(section.document)
+    return found
+
+
+def _paragraphs(more: Sequence[Section]) -> Iterator[str]:
+    """What plugins add to a report, for people."""
+    for section in more:
+        yield from ("", section.title, *[f"  {line}".rstrip() for line in section.lines])
 
 
 @command(cli, "verify")
@@ -776,6 +793,8 @@ def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serv
         with Progress(say("a year of purchases"), limit or demo.BASKETS) as progress:
             played = demo.play(built, limit=limit, workspace=folder, on_progress=progress.show)
         tenant = built.config.tenants[demo.TENANT]
+        built.relay()
+        more = sections(built, demo.TENANT)
         with database.reading(built.db) as conn:
             found = report.read_report(conn, demo.TENANT, tenant.zone, list(tenant.units))
             proof = proofs.verify(conn)
@@ -787,6 +806,7 @@ def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serv
             "members": found.members,
             "points": msgspec.to_builtins(found.units["points"]),
             **({"tiers": found.tiers} if found.tiers else {}),
+            **_documents(more),
             "rules": msgspec.to_builtins(found.rules),
             "best": msgspec.to_builtins(found.best),
             "refused": played.tally.refused,
@@ -806,6 +826,7 @@ def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serv
             say("{baskets} baskets worth {dollars} USD, {eligible} of it earning", baskets=f"{played.baskets:,}",
                 dollars=f"{played.cents / 100:,.2f}", eligible=f"{played.eligible_cents / 100:,.2f}"),
             *report.lines(found, language()),
+            *_paragraphs(more),
             "",
             *verdict(proof),
             say("{speed} events a second, {micro} CPU microseconds each", speed=f"{speed:,}", micro=document["cpu_microseconds_per_event"]),

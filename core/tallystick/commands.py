@@ -39,6 +39,29 @@ def visit(built: House, tenant: str, plugin: str, name: str) -> Visit:
     return Visit(built, Turn(job, moment(built.clock()), "", lambda _: None), part.plugin, generation)
 
 
+@attrs.frozen
+class Section:
+    """What a plugin adds to the report of a programme."""
+
+    plugin: str
+    title: str
+    document: Any
+    lines: list[str]
+
+
+def sections(built: House, tenant: str) -> list[Section]:
+    """What the plugins of a tenant add to its report: the commands that their manifests mark so, called without arguments."""
+    found = []
+    for name in built.tenants()[tenant].plugins:
+        for declared in built.installed[name].manifest.commands:
+            if declared.report:
+                function = discovery.load(declared.run, plugin=name)
+                given = {"language": language()} if "language" in inspect.signature(function).parameters else {}
+                document, lines = function(visit(built, tenant, name, declared.id), **given)
+                found.append(Section(name, declared.summary.in_language(language()), document, lines))
+    return found
+
+
 class Day(click.ParamType[date]):
     """A date such as 2026-01-01."""
 

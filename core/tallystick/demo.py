@@ -95,6 +95,41 @@ tiers = [
     {{ name = "gold", at = 150000 }},
     {{ name = "platinum", at = 300000 }},
 ]
+
+# Three tasks; what they give are tickets and badges, so points stay one for each dollar. 三个任务，奖励抽奖券与徽章。
+[tenants.grocer.plugins.gamification.badges]
+gardener = {{ title = {{ en = "Gardener", zh = "蔬果达人" }}, levels = 5 }}
+host = {{ title = {{ en = "Generous host", zh = "宴客高手" }} }}
+
+[[tenants.grocer.plugins.gamification.tasks]]
+name = "regular"
+title = {{ en = "Eight visits in a month", zh = "一个月到店八次" }}
+goal = 8
+repeat = "month"
+rewards = [{{ unit = "tickets", amount = 1 }}]
+
+[[tenants.grocer.plugins.gamification.tasks]]
+name = "garden"
+title = {{ en = "Fruit and vegetables for 100, 200, ... dollars", zh = "蔬果消费满 100、200……美元" }}
+measure = "sum"
+lines = "line.department == 'PRODUCE'"
+goal = "10000 * level"
+levels = 5
+rewards = [{{ badge = "gardener" }}]
+
+[[tenants.grocer.plugins.gamification.tasks]]
+name = "feast"
+title = {{ en = "Three baskets of 200 dollars", zh = "三次购物满 200 美元" }}
+when = "purchase.total >= 20000"
+goal = 3
+rewards = [{{ badge = "host" }}]
+
+# Who spends most in a year; others see a pseudonym. 年度消费排行榜，他人只看到化名。
+[[tenants.grocer.plugins.gamification.leaderboards]]
+name = "spend"
+title = {{ en = "Most spent this year", zh = "年度消费榜" }}
+value = "purchase.total"
+window = "year"
 """
 
 

@@ -110,6 +110,7 @@ class DeclaredCommand:
     id: str
     run: str  #: ``module:function``, see :mod:`tallystick.commands`
     summary: Text = _NO_TEXT
+    report: bool = False  #: whether what it says, called without arguments, is a section of ``tally report``
 
 
 @attrs.frozen(kw_only=True)
@@ -429,7 +430,9 @@ SCHEMA: Final[schema.Schema] = {
             "rate": {"type": "integer", "min": 1, "max": 1000},
         }
     ),
-    "commands": _table({"run": {"type": "object", "required": True}, "summary": _TEXT}),
+    "commands": _table(
+        {"run": {"type": "object", "required": True}, "summary": _TEXT, "report": {"type": "boolean"}}
+    ),
     "command_group": {"type": "id"},
     "jobs": _table(
         {

@@ -192,7 +192,8 @@ def lines(report: Report, language: Language) -> Iterator[str]:
         return translate(text, language)
 
     yield f"{say('Members')}: {report.members:,}    {say('Entries')}: {report.entries:,}"
-    for unit, each in report.units.items():
+    # plugins bring units that not every programme uses
+    for unit, each in [pair for place, pair in enumerate(report.units.items()) if not place or pair[1].issued]:
         yield ""
         yield f"{unit}"
         rows = [

@@ -197,6 +197,67 @@ def draws_of(errand: Errand) -> list[DrawView]:
     return found
 
 
+class TaskSummary(Struct, frozen=True, kw_only=True):
+    """How a task fares with everybody."""
+
+    task: str
+    title: Mapping[str, str]
+    members: int  #: who reached its first level, in any period
+    times: int  #: levels and rounds reached by all together
+
+
+class BadgeSummary(Struct, frozen=True, kw_only=True):
+    """Who has a badge."""
+
+    badge: str
+    title: Mapping[str, str]
+    members: int
+
+
+class BoardSummary(Struct, frozen=True, kw_only=True):
+    """Who leads, where a leaderboard is not divided, in the window in which something was counted last."""
+
+    board: str
+    title: Mapping[str, str]
+    top: tuple[BoardView, ...]
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """Tasks, badges and leaderboards of a programme."""
+
+    tasks: tuple[TaskSummary, ...]
+    badges: tuple[BadgeSummary, ...]
+    boards: tuple[BoardSummary, ...]
+
+
+def summary_of(errand: Errand, *, places: int = 5) -> Summary:
+    """What tasks, badges and leaderboards came to so far."""
+    settings = errand.plugin.settings
+    with errand.house.db.connect() as conn:
+        reached = store.levels_reached(conn, errand.tenant)
+        held = store.badges_held(conn, errand.tenant)
+        starts = {board.name: store.last_window(conn, errand.tenant, board.name) for board in settings.boards}
+    boards_ = [board for board in settings.boards if not board.scope]
+    return Summary(
+        tasks=tuple(
+            TaskSummary(task=task.name, title=titled(task.title), members=members, times=times)
+            for task in settings.tasks
+            for members, times in [reached.get(task.name, (0, 0))]
+        ),
+        badges=tuple(
+            BadgeSummary(badge=name, title=titled(badge.title), members=held.get(name, 0))
+            for name, badge in settings.badges.items()
+        ),
+        boards=tuple(
+            BoardSummary(
+                board=board.name, title=titled(board.title),
+                top=tuple(_top(errand, board.name, "", starts[board.name], places)),
+            )
+            for board in boards_
+        ),
+    )  # fmt: skip
+
+
 def kind_of_form(errand: Errand, form: str) -> str:
     """The kind of event with which a form is answered.  Raises NotOffered."""
     found = errand.plugin.settings.forms.get(form)
@@ -210,7 +271,11 @@ def top(errand: Errand, board: str, *, scope: str = "", on: date | None = None, 
     found = next((each for each in errand.plugin.settings.boards if each.name == board), None)
     if found is None:
         raise NotOffered(f"there is no leaderboard {board!r}")
-    start, tenant = boards.start_of(found.window, on or today(errand)), errand.tenant
+    return _top(errand, board, scope, boards.start_of(found.window, on or today(errand)), limit)
+
+
+def _top(errand: Errand, board: str, scope: str, start: int, limit: int) -> list[BoardView]:
+    tenant = errand.tenant
     with errand.house.db.connect() as conn:
         places = store.top(conn, tenant, board, start, scope, limit)
         names = store.names_of(conn, tenant, [place.member for place in places])

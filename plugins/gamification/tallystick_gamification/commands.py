@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Protocol
 
 from msgspec import to_builtins
@@ -21,7 +22,8 @@ _WORDS = {
         "streak": "checked in {length} days in a row, {total} in all, best {best}", "badge": "badge {name}, level {level}",
         "task": "{task}: {progress} of {goal}, level {level}", "waits": "  (comes later)", "none": "nobody yet",
         "open": "round {round} of {draw} is open; committed to {commitment}",
-        "place": "place {rank} with {score}", "absent": "not on the list", "round": "{draw}: round {round} is open",
+        "reached": "{task}: reached by {members} members, {times} times", "held": "badge {badge}: {members} members",
+        "nothing": "there are no tasks", "place": "place {rank} with {score}", "absent": "not on the list", "round": "{draw}: round {round} is open",
         "shut": "{draw}: closed (last round {round})", "left": "{left} left", "no_draws": "there are no draws",
         "closed": "round {round} of {draw}: commitment {commitment}, seed {seed}, {n} draws; --json gives the proof",
     },
@@ -29,7 +31,8 @@ _WORDS = {
         "streak": "连续签到 {length} 天，累计 {total} 天，最长 {best} 天", "badge": "徽章 {name}，等级 {level}",
         "task": "{task}：{progress}/{goal}，等级 {level}", "waits": "（尚未开始）", "none": "暂无",
         "open": "{draw} 第 {round} 轮进行中；承诺哈希 {commitment}",
-        "place": "第 {rank} 名，{score}", "absent": "未上榜", "round": "{draw}：第 {round} 轮进行中",
+        "reached": "{task}：{members} 名会员达成，共 {times} 次", "held": "徽章“{badge}”：{members} 名会员",
+        "nothing": "没有任务", "place": "第 {rank} 名，{score}", "absent": "未上榜", "round": "{draw}：第 {round} 轮进行中",
         "shut": "{draw}：未开启（最近为第 {round} 轮）", "left": "剩余 {left}", "no_draws": "没有抽奖活动",
         "closed": "{draw} 第 {round} 轮：承诺哈希 {commitment}，种子 {seed}，共 {n} 次抽奖；--json 输出完整证明",
     },
@@ -61,6 +64,26 @@ def top(errand: Person, board: str, *, scope: Scope = "", limit: Limit = 10, lan
     found = api.top(errand, board, scope=scope, limit=limit)
     lines = [f"{view.rank:>4}  {view.name:<32} {view.score:>12}" for view in found]
     return {"board": board, "scope": scope, "places": to_builtins(found)}, lines or [_WORDS[language]["none"]]
+
+
+def report(errand: Errand, *, language: str = "en") -> Answer:
+    """Show how many members reached what in tasks, who has which badge, and who leads."""
+    found, words = api.summary_of(errand), _WORDS[language]
+    lines = []
+    for task in found.tasks:
+        title = _titled(task.title, task.task, language)
+        lines.append(words["reached"].format(task=title, members=f"{task.members:,}", times=f"{task.times:,}"))
+    for badge in found.badges:
+        title = _titled(badge.title, badge.badge, language)
+        lines.append(words["held"].format(badge=title, members=f"{badge.members:,}"))
+    for board in found.boards:
+        lines += ["", _titled(board.title, board.board, language)]
+        lines += [f"{view.rank:>4}  {view.name:<32} {view.score:>14,}" for view in board.top] or [words["none"]]
+    return to_builtins(found), lines or [words["nothing"]]
+
+
+def _titled(title: Mapping[str, str], name: str, language: str) -> str:
+    return title.get(language) or title.get("en") or name
 
 
 def place(errand: Person, board: str, member: str, *, scope: Scope = "", language: str = "en") -> Answer:

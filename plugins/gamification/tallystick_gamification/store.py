@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from tallystick.ledger import Record, moment, parse_member, read_record
 from tallystick.situation import Member
 from tallystick.tables import claim, counter, member, own, record, stock
 
+from .paid import ROW as PAID
 from .tables import drawn, score
 from .watch import BOARD
 
@@ -185,6 +187,36 @@ def stock_of(conn: sa.Connection, tenant: str, keys: Iterable[str]) -> dict[str,
     """What is left on these shelves."""
     query = sa.select(stock.c.key, stock.c.remaining).where(stock.c.tenant == tenant, stock.c.key.in_(list(keys)))
     return {row.key: row.remaining for row in conn.execute(query)}
+
+
+def levels_reached(conn: sa.Connection, tenant: str) -> dict[str, tuple[int, int]]:
+    """By task: how many members reached something, and how many levels and rounds all of them together."""
+    members, times = Counter[str](), Counter[str]()
+    query = sa.select(own.c.name, own.c.value).where(
+        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key.like("m:%")
+    )
+    for row in conn.execute(query.where(sa.or_(own.c.name == PAID, own.c.name.like("task:%")))):
+        value = msgspec.json.decode(row.value)
+        periods_of = value if row.name == PAID else {row.name.removeprefix("task:"): value.get("paid", {})}
+        for task, periods in periods_of.items():
+            levels = sum(each[0] for each in periods.values())
+            members[task] += levels > 0
+            times[task] += levels
+    return {task: (members[task], times[task]) for task in times}
+
+
+def badges_held(conn: sa.Connection, tenant: str) -> dict[str, int]:
+    """By badge: how many members have it."""
+    query = sa.select(own.c.name, sa.func.count()).where(
+        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key.like("m:%"), own.c.name.like("badge:%")
+    )
+    return {name.removeprefix("badge:"): count for name, count in conn.execute(query.group_by(own.c.name))}
+
+
+def last_window(conn: sa.Connection, tenant: str, board: str) -> int:
+    """First day of the last window in which something was counted."""
+    query = sa.select(sa.func.max(score.c.start)).where(score.c.tenant == tenant, score.c.board == board)
+    return int(conn.scalar(query) or 0)
 
 
 def find_event(conn: sa.Connection, tenant: str, source: str, id: str) -> Record | None:
