@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import mmap
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -28,6 +30,13 @@ log = logging.getLogger("tallystick")
 FAREWELL = 10
 #: How long a process must have served to be replaced at once; one that dies sooner is given a pause, in seconds.
 SETTLED, PAUSE = 5.0, 1.0
+#: How often the first process looks after the others, in seconds.
+GLANCE = 0.1
+
+#: After how many seconds in which nothing was heard of a process, or its writer was at one batch, it is taken for hung.
+HUNG = 30.0
+#: How much longer a process may take to open its house, in seconds.
+OPENING = 90.0
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,13 +65,22 @@ def run_server(built: House, listening: socket.socket) -> None:
     answer(built, listening)
 
 
-def answer(built: House, listening: socket.socket) -> None:
-    """Answer HTTP until SIGTERM or SIGINT: take no more, answer what was taken, and return."""
+def answer(built: House, listening: socket.socket, alive: Callable[[], None] = lambda: None) -> None:
+    """Answer HTTP until SIGTERM or SIGINT: take no more, answer what was taken, and return.
+
+    *alive* is called every second by the loop that answers, as long as the writer comes to the end of its batches, too.
+    """
     import uvicorn
 
     from . import web
 
     told: list[uvicorn.Server | None] = []  # a word that comes before uvicorn listens for it counts as well
+
+    class Server(uvicorn.Server):
+        async def on_tick(self, counter: int) -> bool:
+            if counter % 10 == 0 and built.writer.busy < HUNG:
+                alive()
+            return await super().on_tick(counter)
 
     # uvicorn sends itself the signal once more when it has stopped: the house still has to be closed then
     def heard(_signal: int, _frame: FrameType | None) -> None:
@@ -81,7 +99,7 @@ def answer(built: House, listening: socket.socket) -> None:
             date_header=False,
             timeout_graceful_shutdown=FAREWELL,
         )
-        server = uvicorn.Server(settings)
+        server = Server(settings)
         told.insert(0, server)
         if len(told) == 1:
             server.run(sockets=[listening])
@@ -91,14 +109,20 @@ def answer(built: House, listening: socket.socket) -> None:
 
 
 class Watch:
-    """The process that serves nothing itself: as many as wanted do, and each that dies is replaced."""
+    """The process that serves nothing itself: as many as wanted do, and each that dies or hangs is replaced."""
 
-    def __init__(self, workers: int, serve: Callable[[], None]) -> None:
-        """*serve* runs in each process of its own and returns when it was told to stop."""
+    def __init__(self, workers: int, serve: Callable[[Callable[[], None]], None]) -> None:
+        """*serve* runs in each process of its own and returns when it was told to stop.
+
+        It is given what it has to call at least every :data:`HUNG` seconds: of whom nothing is heard is killed.
+        """
         self.workers, self.serve = workers, serve
         self.running: dict[int, float] = {}  #: process id -> since when, in seconds of the monotonic clock
         self.stopping = False
         self._renewing: list[int] = []
+        # one number for each worker: when it was last heard of, in seconds of the monotonic clock all processes share
+        self._heard = mmap.mmap(-1, 8 * workers)
+        self._places: dict[int, int] = {}
 
     def run(self) -> None:
         """Start all, and keep them running until SIGTERM or SIGINT; SIGHUP renews them one after the other."""
@@ -108,18 +132,22 @@ class Watch:
             for _ in range(self.workers):
                 self._start()
             while self.running:
-                self._await_one()
+                if not self._await_one():
+                    self._end_hung()
+                    time.sleep(GLANCE)
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
     def _start(self) -> None:
+        place = min({*range(self.workers)} - {*self._places.values()})
+        self._hear(place, OPENING)
         # no word may come between the fork and the note of it: the child would never hear it
         signals = {*_STOP, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         child = os.fork()
         if child:
-            self.running[child] = time.monotonic()
+            self.running[child], self._places[child] = time.monotonic(), place
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             if self.stopping:  # the word came just before
                 _tell(child, signal.SIGTERM)
@@ -129,22 +157,37 @@ class Watch:
             for each in signals:
                 signal.signal(each, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-            self.serve()
+            self.serve(lambda: self._hear(place))
             status = 0
         except BaseException:
             log.exception("a worker could not go on")
         finally:
             os._exit(status)  # what the watching process had opened is not the worker's to close
 
-    def _await_one(self) -> None:
+    def _hear(self, place: int, more: float = 0.0) -> None:
+        struct.pack_into("d", self._heard, 8 * place, time.monotonic() + more)
+
+    def _end_hung(self) -> None:
+        now = time.monotonic()
+        for child, place in self._places.items():
+            silent = now - struct.unpack_from("d", self._heard, 8 * place)[0]
+            if silent > HUNG:
+                log.error("nothing was heard of worker %s for %.0f seconds: it is killed", child, silent)
+                _tell(child, signal.SIGKILL)
+
+    def _await_one(self) -> bool:
+        """See to a process that has ended; False if none has."""
         try:
-            child, status = os.wait()
+            child, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             self.running.clear()
-            return
+            return True
+        if not child:
+            return False
         since = self.running.pop(child, 0.0)
+        self._places.pop(child, None)
         if self.stopping:
-            return
+            return True
         if status:
             log.warning("worker %s ended (status %s); another one is started", child, os.waitstatus_to_exitcode(status))
             if time.monotonic() - since < SETTLED:
@@ -152,6 +195,7 @@ class Watch:
         if not self.stopping:  # the word may have come during the pause
             self._start()
             self._renew_next()
+        return True
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.stopping = True
@@ -186,9 +230,9 @@ def serve_with(workers: int, listening: socket.socket, open_house: Callable[[], 
     with open_house():
         pass  # whatever is wrong with the configuration or the database is said once, here
 
-    def serve() -> None:
+    def serve(alive: Callable[[], None]) -> None:
         with open_house() as built:
-            answer(built, listening)
+            answer(built, listening, alive)
 
     announce(listening)
     Watch(workers, serve).run()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -37,6 +38,7 @@ class Writer:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._busy_since = 0.0
         self.batches = 0
         self.events = 0
 
@@ -59,6 +61,12 @@ class Writer:
     def running(self) -> bool:
         """Whether it takes events."""
         return self._thread is not None and not self._stopping
+
+    @property
+    def busy(self) -> float:
+        """Since how many seconds it has been at the batch, or the piece of work, under way; 0 if there is none."""
+        since = self._busy_since
+        return time.monotonic() - since if since else 0.0
 
     @property
     def waiting(self) -> int:
@@ -109,12 +117,14 @@ class Writer:
     def _run(self) -> None:
         queue = self._queue
         while True:
+            self._busy_since = 0.0
             with self._wake:
                 while not queue and not self._work and not self._stopping:
                     self._wake.wait()
                 if not queue and not self._work:
                     return
                 work = self._work.popleft() if self._work else None
+            self._busy_since = time.monotonic()
             if work is not None:  # one piece of it, then the events that came meanwhile
                 work()
             if not queue:

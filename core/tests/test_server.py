@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,14 +26,14 @@ TALLY = [sys.executable, "-c", "from tallystick.cli import main; main()"]
 class Served:
     """A house that serves, and what was said to it."""
 
-    def __init__(self, folder: Path, url: str, workers: int) -> None:
+    def __init__(self, folder: Path, url: str, workers: int, program: Sequence[str] = TALLY) -> None:
         self.folder, self.url = folder, url
         self.environ = {**os.environ, "TALLY__HOUSE__DATABASE": url}
         self.key = json.loads(self.tally("init", "--json"))["key"]
         self.tally("member", "add", "ann")
         words = ["serve", "--port", "0", "--workers", str(workers)]
         self.process = subprocess.Popen(
-            [*TALLY, *words], cwd=folder, env=self.environ, stderr=subprocess.PIPE, text=True
+            [*program, *words], cwd=folder, env=self.environ, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stderr is not None
         for line in self.process.stderr:
@@ -112,8 +112,8 @@ class Served:
 def serve(tmp_path: Path, database_url: str) -> Iterator[Callable[[int], Served]]:
     running: list[Served] = []
 
-    def start(workers: int) -> Served:
-        served = Served(tmp_path, database_url, workers)
+    def start(workers: int, program: Sequence[str] = TALLY) -> Served:
+        served = Served(tmp_path, database_url, workers, program)
         running.append(served)
         served.wait_until(lambda: served.ready() and served.writers_at_work() == workers)
         return served
@@ -180,3 +180,16 @@ def test_all_are_renewed_one_after_the_other(serve: Callable[[int], Served]) -> 
     served.wait_until(served.ready)
     served.buy("afterwards")
     assert served.accepted == {"afterwards"}
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced(serve: Callable[..., Served]) -> None:
+    impatient = f"from tallystick import server; server.HUNG = 8.0; {TALLY[-1]}"
+    served = serve(2, [*TALLY[:-1], impatient])
+    first, second = served.children()
+    os.kill(first, signal.SIGSTOP)  # it answers nothing, and it does not die
+    served.wait_until(lambda: first not in served.children() and len(served.children()) == 2)
+    assert second in served.children(), "nobody else is touched"
+    served.wait_until(served.ready)
+    served.buy("after")
+    served.wait_until(lambda: served.ask() == 200)
+    assert served.accepted == {"after"}
