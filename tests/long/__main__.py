@@ -15,6 +15,8 @@ FORMS = {
     "server": ({"TALLY_CRASHES": "1000"}, f"{RELIABILITY}server_killed.py"),
     "power": ({"TALLY_CUTS": "20000", "TALLY_SERVER_CUTS": "0"}, f"{RELIABILITY}power_loss.py"),
     "power-postgresql": ({"TALLY_CUTS": "0", "TALLY_SERVER_CUTS": "500"}, f"{RELIABILITY}power_loss.py"),
+    "failover": ({"TALLY_FAILOVERS": "50"}, f"{RELIABILITY}failover.py"),
+    "soak": ({"TALLY_SOAK": "100000"}, f"{RELIABILITY}soak.py"),
     "clocks": ({"TALLY_JUMPS": "200"}, f"{RELIABILITY}clocks.py"),
     "relays": ({"TALLY_RELAYS": "1000"}, f"{RELIABILITY}relays.py"),
     "order": ({"TALLY_ORDERS": "20000"}, f"{RELIABILITY}order.py"),
