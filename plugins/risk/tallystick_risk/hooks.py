@@ -19,6 +19,7 @@ from .errors import UnknownCapability
 from .events import Flagged, Restored, Restricted
 from .memory import Seen, read_memory, read_touches, remember, touched, written
 from .memory import Touch as Touched
+from .memory import join as _join_memories
 from .policies import Policies
 from .settings import ADJUSTED, GIFTED, OBSERVED, PURCHASE, REDEEMED, RESTRICTED, Settings
 from .signals import Moment, distance
@@ -142,6 +143,18 @@ class Risk:
         seen = replace(self._seen(event, situation, 0), what="back", cents=cents)
         memory = read_memory(situation.own.get(MEMBER, _NOTHING).get("seen"))
         return [Put(rule="risk.seen", name="seen", value=written(remember(memory, seen, returned=cents)))]
+
+    @hookimpl
+    def join(self, event: Event, source: Mapping[str, Any], into: Mapping[str, Any]) -> Sequence[Effect]:
+        """Two members who are one are remembered as one; nobody gets rid of a restriction or a flag by it."""
+        joined = _join_memories(read_memory(source.get("seen")), read_memory(into.get("seen")))
+        effects = [Put(rule="risk.joined", name="seen", value=written(joined))]
+        for name in ("flags", "restricted"):
+            one, other = (_in_force(rows.get(name), event.received) for rows in (source, into))
+            if one or other:
+                ends = {each: max(one.get(each, 0), other.get(each, 0)) for each in {*one, *other}}
+                effects.append(Put(rule="risk.joined", name=name, value=dict(sorted(ends.items()))))
+        return effects
 
     @hookimpl
     def committed(self, batch: Sequence[Any], store: Any) -> None:

@@ -134,6 +134,22 @@ def remember(memory: Memory, seen: Seen, *, returned: int = 0) -> Memory:
     )  # fmt: skip
 
 
+def join(one: Memory, other: Memory) -> Memory:
+    """What is remembered of two members who turned out to be one."""
+    recent = one if one.last >= other.last else other
+    since = {device.name: device.since for device in (*other.devices, *one.devices)}
+    for device in other.devices:
+        since[device.name] = min(since[device.name], device.since)
+    devices = sorted([Device(name, at) for name, at in since.items()], key=lambda device: device.since)
+    bought = one.bought + other.bought
+    return Memory(
+        recent.last, recent.gap, recent.woke, bought,
+        (one.usual * one.bought + other.usual * other.bought) // bought if bought else 0,
+        one.sold + other.sold, one.returned + other.returned, one.returns + other.returns,
+        tuple(devices[-DEVICES:]), tuple(sorted((*one.events, *other.events), key=lambda seen: seen.at)[-MOST:]),
+    )  # fmt: skip
+
+
 def _spare(events: tuple[Seen, ...]) -> tuple[Seen, ...]:
     """One event less: a flood of logins makes nobody forget what was spent."""
     for place, seen in enumerate(events):

@@ -133,7 +133,9 @@ def _till(about: str) -> Callable[..., Iterator[Known]]:
             }  # fmt: skip
             if about == "store":
                 numbers["redemptions_hour"] = _busiest(conn, tenant, subject, until)
-            yield Known(subject, {name: numbers[name] for name in FOUND[about]}, (card,) if card else ())
+            yield Known(
+                subject, {name: numbers[name] for name in FOUND[about]}, (card,) if card and about == "cashier" else ()
+            )
 
     return known
 
