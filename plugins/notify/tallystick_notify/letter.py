@@ -41,10 +41,10 @@ class Brand:
 
     @property
     def ink(self) -> str:
-        """What can be read on the colour: white or nearly black, whichever stands out more (WCAG's luminance)."""
+        """What can be read on the colour: white or black, whichever stands out more (WCAG's luminance)."""
         channels = [int(self.colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
         red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-        return "#16181a" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "#ffffff"
+        return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "#ffffff"
 
 
 PLAIN: Final = Brand()
@@ -54,14 +54,6 @@ def letter(wording: Wording, language: str, brand: Brand, *, unsubscribe: str = 
     """The whole document for words that are filled in; nothing in them is taken for HTML."""
     assert _COLOUR.fullmatch(brand.colour), "settings are checked"
     chinese = language.partition("-")[0] == "zh"
-    why, stop = _SAID["zh" if chinese else "en"]
-    band = f'<span style="font-size:17px;font-weight:600;letter-spacing:.01em">{escape(brand.name)}</span>'
-    if brand.logo:
-        band = f'<img src="{escape(brand.logo)}" alt="{escape(brand.name)}" height="32" style="display:block;height:32px;border:0">'
-    foot = [escape(why.format(name=brand.name))] if brand.name else []
-    foot += [escape(brand.footer).replace("\n", "<br>")] if brand.footer else []
-    foot += [f'<a href="{escape(unsubscribe)}" style="text-decoration:underline">{stop}</a>'] if unsubscribe else []
-    below = f'<tr><td class="line foot pad" style="padding:20px 40px 28px;border-top:1px solid #e8eaec;font-size:13px;line-height:1.6;color:#656d76">{"<br>".join(foot)}</td></tr>'
     eye = f'<img src="{escape(pixel)}" width="1" height="1" alt="" style="display:block">' if pixel else ""
     return f"""\
 <!doctype html>
@@ -69,18 +61,37 @@ def letter(wording: Wording, language: str, brand: Brand, *, unsubscribe: str = 
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">
 <title>{escape(wording.subject)}</title><style>{_STYLE}</style></head>
-<body style="margin:0;font-family:{_FONTS}">
+<body class="air" style="margin:0;background:#f3f4f5;font-family:{_FONTS}">
 <table role="presentation" class="air" width="100%" cellpadding="0" cellspacing="0" style="background:#f3f4f5;padding:32px 12px"><tr><td align="center">
 <table role="presentation" class="card" width="100%" cellpadding="0" cellspacing="0" style="max-width:600px;background:#ffffff;border-radius:14px;overflow:hidden;box-shadow:0 1px 3px rgba(20,24,28,.08)">
-<tr><td class="pad" style="padding:22px 40px;background:{brand.colour};color:{brand.ink}">{band}</td></tr>
+{_band(brand)}
 <tr><td class="pad" style="padding:36px 40px 34px">
 <h1 class="head" style="margin:0 0 18px;font-size:24px;line-height:1.3;font-weight:650;color:#16181a">{escape(wording.subject)}</h1>
 {_paragraphs(wording.text)}
 </td></tr>
-{below if foot else ""}
+{_foot(brand, "zh" if chinese else "en", unsubscribe)}
 </table>{eye}</td></tr></table>
 </body></html>
 """
+
+
+def _band(brand: Brand) -> str:
+    name, edge = escape(brand.name), "padding:22px 40px"
+    said = f'<span style="font-size:17px;font-weight:600;letter-spacing:.01em">{name}</span>'
+    if brand.logo:
+        said = f'<img src="{escape(brand.logo)}" alt="{name}" height="32" style="display:block;height:32px;border:0">'
+    elif not brand.name:
+        said, edge = "", "height:6px;line-height:6px;font-size:0"
+    return f'<tr><td style="{edge};background:{brand.colour};color:{brand.ink}">{said}</td></tr>'
+
+
+def _foot(brand: Brand, language: str, unsubscribe: str) -> str:
+    why, stop = _SAID[language]
+    said = [escape(why.format(name=brand.name))] if brand.name else []
+    said += [escape(brand.footer).replace("\n", "<br>")] if brand.footer else []
+    said += [f'<a href="{escape(unsubscribe)}" style="text-decoration:underline">{stop}</a>'] if unsubscribe else []
+    style = "padding:20px 40px 28px;border-top:1px solid #e8eaec;font-size:13px;line-height:1.6;color:#656d76"
+    return f'<tr><td class="line foot pad" style="{style}">{"<br>".join(said)}</td></tr>' if said else ""
 
 
 def _paragraphs(text: str) -> str:

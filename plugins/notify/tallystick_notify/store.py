@@ -66,14 +66,15 @@ def keep_intents(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, An
 
 def keep_decisions(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, Any]]) -> None:
     """Write down that something was held, released or voided, of records with when their batch was committed."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for at, record in found:
         template = _DECIDED.get(record.kind) or ("notify.held" if record.status in ("held", "step_up") else "")
         member, entry = parse_member(record.member), parse_entry(record.entry)
         if not template or not member or entry is None or at - record.at > _NEWS:
             continue
         about = (record.more or {}).get("decides", record.entry)
-        facts = msgspec.json.encode({"entry": about, "order": record.order}).decode()
+        order = record.order or _order_of(conn, tenant, member, about, rows)
+        facts = msgspec.json.encode({"entry": about, "order": order}).decode()
         rows.append(
             {
                 "tenant": tenant, "id": message_id(member, template, about), "member": member, "template": template,
@@ -81,6 +82,14 @@ def keep_decisions(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, 
             }
         )  # fmt: skip
     keep_messages(conn, rows)
+
+
+def _order_of(conn: sa.Connection, tenant: str, member: int, entry: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The order of an entry that was held, as its message said a moment or a week ago; a decision names the entry alone."""
+    id = message_id(member, "notify.held", entry)
+    known = conn.scalar(sa.select(message.c.facts).where(message.c.tenant == tenant, message.c.id == id))
+    facts = next((row["facts"] for row in rows if row["id"] == id), known)
+    return str(msgspec.json.decode(facts)["order"]) if facts else ""
 
 
 def keep_messages(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -267,6 +267,6 @@ def test_what_is_held_and_what_became_of_it_is_told_and_the_past_is_not(shop):
     found = shop.stage.rows("SELECT template, facts FROM notify_message ORDER BY template")
     assert [tuple(row) for row in found] == [
         ("notify.held", f'{{"entry":"{sale.entry}","order":"R-7"}}'),
-        ("notify.released", f'{{"entry":"{sale.entry}","order":""}}'),
+        ("notify.released", f'{{"entry":"{sale.entry}","order":"R-7"}}'),
     ]
     assert [state for _, state, _ in shop.deliveries()] == ["sent", "sent"]
