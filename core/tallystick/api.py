@@ -22,6 +22,7 @@ from .engine import Outcome
 from .errors import (
     AliasTaken,
     EventConflict,
+    Forbidden,
     InvalidConfig,
     InvalidRequest,
     PluginBroken,
@@ -137,12 +138,26 @@ def admit_events(call: Call, kinds: Mapping[str, EventKind]) -> tuple[list[Arriv
     for place, item in enumerate(items):
         if not isinstance(item, TallyError):
             permission = kinds[item.kind].permission
-            if not may(call.principal, permission, call.permissions):
-                try:
+            try:
+                if not may(call.principal, permission, call.permissions):
                     demand(call.principal, permission, call.permissions)
-                except TallyError as error:
-                    items[place] = error
+                _sign(item, call.principal)
+            except TallyError as error:
+                items[place] = error
     return items, single
+
+
+def _sign(arrival: Arrival, principal: Principal) -> None:
+    """Who does it is the key that says so, unless it names somebody; no key speaks in the name of another one."""
+    facts = arrival.facts
+    for field in ("by", "approved_by"):
+        said = getattr(facts, field, None)
+        if isinstance(said, str) and said.startswith("key:") and said != principal.actor:
+            raise Forbidden(f'"{field}" names another key than the one that sends it', pointer=f"/data/{field}")
+    if getattr(facts, "by", None) == "":
+        arrival.facts = msgspec.structs.replace(facts, by=principal.actor)
+    elif getattr(facts, "approved_by", None) == principal.actor:
+        raise Forbidden("the key that sends it cannot be the second person", pointer="/data/approved_by")
 
 
 def answer_events(outcomes: Sequence[Outcome], single: bool, language: Language, *, dry: bool = False) -> Answer:

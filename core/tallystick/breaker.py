@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
@@ -66,6 +66,26 @@ class Health:
     def ok(self) -> bool:
         """Whether it is in service."""
         return self.state == "closed"
+
+
+def sum_up(found: Iterable[Health]) -> list[Health]:
+    """How each hook of each plugin fares in all tenants together; its state is the worst of them."""
+    all_of: dict[tuple[str, str, str], list[Health]] = {}
+    for each in found:
+        all_of.setdefault((each.plugin, each.hook, each.version), []).append(each)
+    states: tuple[State, ...] = ("open", "half_open", "closed")
+    return [
+        attrs.evolve(
+            some[0],
+            state=min([each.state for each in some], key=states.index),
+            **{name: sum([getattr(each, name) for each in some]) for name in _NUMBERS},
+            last_error=next((each.last_error for each in some if each.last_error), ""),
+        )
+        for _, some in sorted(all_of.items())
+    ]
+
+
+_NUMBERS = ("calls", "errors", "overruns", "skipped", "sampled", "nanoseconds")
 
 
 class Tick:

@@ -109,11 +109,24 @@ def check(desk: Desk, file: Path | None) -> None:
     if found.unavailable:
         raise InvalidConfig(found.unavailable)
     tenants = {name: {"plugins": list(each.plugins), "hash": each.hash} for name, each in found.tenants.items()}
+    running = {name for each in found.tenants.values() for name in each.plugins}
+    careless = sorted(name for name in running if _redeems_everything(desk.installed()[name].manifest))
+    for name in careless:
+        text = (
+            "{plugin} decides about spending and names no kinds in [interests]: purchases of guests would be refused."
+        )
+        click.echo(say(text, plugin=name), err=True)
     desk.answer(
-        {"config": str(desk.path), "tenants": tenants},
+        {"config": str(desk.path), "tenants": tenants, "warnings": careless},
         say("{file} is in order.", file=desk.path),
         *(f"  {name}: {', '.join(each.plugins) or say('nothing runs')}" for name, each in found.tenants.items()),
     )
+
+
+def _redeems_everything(manifest: Manifest) -> bool:
+    """Whether it is asked about spending with every event: then none may come from a guest."""
+    wanted = manifest.interests.get("redeem", ("*",))
+    return "redeem" in manifest.hooks and any(kind in ("*", "purchase.*", "purchase.completed") for kind in wanted)
 
 
 @command(cli, "serve")

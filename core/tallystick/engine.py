@@ -25,7 +25,7 @@ from .errors import (
 )
 from .events import Arrival, Event, EventKind
 from .generation import Generation
-from .intake import read_document
+from .intake import HOUSE, read_document
 from .judge import Judge, Judged, NoFacts
 from .ledger import (
     DAY,
@@ -631,7 +631,11 @@ def derive(cause: Record, emit: Emit, n: int, kinds: Mapping[str, EventKind], de
     if member:
         document["member"] = member_name(member)
     arrival = read_document(
-        document, tenant=cause.tenant, kinds=kinds, received=moment(cause.received), actor=emit.rule
+        document,
+        tenant=cause.tenant,
+        kinds=kinds,
+        received=moment(cause.received),
+        actor=cause.source if cause.source == HOUSE else emit.rule,
     )
     arrival.cause, arrival.depth = parse_entry(cause.entry) or 0, depth
     return arrival

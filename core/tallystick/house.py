@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from . import config as configuration
 from . import database, discovery, lane, migrate, outbox, passes, people, tables, values, vault
+from .breaker import Health, sum_up
 from .clock import SteadyClock
 from .config import Config, Tenant
 from .discovery import Installed
@@ -92,6 +93,11 @@ class Registry:
         if number is None:
             raise UnknownTenant(f"no tenant {tenant!r} here")
         return self.current(tenant, number)
+
+    def health(self) -> list[Health]:
+        """How every hook fared in this process, in all tenants together."""
+        generations = [*self._current.values(), *self._older.values()]
+        return sum_up([each for generation in generations for each in generation.pipeline.health()])
 
     def _compile(self, tenant: str, number: int, *, enabled: Collection[str] | None = None) -> Generation:
         """Generation *number*; of an older one only what is *enabled* today runs."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, inspect
@@ -24,8 +24,12 @@ from .events import Arrival, EventKind, Facts, Name, Text
 from .strict_json import Flaw, find_flaw, pointer
 
 T = TypeVar("T")
+#: Where a sender finds the kinds a deployment knows.
+KINDS_ARE_LISTED: Final = "GET /openapi.json lists those that this house knows, the page \"Event kinds\" those of all plugins"
 #: How far an event's time may lie ahead of the house's clock.
 AHEAD = timedelta(minutes=5)
+#: The source of what the house does by itself: its ids are nobody else's to take.
+HOUSE: Final = "tally"
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -203,7 +207,7 @@ def _read(
         envelope = _read_envelope(body)
         kind = kinds.get(envelope.type)
         if kind is None:
-            raise UnknownKind(f'no event kind is called "{envelope.type}" here', pointer="/type")
+            raise UnknownKind(f'no event kind is called "{envelope.type}" here; {KINDS_ARE_LISTED}', pointer="/type")
         reader = _READERS.get(kind.facts) or _reader(kind.facts)
         place = "/data"
         facts = reader.decode(envelope.data)
@@ -239,6 +243,8 @@ def _arrive(
 ) -> Arrival:
     if at > latest:
         raise TooEarly(f"{at:%Y-%m-%dT%H:%M:%SZ} is more than five minutes ahead of the house's clock", pointer="/time")
+    if source == HOUSE and actor != HOUSE:
+        raise InvalidEvent(f'the source "{HOUSE}" is the house itself', pointer="/source", reason="reserved")
     if not member and not kind.guest:
         raise InvalidEvent(f"{kind.name} needs a member", pointer="/member", reason="missing", expected="member")
     return Arrival(tenant, id, source, kind.name, at, member, facts, canonical, actor)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
+from . import mistakes
 from .errors import InvalidConfig, TallyError
 
 Language = Literal["en", "zh"]
@@ -18,7 +19,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 TABLE: Final[Mapping[str, tuple[int, str]]] = {
     "error": (500, "系统拒绝了这个请求。"),
     "invalid_event": (422, "事件不符合其类型的格式。"),
-    "unknown_kind": (422, "没有任何插件认识这种事件。"),
+    "unknown_kind": (422, "没有任何插件认识这种事件；GET /openapi.json 列出本系统认识的种类。"),
     "too_large": (413, "请求体、数组或嵌套层数超出限制。"),
     "unknown_member": (404, "没有这个会员编号或外部编号。"),
     "invalid_member": (422, "外部编号或会员资料不可接受。"),
@@ -92,6 +93,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "not_utf8": "文字不是 UTF-8 编码",
     "malformed": "这不是 JSON",
     "value": "这里的值互相矛盾",
+    "reserved": "这个名称是系统自身的",
 }
 _TYPES: Final[Mapping[str, str]] = {
     "int": "整数",
@@ -126,7 +128,7 @@ def problem_document(error: TallyError, language: Language = "en") -> dict[str, 
         title = _own_chinese(error) or _row(error)[1]
         detail = _in_chinese(error) or title
         if isinstance(error, InvalidConfig) and error.problems:  # where it is says more than that it is
-            detail = f"{title}\n{error.message}"
+            detail = "\n".join([title, *map(mistakes.told, error.problems)])
     document = {
         "type": f"urn:tallystick:problem:{error.code}",
         "title": title,

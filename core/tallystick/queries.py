@@ -389,6 +389,16 @@ def records_of(conn: sa.Connection, tenant: str, member: int) -> Iterator[Record
     return _records(conn, tenant, member, NEVER)
 
 
+def owed(conn: sa.Connection) -> list[dict[str, Any]]:
+    """Which plugin failed in which hook, and how many entries of each tenant wait to be made good."""
+    rows = tables.repair
+    if not sa.inspect(conn).has_table(rows.name):
+        return []
+    columns = (rows.c.tenant, rows.c.plugin, rows.c.hook)
+    query = sa.select(*columns, sa.func.count()).where(rows.c.repaired == 0).group_by(*columns).order_by(*columns)
+    return [dict(zip(("tenant", "plugin", "hook", "entries"), row, strict=True)) for row in conn.execute(query).all()]
+
+
 def load_facts(conn: sa.Connection, house_secret: bytes, tenant: str, entry: int) -> Any:
     """What the sender claimed, as a document; None if the member was forgotten."""
     record, member = tables.record, tables.member

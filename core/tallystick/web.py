@@ -363,7 +363,9 @@ class Desk:
     async def expose(self, _door: Door, _visit: Visit, *_who: Any) -> Response:
         """Counters of this process in Prometheus' text format."""
         return _raw(
-            200, self.metrics.exposition(self.house.writer).encode(), b"text/plain; version=0.0.4; charset=utf-8"
+            200,
+            self.metrics.exposition(self.house.writer, self.house.registry.health()).encode(),
+            b"text/plain; version=0.0.4; charset=utf-8",
         )
 
     async def deliver(
@@ -444,9 +446,17 @@ class Desk:
         return {
             "status": "ready" if good else "not ready",
             "checks": checks,
-            "plugins": {"broken": sorted(broken)},
+            "plugins": {"broken": sorted(broken), "failing": self._failing()},
             "tenants": {"served": len(tenants) - len(refused), "refused": len(refused)},
         }
+
+    def _failing(self) -> list[dict[str, Any]]:
+        """Hooks that failed since this process began, and whether their breaker lets them be asked."""
+        return [
+            {"plugin": each.plugin, "hook": each.hook, "state": each.state, "errors": each.errors}
+            for each in self.house.registry.health()
+            if each.errors
+        ]
 
     async def openapi(self, _request: Request) -> Response:
         """The OpenAPI document."""

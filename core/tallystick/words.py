@@ -91,6 +91,12 @@ CHINESE: Final[Mapping[str, str]] = {
     "Hooks of one you trust less can run in a process of their own: worker_lane in tally.toml.": (
         "不太信任的插件，其钩子可在独立进程中运行：见 tally.toml 的 worker_lane。"
     ),
+    "{tenant}: {plugin} failed in {hook}; {entries} entries wait for `tally repair`": (
+        "{tenant}：{plugin} 在 {hook} 中出错；{entries} 条流水等待 `tally repair`"
+    ),
+    "{plugin} decides about spending and names no kinds in [interests]: purchases of guests would be refused.": (
+        "{plugin} 决定消费，却没有在 [interests] 中写明事件类型：游客的购买会被拒绝。"
+    ),
     "List installed plugins and what each tenant runs.": "列出已安装的插件以及各商户启用的插件。",
     "Show what runs for each kind of event.": "显示每种事件运行哪些插件钩子。",
     "Explain an entry: which rule did what, in which version, with which numbers, line by line.": (
@@ -118,6 +124,9 @@ CHINESE: Final[Mapping[str, str]] = {
     "Show how far the database has come.": "显示数据库迁移的进度。",
     "Make good what broken plugins kept from members: judge these events again as of then and post what is missing.": (
         "补记插件出错时会员未得到的部分：按当时的情况重新评估这些事件，并记入缺少的部分。"
+    ),
+    "Make good what broken plugins kept from members: judge these events again as of then and post what is missing.\n\nNothing is ever taken, and run again it does what is left.": (
+        "补记插件出错时会员未得到的部分：按当时的情况重新评估这些事件，并记入缺少的部分。\n\n从不倒扣；再次运行只做剩下的部分。"
     ),
     "Say what would be given, and record nothing.": "只说明将补发什么，不作记录。",
     "{given} made good, {nothing} owed nothing, {waiting} wait.": "补记 {given} 条，{nothing} 条无需补记，{waiting} 条仍在等待。",

@@ -13,7 +13,7 @@ import attrs
 import click
 
 from . import certify as certification
-from . import database, discovery, house, rehearsal, resolve, scaffold, schema, switchboard
+from . import database, discovery, house, queries, rehearsal, resolve, scaffold, schema, switchboard
 from .config import Tenant
 from .document import Document
 from .errors import InvalidRequest, LockOutdated, NotFound, Problem
@@ -72,12 +72,29 @@ def plugins(desk: Desk, tenant: str | None) -> None:
         }
         for tenant in tenants.values()
     }
+    owing = owed(desk) if tenants else []
     lines = [f"{row['id']} {row['version']}  {row['broken'] or row['summary']}" for row in rows]
     for name, each in running.items():
         lines.append(say("tenant {tenant}", tenant=name))
         lines += [f"  {plugin}: {why}" for plugin, why in each["runs"].items()]
         lines += [f"  {plugin} -: {why}" for plugin, why in each["left_out"].items()]
-    desk.answer({"plugins": rows, "tenants": running}, *lines)
+    lines += [
+        say("{tenant}: {plugin} failed in {hook}; {entries} entries wait for `tally repair`", **each) for each in owing
+    ]
+    desk.answer({"plugins": rows, "tenants": running, "failed": owing}, *lines)
+
+
+def owed(desk: Desk) -> list[dict[str, Any]]:
+    """Who failed in which hook, and how many entries wait to be made good."""
+    engine = database.connect(desk.config().house.database)
+    try:
+        file = database.database_file(engine)
+        if file is not None and not file.exists():
+            return []
+        with database.reading(engine) as conn:
+            return queries.owed(conn)
+    finally:
+        engine.dispose()
 
 
 switches: Any = plugins  # a group, too

@@ -79,6 +79,7 @@ def test_an_order_without_a_rate_is_made_good_at_the_command_line(
     said = run("repair").stdout.splitlines()
     assert said[0].endswith("points earn: points_unknown_rate; points still fails in earn: points_unknown_rate")
     assert said[1] == "0 made good, 0 owed nothing, 1 wait."
+    assert "shop: points failed in earn; 1 entries wait for `tally repair`" in run("plugins").stdout
     config = tmp_path / "tally.toml"
     config.write_text(config.read_text() + '\n[tenants.shop.rates.JPY]\n"2025-01-01" = "0.0065"\n')
     assert "+650 points  (points)" in run("repair", "--dry-run").stdout
@@ -86,3 +87,53 @@ def test_an_order_without_a_rate_is_made_good_at_the_command_line(
     assert [(one["plugins"], one["gained"]) for one in done["repaired"]] == [(["points"], {"points": 650})]
     assert run("repair").stdout == "0 made good, 0 owed nothing, 0 wait.\n"
     run("verify")
+
+
+def test_who_fails_is_named_wherever_an_operator_looks(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert town.ask("GET", "/readyz").json()["plugins"]["failing"] == []
+    monkeypatch.setattr("tallystick_acorns.Grant", boom)
+    town.send(town.event())
+    (found,) = town.ask("GET", "/readyz").json()["plugins"]["failing"]
+    assert (found["plugin"], found["hook"], found["state"], found["errors"]) == ("acorns", "earn", "closed", 1)
+    lines = town.ask("GET", "/metrics").text.splitlines()
+    labels = 'plugin="acorns",version="1.5",hook="earn"'
+    assert f"tallystick_plugin_errors_total{{{labels}}} 1" in lines
+    assert f"tallystick_plugin_switched_off{{{labels}}} 0" in lines
+    for _ in range(30):
+        town.send(town.event())
+    assert town.ask("GET", "/readyz").json()["plugins"]["failing"][0]["state"] == "open"
+    assert f"tallystick_plugin_switched_off{{{labels}}} 1" in town.ask("GET", "/metrics").text.splitlines()
+
+
+@pytest.mark.parametrize("changes", [{"source": "tally"}, {"source": "tally", "id": "repair/1-1-0"}])
+def test_nobody_takes_the_houses_own_ids(town: Town, changes: dict[str, str]) -> None:
+    answer = town.send(town.event(**changes))
+    assert (answer.status_code, answer.json()["code"], answer.json()["pointer"]) == (422, "invalid_event", "/source")
+
+
+def test_no_key_speaks_in_the_name_of_another(town: Town) -> None:
+    held = town.event("entry.voided", member=None, data={"entry": "1-1-0", "reason": "x", "by": "key:somebody"})
+    answer = town.send(held)
+    assert (answer.status_code, answer.json()["code"], answer.json()["pointer"]) == (403, "forbidden", "/data/by")
+
+
+def test_a_plugin_that_is_asked_about_every_purchase_before_it_is_warned_of(
+    tmp_path: Path, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = (
+        'id = "greedy"\napi = ">=1,<2"\nsummary = "x"\nfactory = "tallystick_greedy:Greedy"\nhooks = ["redeem"]\n'
+    )
+    code = "from tallystick.hookspecs import hookimpl\nclass Greedy:\n    @hookimpl\n    def redeem(self, event): return ()\n"
+    site.install("greedy", code=code, manifest=manifest)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TALLY_LANG", "en")
+    (tmp_path / "tally.toml").write_text(
+        '[tenants.shop]\nzone = "UTC"\ncurrency = "USD"\n[tenants.shop.plugins.greedy]\n'
+    )
+    result = CliRunner().invoke(cli, ["check"])
+    assert result.exit_code == 0, result.output
+    assert "greedy decides about spending and names no kinds" in result.stderr
+    (tmp_path / "tally.toml").write_text(
+        '[tenants.shop]\nzone = "UTC"\ncurrency = "USD"\n[tenants.shop.plugins.points]\n'
+    )
+    assert CliRunner().invoke(cli, ["check"]).stderr == ""

@@ -559,7 +559,7 @@ def test_the_house_says_how_it_is(town: Town) -> None:
     assert ready == {
         "status": "ready",
         "checks": {"database": "ok", "writer": "ok"},
-        "plugins": {"broken": []},
+        "plugins": {"broken": [], "failing": []},
         "tenants": {"served": 2, "refused": 0},
     }
 
