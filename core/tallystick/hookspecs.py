@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import pluggy
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from .events import Event
     from .situation import Member, Needs, Original, Situation
 
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
 hookspec = pluggy.HookspecMarker("tallystick")
 hookimpl = pluggy.HookimplMarker("tallystick")
 
@@ -100,8 +103,10 @@ class Hooks:
 
     @hookspec
     async def notify(self, message: Mapping[str, Any]) -> bool | None:
-        """Deliver one message over one channel; True ends the plan, None means "not my channel".
+        """Deliver one message over one channel: True if it went, False if it never can, None if it is not your channel.
 
+        *message* has ``key``, ``channel`` (the name the merchant gave it), ``template``, ``purpose``, ``member``, ``language``,
+        ``address``, ``subject``, ``text`` and ``facts``; consent, quiet hours and caps are dealt with before.
         May do I/O.  Called at least once per message with the same ``key``.
         On failure: retried with back-off, then a dead letter.
         """
@@ -165,6 +170,41 @@ ON_FAILURE = {
     "health": "report",
     "migrate_settings": "keep_old_generation",
 }
+
+
+class Hook(Generic[P, R_co]):
+    """One hook for implementations that a type checker shall compare with it: all arguments by their names."""
+
+    def __init__(self, spec: Callable[Concatenate[Any, P], R_co]) -> None:
+        self.name = spec.__name__
+
+    def __call__(self, function: Callable[Concatenate[S, P], R_co]) -> Callable[Concatenate[S, P], R_co]:
+        """Mark *function* as an implementation of this hook.  Raises TypeError if it bears another name."""
+        if function.__name__ != self.name:
+            raise TypeError(f"{function.__qualname__} implements the hook {self.name} and has another name")
+        marked: Callable[Concatenate[S, P], R_co] = hookimpl(function)
+        return marked
+
+
+class impl:  # noqa: N801  read aloud: impl.earn
+    """``@impl.earn`` is ``@hookimpl`` for whoever takes all arguments: mypy and pyright find a wrong name, type or answer."""
+
+    needs = Hook(Hooks.needs)
+    earn = Hook(Hooks.earn)
+    redeem = Hook(Hooks.redeem)
+    reverse = Hook(Hooks.reverse)
+    review = Hook(Hooks.review)
+    evaluate_tier = Hook(Hooks.evaluate_tier)
+    react = Hook(Hooks.react)
+    join = Hook(Hooks.join)
+    notify = Hook(Hooks.notify)
+    decode = Hook(Hooks.decode)
+    command = Hook(Hooks.command)
+    committed = Hook(Hooks.committed)
+    export_member = Hook(Hooks.export_member)
+    erase_member = Hook(Hooks.erase_member)
+    health = Hook(Hooks.health)
+    migrate_settings = Hook(Hooks.migrate_settings)
 
 
 def all_hooks() -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
 from . import mistakes
-from .errors import InvalidConfig, TallyError
+from .errors import InvalidConfig, Problem, TallyError
 
 Language = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
@@ -129,6 +129,8 @@ def problem_document(error: TallyError, language: Language = "en") -> dict[str, 
         detail = _in_chinese(error) or title
         if isinstance(error, InvalidConfig) and error.problems:  # where it is says more than that it is
             detail = "\n".join([title, *map(mistakes.told, error.problems)])
+        elif type(error) is Problem:
+            detail = mistakes.told(error)
     document = {
         "type": f"urn:tallystick:problem:{error.code}",
         "title": title,
