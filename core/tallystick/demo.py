@@ -130,6 +130,10 @@ name = "spend"
 title = {{ en = "Most spent this year", zh = "年度消费榜" }}
 value = "purchase.total"
 window = "year"
+
+# What is unusual becomes a case; nothing is held, so that every number stays what the data says. 异常立案；仅监测，不冻结。
+[tenants.grocer.plugins.risk]
+mode = "monitor"
 """
 
 

@@ -25,12 +25,14 @@ _WORDS = {
         "free": "Case {case} is with nobody.", "restricted": "{member} is restricted until {until}.", "restored": "{member} is free again.",
         "monitor": " (only watched)", "note": "  note by {by}: {text}", "entry": "  entry {entry}: {status}", "member": "  member {member}",
         "pending": "  pending {entry}: {text}", "limited": "  {name} restricted until {until}", "nothing": "Nothing is restricted or pending.",
+        "count": "{cases:>6}  {policy:<18} {status}, {times} times", "wait": "{pending} entries wait for a decision.",
     },
     "zh": {
         "none": "没有案件。", "done": "案件 {case}：{decision}。", "noted": "已记入案件 {case}。", "assigned": "案件 {case} 已交给 {to}。",
         "free": "案件 {case} 暂无负责人。", "restricted": "{member} 受限至 {until}。", "restored": "{member} 已恢复。",
         "monitor": "（仅监测）", "note": "  {by} 备注：{text}", "entry": "  流水 {entry}：{status}", "member": "  会员 {member}",
         "pending": "  待处理 {entry}：{text}", "limited": "  {name} 受限至 {until}", "nothing": "没有限制或待处理的流水。",
+        "count": "{cases:>6}  {policy:<18} {status}，{times} 次", "wait": "{pending} 笔流水待裁决。",
     },
 }  # fmt: skip
 
@@ -116,13 +118,14 @@ def member(errand: Person, member: str, *, language: str = "en") -> Answer:
 
 
 def report(errand: Errand, *, language: str = "en") -> Answer:
-    """Count cases by policy and status."""
+    """Count cases by policy and status, and what waits for a decision."""
+    words = _WORDS[language]
     with errand.house.db.connect() as conn:
-        found = store.counts(conn, errand.tenant)
-    document = [{"policy": policy, "status": status, "cases": number} for policy, status, number in found]
-    return document, [f"{number:>6}  {policy:<18} {status}" for policy, status, number in found] or [
-        _WORDS[language]["none"]
-    ]
+        found, pending = store.counts(conn, errand.tenant), store.pending(conn, errand.tenant)
+    lines = [words["count"].format(**one._asdict()) + (words["monitor"] if one.monitor else "") for one in found] + (
+        [words["wait"].format(pending=pending)] if pending else []
+    )
+    return {"pending": pending, "cases": [one._asdict() for one in found]}, lines or [words["none"]]
 
 
 def _midnight(errand: Errand, day: date) -> datetime:

@@ -321,11 +321,28 @@ def change(conn: sa.Connection, number: int, **fields: Any) -> None:
     conn.execute(case.update().where(case.c.number == number).values(**fields))
 
 
-def counts(conn: sa.Connection, tenant: str) -> list[tuple[str, str, int]]:
-    """(policy, status, cases)."""
-    query = sa.select(case.c.policy, case.c.status, sa.func.count()).where(case.c.tenant == tenant)
-    found = conn.execute(query.group_by(case.c.policy, case.c.status).order_by(case.c.policy, case.c.status))
-    return [(policy, status, int(number)) for policy, status, number in found]
+class Count(NamedTuple):
+    """How busy a policy or watch was."""
+
+    policy: str
+    status: str
+    monitor: bool
+    cases: int
+    times: int
+
+
+def counts(conn: sa.Connection, tenant: str) -> list[Count]:
+    """Cases by policy, status, and whether they were only watched."""
+    kinds = (case.c.policy, case.c.status, case.c.monitor)
+    query = sa.select(*kinds, sa.func.count(), sa.func.sum(case.c.times)).where(case.c.tenant == tenant)
+    found = conn.execute(query.group_by(*kinds).order_by(*kinds))
+    return [Count(row[0], row[1], bool(row[2]), int(row[3]), int(row[4])) for row in found]
+
+
+def pending(conn: sa.Connection, tenant: str) -> int:
+    """Entries that wait for a decision."""
+    mine = (waiting.c.tenant == tenant, waiting.c.status.in_(("held", "step_up")))
+    return conn.scalar(sa.select(sa.func.count(sa.distinct(waiting.c.entry))).where(*mine)) or 0
 
 
 # --- people ----------------------------------------------------------------------------------------------------------------

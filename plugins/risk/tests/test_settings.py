@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +106,12 @@ def test_how_holds_end_is_the_policys_own_the_merchants_or_what_is_shipped() -> 
     assert by["sleeper"] == (timedelta(minutes=1), "voided")
     assert by["second_person"] == (timedelta(days=14), "released")
     assert read({}).policies[0].after == timedelta(hours=72)
+
+
+def test_the_reference_page_names_every_signal_limit_policy_and_watch() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "risk.md").read_text()
+    rows = [f"| `{name}` | {signal.summary} |" for name, signal in SIGNALS.items()]
+    rows += [f"| {about} | `{name}` | {text} |" for about, room in FOUND.items() for name, text in room.items()]
+    rows += [f"| `{name}` | {value} |" for name, value in LIMITS.items()]
+    rows += [f"`{fields['when']}` |".replace("||", r"\|\|") for fields in (*POLICIES, *WATCHES)]
+    assert [row for row in rows if row not in page] == []
