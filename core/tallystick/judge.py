@@ -44,6 +44,7 @@ from .page import GAINS, Page, effects_document, lots_of, spent_of
 from .pipeline import Plan, Skipped
 from .settle import settle
 from .situation import Birthday, Chance, Member, Original, Situation
+from .windows import grain_of, start_of
 from .working import OrderEntry, Person, Working
 
 #: Behind the steps of an explanation: places under which taking back counters and stock is remembered.
@@ -75,7 +76,7 @@ class Judge:
         self.older: Mapping[int, Generation] = _NONE  #: entry -> the generation that judges it, if it came late
         self.pipeline, self.programme, self.kinds = generation.pipeline, generation.programme, generation.kinds
         self.units, self.versions = generation.programme.units, generation.versions
-        self._named: dict[str, Mapping[str, tuple[str, str]]] = {}
+        self._buckets: dict[str, _Buckets] = {}
 
     def judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
         """Think one event through.  Raises the refusal; then the working state is as it was before."""
@@ -192,18 +193,19 @@ class Judge:
 
     def _counters(self, plan: Plan, event: Event) -> dict[tuple[str, str], int]:
         """What the declared counters stand at now."""
-        day, count = self.programme.local_date(event.at), self.working.count
+        day, member, stored = self.programme.local_date(event.at), event.member, self.working.counters
         return {
-            (name, window): count(0 if window == "budget" else event.member, name, window, day)
-            for name, window in plan.needs.counters
+            key: self.working.count(member, *key, day)
+            if bucket is None
+            else stored.get((0 if bucket[0] else member, *bucket[1:]), 0)
+            for key, bucket in self.buckets(plan, day).counters.items()
         }
 
-    def named_counters(self, plan: Plan) -> Mapping[str, tuple[str, str]]:
-        """The declared counters by the names that `evaluate_tier` and `react` read them under."""
-        found = self._named.get(plan.kind)
-        if found is None:
-            found = {f"counter:{name}/{window}": (name, window) for name, window in plan.needs.counters}
-            self._named[plan.kind] = found
+    def buckets(self, plan: Plan, day: date) -> _Buckets:
+        """Where the declared counters of *plan* are kept on *day*."""
+        found = self._buckets.get(plan.kind)
+        if found is None or found.day != day:
+            found = self._buckets[plan.kind] = _buckets(plan, day)
         return found
 
     def _full_view(self, member: Member, profile: bool) -> Member:
@@ -281,8 +283,12 @@ class Judge:
     def _private(self, plan: Plan, event: Event, situation: Situation) -> Mapping[str, Situation]:
         """The situation of each plugin that asked for own rows: nobody sees anybody else's."""
         private = {}
+        own, member = self.working.own, f"m:{event.member}"
         for plugin, templates in plan.own.items():
-            rows = {template: self.working.own.get((plugin, fill(template, event)), _NONE) for template in templates}
+            rows = {
+                template: own.get((plugin, member if template == "{member}" else fill(template, event)), _NONE)
+                for template in templates
+            }
             private[plugin] = msgspec.structs.replace(situation, own=rows)
         return private
 
@@ -887,28 +893,46 @@ class Judge:
         return self._judged(arrival, page.event, page, entry, "recorded", "allow", (), ())
 
 
+class _Buckets(NamedTuple):
+    """Where the counters that one kind of event declares are kept on one day."""
+
+    day: date
+    #: (counter, window) -> (shared by all members, name, grain, start); None: a sum of days
+    counters: Mapping[tuple[str, str], tuple[bool, str, str, int] | None]
+    named: Mapping[str, tuple[str, str]]  #: by the names that `evaluate_tier` and `react` read them under
+
+
+def _buckets(plan: Plan, day: date) -> _Buckets:
+    counters: dict[tuple[str, str], tuple[bool, str, str, int] | None] = {}
+    for name, window in plan.needs.counters:
+        grain = grain_of(window)
+        single = window in (grain, "budget")
+        counters[name, window] = (window == "budget", name, grain, start_of(window, day)) if single else None
+    return _Buckets(day, counters, {f"counter:{name}/{window}": (name, window) for name, window in counters})
+
+
 class Totals(Mapping[str, int]):
     """What an event came to, looked up when a plugin asks: gains by unit, ``balance:UNIT`` and ``counter:NAME/WINDOW`` after it.
 
     Whoever goes through it meets all of it if it is *whole*, and otherwise the gains alone.
     """
 
-    __slots__ = ("_counters", "_day", "_event", "_judge", "_page", "_whole")
+    __slots__ = ("_buckets", "_event", "_page", "_whole", "_working")
 
     def __init__(self, judge: Judge, plan: Plan, page: Page, event: Event, *, whole: bool) -> None:
-        self._judge, self._page, self._event, self._whole = judge, page, event, whole
-        self._counters = judge.named_counters(plan)
-        self._day: date | None = None
+        self._working, self._page, self._event, self._whole = judge.working, page, event, whole
+        self._buckets = judge.buckets(plan, judge.programme.local_date(event.at))
 
     def get(self, name: str, default: Any = None) -> Any:
         found = self._page.outcome.get(name)
         if found is not None:
             return found
-        key = self._counters.get(name)
+        key = self._buckets.named.get(name)
         if key is not None:
-            if self._day is None:
-                self._day = self._judge.programme.local_date(self._event.at)
-            return self._judge.working.count(0 if key[1] == "budget" else self._event.member, *key, self._day)
+            bucket, member = self._buckets.counters[key], self._event.member
+            if bucket is None:
+                return self._working.count(member, *key, self._buckets.day)
+            return self._working.counters.get((0 if bucket[0] else member, *bucket[1:]), 0)
         if name.startswith("balance:"):
             return self._page.balances().get(name[8:], default)
         return default
@@ -923,7 +947,7 @@ class Totals(Mapping[str, int]):
         yield from self._page.outcome
         if self._whole:
             yield from [f"balance:{unit}" for unit in self._page.balances()]
-            yield from self._counters
+            yield from self._buckets.named
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -256,6 +256,8 @@ class Loader:
         """What all plans of the batch ask for together; whose lots are needed is noted on the way."""
         wants = _Wants()
         plans: dict[tuple[int, str], Plan | None] = {}
+        plain: dict[tuple[int, str], bool] = {}  # whether only rows of the event's own member are asked for
+        counted: set[tuple[int, str, date]] = set()
         for generation, kind, arrival, event in [*self._first_hand(), *self._second_hand()]:
             key = (generation.number, kind)
             if key not in plans:
@@ -272,9 +274,17 @@ class Loader:
             needs = plan.needs
             wants.profile = wants.profile or needs.profile
             if needs.counters:
-                wants.count(needs, generation.programme.local_date(arrival.at if event is None else event.at))
+                day = generation.programme.local_date(arrival.at if event is None else event.at)
+                if (*key, day) not in counted:
+                    counted.add((*key, day))
+                    wants.count(needs, day)
             if needs.stock or plan.own:
-                wants.fill(plan, event or self._event(arrival))
+                if key not in plain:
+                    plain[key] = not needs.stock and all(set(keys) == {"{member}"} for keys in plan.own.values())
+                if plain[key] and event is None:
+                    wants.own.add(f"m:{self.working.references.get(arrival.member, 0)}")
+                else:
+                    wants.fill(plan, event or self._event(arrival))
         return wants
 
     def _takes(self, plan: Plan, kind: str, arrival: Arrival) -> bool:
