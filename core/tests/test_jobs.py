@@ -1,5 +1,6 @@
 """Schedules: once per tenant however many processes, and what a killed job did is not done again."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
@@ -146,3 +147,20 @@ def test_a_clock_that_is_set_back_a_little_runs_nothing_twice(lab: Lab) -> None:
     for minutes in (0, 60, 30, 59, 90, 119, 121):
         run_due(lab.db, [work], NOW + minutes * 60_000_000, "me")
     assert [when - START for when in ran] == [timedelta(minutes=m) for m in (0, 60, 121)]
+
+
+@pytest.mark.parametrize("terms", [{"every": timedelta(hours=1)}, {"every": None, "daily": time(3)}])
+def test_a_clock_that_was_a_year_ahead_for_a_moment_stops_no_job(lab: Lab, terms: dict[str, object]) -> None:
+    """I17: what was due "in a year and an hour" is due soon once the clock is right again; a lease of then keeps nobody out."""
+    ran: list[datetime] = []
+    work, year = job(lambda turn: ran.append(turn.now), **terms), 365 * 24 * HOUR
+    dying = job(lambda turn: 1 / 0, "lab.dying", **terms)
+    for now in (NOW, NOW + year, NOW + year + 25 * HOUR):
+        with contextlib.suppress(ZeroDivisionError):
+            run_due(lab.db, [work, dying], now, "me")
+    ran.clear()
+    dying = job(lambda turn: ran.append(turn.now), "lab.dying", **terms)
+    for hours in range(1, 51):
+        run_due(lab.db, [work, dying], NOW + hours * HOUR, "another")
+    assert len(ran) >= 4
+    assert max(ran) < START + timedelta(hours=51)
