@@ -75,3 +75,14 @@ def test_all_distributions_have_one_version_and_one_build_back_end() -> None:
     projects += [read(plugin / "pyproject.toml") for plugin in PLUGINS]
     assert len({project["project"]["version"] for project in projects}) == 1
     assert len({str(project["build-system"]) for project in projects}) == 1
+
+
+def test_every_room_of_the_core_is_on_the_map() -> None:
+    core = ROOT / "core" / "tallystick"
+    rooms = {each.stem for each in core.iterdir() if each.suffix == ".py" or (each / "__init__.py").is_file()}
+    named = {word.rstrip("/") for word in re.findall(r"`([\w/]+)`", (ROOT / "ARCHITECTURE.md").read_text())}
+    assert sorted(rooms - named - {"__init__"}) == []
+
+
+def test_contributing_begins_a_plugin_with_the_command() -> None:
+    assert "tally new plugin" in (ROOT / "CONTRIBUTING.md").read_text()
