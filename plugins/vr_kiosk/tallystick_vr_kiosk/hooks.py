@@ -28,7 +28,7 @@ class Kiosk:
         match kind:
             case "vr_kiosk.redeemed":
                 return Needs(
-                    balances=frozenset((self.settings.unit,)),
+                    balances=frozenset((self.settings.unit,) if self.settings.rewards else ()),
                     stock=frozenset((_allowance("{facts.device}", "{facts.grant}"), _shelf("{facts.reward}"))),
                 )
             case "vr_kiosk.allowed" | "vr_kiosk.allowance_ended":

@@ -89,7 +89,7 @@ SCHEMA: Final = {
 def check(document: Mapping[str, Any], context: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
     """Mistakes that a schema cannot express."""
     unit = document.get("unit", "points")
-    if unit not in context.units:
+    if document.get("rewards") and unit not in context.units:
         yield ("unit",), f'there is no unit "{unit}"; expected one of {", ".join(sorted(context.units))}'
     for index, kind in enumerate(document.get("sends", ())):
         plugin = kind.partition(".")[0]
