@@ -179,7 +179,8 @@ class Errand:
         """Send events through the door, as any client would; one outcome each."""
         kinds, actor = self.generation.kinds, self.turn.job.name
         return self.house.record(
-            [read_document(one, tenant=self.tenant, kinds=kinds, received=self.now, actor=actor) for one in documents]
+            [read_document(one, tenant=self.tenant, kinds=kinds, received=self.now, actor=actor) for one in documents],
+            history=self.turn.history,
         )
 
 
@@ -333,7 +334,7 @@ class House:
                             tenant=tenant.id, name=job.id, zone=zone,
                             run=lambda turn, run=run, name=name: run(self._errand(name, turn)),  # type: ignore[misc]
                             every=values.duration(job.every) if job.every else None,
-                            daily=time_of_day.fromisoformat(job.daily) if job.daily else None,
+                            daily=time_of_day.fromisoformat(job.daily) if job.daily else None, history=job.history,
                         )
                     )  # fmt: skip
         return found

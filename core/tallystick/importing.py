@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import attrs
 import msgspec
@@ -22,13 +22,14 @@ from .errors import InvalidConfig, InvalidEvent, Problem, TallyError
 from .events import Arrival
 from .house import House
 from .intake import LIMITS, read_event, take_facts
+from .jobs import Turn
 from .ledger import instant, moment
 from .mapping import Item, RowMapping
 from .people import Newcomer
 
 #: Events recorded in one transaction.
 BATCH: Final = 2_000
-#: Batches that are read ahead while one is recorded.
+#: Batches that are read, decoded and checked ahead while one is recorded.
 AHEAD: Final = 2
 #: While a file is put in order, SQLite keeps this many KiB of it in memory.
 SORTING: Final = 65_536
@@ -68,6 +69,13 @@ class Tally:
     skipped: int = 0  #: done by an interrupted run before
 
 
+class _Chunk(NamedTuple):
+    """A batch, and what became of each of its items at the door."""
+
+    items: list[Item]
+    read: list[Arrival | TallyError]
+
+
 class Importer:
     """Records the events of one source for one tenant."""
 
@@ -90,16 +98,17 @@ class Importer:
         self._on_refusal, self._on_progress = on_refusal, on_progress
         self._zone = house.config.tenants[tenant].zone
         self._midnight: int | None = None
+        self._nightly = [job for job in house.jobs() if history and job.history and job.tenant == tenant]
 
     def run(self, items: Iterable[Item], *, done: int = 0, checkpoint: Callable[[int], None] = lambda _: None) -> Tally:
         """Record all *items* but the first *done*; after each commit *checkpoint* is told how many are done."""
         self.tally.skipped = self.tally.read = done
         kinds = self.house.kinds(self.tenant)
-        for batch in _ahead(self._batches(itertools.islice(items, done, None))):
-            last = batch[-1].time
+        for chunk in _ahead(self._prepared(itertools.islice(items, done, None), kinds)):
+            last = chunk.items[-1].time
             if self.history and last is not None:
                 self._end_days(last)
-            self._record(batch, kinds)
+            self._record(chunk)
             checkpoint(self.tally.read)
             self._on_progress(self.tally)
         return self.tally
@@ -118,24 +127,33 @@ class Importer:
         if batch:
             yield batch
 
-    def _record(self, batch: Sequence[Item], kinds: Any) -> None:
-        received = moment(self.house.clock())
+    def _prepared(self, items: Iterable[Item], kinds: Any) -> Iterator[_Chunk]:
+        """The batches with everything that can be worked out of them before those ahead of them are written."""
+        for batch in self._batches(items):
+            received = moment(self.house.clock())
+            read: list[Arrival | TallyError] = []
+            for item in batch:
+                try:
+                    read.append(self._read(item, kinds, received))
+                except TallyError as error:
+                    read.append(error)
+            yield _Chunk(batch, read)
+
+    def _record(self, chunk: _Chunk) -> None:
         arrivals: list[Arrival] = []
         places: list[Item] = []
-        for item in batch:
-            try:
-                arrival = self._read(item, kinds, received)
-            except TallyError as error:
-                self._refuse(item, error)
+        for item, read in zip(chunk.items, chunk.read, strict=True):
+            if isinstance(read, TallyError):
+                self._refuse(item, read)
             else:
-                arrivals.append(arrival)
+                arrivals.append(read)
                 places.append(item)
         if self.enrol:
             self._enrol(arrivals)
         outcomes = self.house.record(arrivals, history=self.history)
         for item, outcome in zip(places, outcomes, strict=True):
             self._count(item, outcome)
-        self.tally.read += len(batch)
+        self.tally.read += len(chunk.items)
 
     def _read(self, item: Item, kinds: Any, received: datetime) -> Arrival:
         if item.flaw is not None:
@@ -190,15 +208,17 @@ class Importer:
         return instant(datetime.combine(moment(at).astimezone(self._zone).date() + _DAY, time(), self._zone))
 
     def _end_days(self, at: int) -> None:
-        """Let every day end that ended before *at*: what was due then expires then."""
+        """Let every day end that ended before *at*: what was due then expires then, and tiers are reviewed as of then."""
         at = min(at, self.house.clock())  # an event that claims to come from the future is refused and moves no day
         if self._midnight is None:
             self._midnight = self._day_after(at)
         if self._midnight > at:
             return
-        if self.house.engine.due(self.tenant, at):
+        if self._nightly or self.house.engine.due(self.tenant, at):
             while self._midnight <= at:
                 self.tally.swept += self.house.expire(self.tenant, now=self._midnight, history=True)
+                for job in self._nightly:
+                    job.run(Turn(job, moment(self._midnight), "", lambda _: None, history=True))
                 self._midnight = self._day_after(self._midnight)
         self._midnight = self._day_after(at)
 
@@ -225,12 +245,12 @@ def _id_of(body: bytes) -> str:
         return ""
 
 
-def _ahead(batches: Iterator[list[Item]]) -> Iterator[list[Item]]:
-    """The same batches, read by another thread while the last ones are recorded."""
-    waiting: queue.Queue[list[Item] | BaseException | None] = queue.Queue(AHEAD)
+def _ahead(chunks: Iterator[_Chunk]) -> Iterator[_Chunk]:
+    """The same chunks, read and taken through the door by another thread while the last ones are recorded."""
+    waiting: queue.Queue[_Chunk | BaseException | None] = queue.Queue(AHEAD)
     stopped = threading.Event()
 
-    def put(thing: list[Item] | BaseException | None) -> bool:
+    def put(thing: _Chunk | BaseException | None) -> bool:
         while not stopped.is_set():
             try:
                 waiting.put(thing, timeout=0.2)
@@ -241,8 +261,8 @@ def _ahead(batches: Iterator[list[Item]]) -> Iterator[list[Item]]:
 
     def read() -> None:
         try:
-            for batch in batches:
-                if not put(batch):
+            for chunk in chunks:
+                if not put(chunk):
                     return
         except BaseException as error:  # noqa: BLE001  raised again where the batches are wanted
             put(error)
@@ -252,10 +272,10 @@ def _ahead(batches: Iterator[list[Item]]) -> Iterator[list[Item]]:
     reader = threading.Thread(target=read, name="tally-read", daemon=True)
     reader.start()
     try:
-        while (batch := waiting.get()) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            yield batch
+        while (chunk := waiting.get()) is not None:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield chunk
     finally:
         stopped.set()
         reader.join()

@@ -39,6 +39,7 @@ class Job:
     every: timedelta | None = None
     daily: time_of_day | None = None  #: local time of the programme
     zone: ZoneInfo = ZoneInfo("UTC")
+    history: bool = False  #: whether it runs at each midnight of an imported history, too
     lease: int = LEASE  #: after a kill another process goes on when so many microseconds have passed
 
     @property
@@ -77,6 +78,7 @@ class Turn:
     progress: str
     _save: Callable[[str], object]
     extra: Mapping[str, Any] = {}
+    history: bool = False  #: whether *now* is past: what it records is received then
 
     def reached(self, progress: str) -> None:
         """Remember how far the job came; after a kill it goes on from there.

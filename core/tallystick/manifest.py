@@ -121,6 +121,7 @@ class DeclaredJob:
     run: str  #: ``module:function``
     every: str | None = None  #: a duration
     daily: str | None = None  #: a time of day
+    history: bool = False  #: whether it runs at the end of each day of an imported history, too
     summary: Text = _NO_TEXT
 
 
@@ -439,6 +440,7 @@ SCHEMA: Final[schema.Schema] = {
             "run": {"type": "object", "required": True},
             "every": {"type": "duration"},
             "daily": {"type": "clock"},
+            "history": {"type": "boolean"},
             "summary": _TEXT,
         }
     ),

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import sqlalchemy as sa
 
 from tallystick import database, people, proofs, tables
 from tallystick.importing import Importer, Refusal, open_events
 from tallystick.ledger import member_name
+from tallystick.mapping import load_mapping
 from tests.town import START, Town, build_town
 
 
@@ -104,4 +106,52 @@ def test_a_file_ends_in_the_same_books_as_http(town: Town, tmp_path: Path, seed:
     assert len(refused) > 5
     assert tally.repeated > 2
     assert tally.recorded > 40
+    assert books(town, "oak") == books(town, "elm")
+
+
+MAPPING = """
+type = "purchase.completed"
+source = "till"
+group = "receipt"
+id = "receipt"
+time = "when"
+member = "card"
+
+[data]
+order = "receipt"
+currency = { value = "USD" }
+
+[rows.lines]
+sku = "sku"
+amount = "cents"
+quantity = "n"
+"""
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_table_ends_in_the_same_books_as_http(town: Town, tmp_path: Path, form: str) -> None:
+    chance = random.Random(form)
+    rows, refused = [], {}
+    for n in range(40):
+        member = chance.choice(["ann", "bob", "bob", "nobody"])
+        lines = [
+            {"sku": f"NUT-{k}", "amount": chance.randrange(3_000), "quantity": chance.randrange(1, 4)}
+            for k in range(chance.randrange(1, 4))
+        ]
+        data = {"order": f"R-{n}", "currency": "USD", "lines": lines}
+        event = town.event(member=member, id=f"R-{n}", source="till", data=data)
+        answer = town.send(event)
+        if answer.status_code >= 400:
+            refused[len(rows) + 1] = answer.json()["code"]
+        rows += [(f"R-{n}", event["time"], member, line["sku"], line["amount"], line["quantity"]) for line in lines]
+    frame = pl.DataFrame(rows, schema=["receipt", "when", "card", "sku", "cents", "n"], orient="row")
+    file = tmp_path / f"rows.{form}"
+    frame.write_csv(file) if form == "csv" else frame.write_parquet(file)
+    (tmp_path / "map.toml").write_text(MAPPING)
+    mapping = load_mapping(tmp_path / "map.toml", town.house.kinds("elm"))
+    said: list[Refusal] = []
+    importer = Importer(town.house, "elm", mapping=mapping, actor="oak-owner", on_refusal=said.append)
+    tally = importer.run(open_events(file, mapping, history=False, workspace=tmp_path))
+    assert tally.recorded > 20
+    assert {refusal.row: refusal.error.code for refusal in said} == refused
     assert books(town, "oak") == books(town, "elm")

@@ -112,3 +112,28 @@ def test_a_writer_whose_row_was_taken_over_writes_nothing_more_until_it_has_anot
     assert lab.engine.replaced
     lab.engine.lease = (1, 2)
     assert lab.buy("ann", 100, "B").entry == "1-2-0"
+
+
+def test_work_with_the_engine_is_done_in_its_thread_between_two_batches(lab: Lab) -> None:
+    """So history can be recorded, and points expire, beside a writer at work."""
+    writer = Writer(lab.engine)
+    with pytest.raises(Unavailable):
+        writer.perform(lambda: 1)
+    writer.start()
+    seen: list[str] = []
+
+    def history(n: int) -> list[Outcome]:
+        seen.append(threading.current_thread().name)
+        return lab.engine.record([lab.bought("ann", 100, f"H{n}")], history=True)
+
+    futures = []
+    for n in range(20):
+        futures += [writer.submit(lab.bought("bob", 100, f"B{n}-{k}")) for k in range(5)]
+        (outcome,) = writer.perform(lambda n=n: history(n))  # type: ignore[misc]
+        assert isinstance(outcome, Receipt)
+    with pytest.raises(ZeroDivisionError):
+        writer.perform(lambda: 1 // 0)
+    assert all(isinstance(future.result(), Receipt) for future in futures)
+    writer.stop()
+    assert set(seen) == {"tally-writer"}
+    assert (lab.usable("ann"), lab.usable("bob")) == (20, 100)

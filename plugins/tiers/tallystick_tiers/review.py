@@ -90,7 +90,7 @@ def _record_moves(errand: Errand, day: date, members: Sequence[int]) -> list[Exc
     # all of the event follows from the day and the settings: said again, it is the same event and changes nothing
     number = errand.generation.number
     time = begin_of(day, errand)
-    if day == today(errand):
+    if day == today(errand) and not errand.turn.history:
         time = max(time, moment(errand.generation.since))  # settings of today judge, even where they are younger
     refused: list[Exception] = []
     for start in range(0, len(members), AT_ONCE):
