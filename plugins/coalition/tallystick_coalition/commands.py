@@ -42,6 +42,8 @@ _WORDS: Final = {
         "position": "{brand}: {amount}", "payment": "{source} pays {target} {amount}", "nothing": "nothing to pay", "paid": "{n} pairs noted as paid",
         "written": "written to {file}", "entry": "{transfer}  {kind:<8} {source} to {target}  {amount:>10}  owed {owed}  entry {entry}",
         "owes": "{one} owes {two}: {amount}", "difference": "differs: {transfer}",
+        "played": "seed {seed}: {messages} messages, {lost} lost, {transfers} transfers, {forged} forged, {disputes} disputes, digest {digest}",
+        "holds": "{n} seeds played; everything held that must",
     },
     "zh": {
         "key": "私钥（请保密）：{private}", "public": "公钥：{public}", "print": "指纹：{fingerprint}",
@@ -55,6 +57,8 @@ _WORDS: Final = {
         "position": "{brand}：{amount}", "payment": "{source} 付给 {target} {amount}", "nothing": "无需付款", "paid": "已登记 {n} 对付款",
         "written": "已写入 {file}", "entry": "{transfer}  {kind:<8} {source} 到 {target}  {amount:>10}  应付 {owed}  流水 {entry}",
         "owes": "{one} 应付 {two}：{amount}", "difference": "不符：{transfer}",
+        "played": "种子 {seed}：消息 {messages}，丢失 {lost}，转移 {transfers}，伪造 {forged}，争议 {disputes}，摘要 {digest}",
+        "holds": "已模拟 {n} 个种子；各项不变量全部成立",
     },
 }  # fmt: skip
 
@@ -331,3 +335,23 @@ def _period(visit: Visit, period: str) -> str:
     except msgspec.ValidationError:
         raise OutsideTerms(f"{period} is no month such as 2026-06") from None
     return period
+
+
+# --- a coalition in memory -------------------------------------------------------------------------------------------
+
+
+def simulate(
+    visit: Visit, *,  # noqa: ARG001
+    seed: Annotated[int, {"en": "The first seed.", "zh": "第一个种子。"}] = 1,
+    seeds: Annotated[int, {"en": "How many seeds.", "zh": "种子数量。"}] = 1,
+    brands: Annotated[int, {"en": "How many brands; the last one cheats.", "zh": "品牌数量，最后一个会作弊。"}] = 4,
+    steps: Annotated[int, {"en": "How much happens.", "zh": "步数。"}] = 60,
+    language: str = "en",
+) -> Answer:  # fmt: skip
+    """Play a coalition in memory: cuts, delays, repetitions, wrong clocks and a cheat, all from the seed; nothing is recorded."""
+    from . import simulate as simulation
+
+    words = _WORDS[language]
+    played = [simulation.play(each, brands, steps) for each in range(seed, seed + seeds)]
+    lines = [words["played"].format(**msgspec.to_builtins(one)) for one in played]
+    return msgspec.to_builtins(played), [*lines, words["holds"].format(n=len(played))]

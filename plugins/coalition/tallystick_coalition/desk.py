@@ -104,6 +104,12 @@ class Desk:
 
     # -- books ------------------------------------------------------------------------------------------------------------
 
+    def untold(self, partner: str, period: str) -> int:
+        """Returns up to that period that the partner has not heard of."""
+        self.errand.house.relay()
+        with self.errand.house.db.connect() as conn:
+            return store.count_untold(conn, self.errand.tenant, partner, period)
+
     def list_entries(self, partner: str, period: str) -> list[Entry]:
         """What happened with a partner in a period."""
         with self.errand.house.db.connect() as conn:

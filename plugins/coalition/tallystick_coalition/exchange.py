@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -28,9 +28,8 @@ from .errors import (
     UnknownTransfer,
 )
 from .events import Alias, Amount, Id, Owed, Part, Period, Text, Version
+from .hooks import TOLERANCE
 
-#: How far the clocks of two brands may differ.
-TOLERANCE: Final = timedelta(seconds=300)
 Action = Literal["hold", "commit", "void", "confirm", "release", "return", "close", "statement", "entries"]
 
 
@@ -50,6 +49,7 @@ class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     period: Period | Literal[""] = ""
     owed: Owed = 0
     total: Amount | Literal[0] = 0
+    before: Owed = 0  #: of `return`: what had come back before it
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,6 +80,9 @@ class Books(Protocol):
 
     def rows(self, key: str) -> Mapping[str, Any]:
         """The plugin's own rows under *key*."""
+
+    def untold(self, partner: str, period: str) -> int:
+        """Returns up to that period that the partner has not heard of."""
 
     def statement(self, partner: str, period: str) -> str:
         """The signed statement of a period with a partner, as JSON."""
@@ -154,6 +157,8 @@ def _release(books: Books, message: Message) -> Answer:
 
 def _return(books: Books, message: Message) -> Answer:
     row = _row(books, message.sender, message.transfer) or {}
+    if row.get("returned", 0) < message.before:
+        raise Mismatch("an earlier return is to be told first")
     if row.get("returned", 0) < message.total:
         _say(books, message, "returned", row.get("member", 0), total=message.total, period=message.period)
     return Answer(state="returned")
@@ -379,19 +384,27 @@ def give_back(books: Books, partner: Partner, *, transfer: str, total: int) -> N
     member = row["member"] if row["kind"] == "earn" else 0
     told = _note(books, partner.name, transfer, "returned", books.now, member, total=total, period="")
     with suppress(Unreachable):  # the job tells it
-        tell_return(books, partner, transfer, total, told["period"])
+        tell_return(books, partner, transfer, total, told["before"], told["period"])
 
 
-def tell_return(books: Books, partner: Partner, transfer: str, total: int, period: str) -> bool:
-    """Tell the source what came back; whether it took it.  Raises Unreachable."""
-    message = Message(action="return", sender=books.brand, at=books.now, transfer=transfer, total=total, period=period)
-    return partner.ask(message).state == "returned"
+def tell_return(books: Books, partner: Partner, transfer: str, total: int, before: int, period: str) -> bool:
+    """Tell the source what came back; whether it took it.  Raises Unreachable.
+
+    It may never have heard that we committed, so that is said first; and returns are told in their order.
+    """
+    row = _row(books, partner.name, transfer) or {}
+    common: dict[str, Any] = {"sender": books.brand, "at": books.now, "transfer": transfer}
+    partner.ask(Message(action="confirm", period=row["period"], owed=row["owed"], **common))
+    back = Message(action="return", total=total, before=before, period=period, **common)
+    return partner.ask(back).state == "returned"
 
 
 def close(books: Books, partner: str, period: str) -> None:
-    """Close a period with a partner.  Raises Mismatch while transfers of that time wait for an answer."""
+    """Close a period with a partner.  Raises Mismatch while transfers or returns of that time wait for an answer."""
     pair = books.rows(f"pair/{partner}").get("state") or {}
     if pair.get("closed", "") < period:
+        if books.untold(partner, period):
+            raise Mismatch("returns of that time were not told yet")
         data = {"partner": partner, "period": period}
         books.record("coalition.closed", f"{partner}/closed/{period}", books.now, 0, data)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +43,8 @@ STATE: Final = "state"
 #: A counter that tiers may count, where an agreement says that what came over counts for them.
 CREDIT: Final = "coalition.credit"
 CREDIT_WINDOWS: Final = ("month", "quarter", "year", "lifetime")
+#: How far the clocks of two brands may differ.
+TOLERANCE: Final = timedelta(seconds=300)
 #: Versions of an agreement that are kept at hand; all of them are in the journal.
 KEPT: Final = 3
 
@@ -232,11 +234,10 @@ class Coalition:
         pair = _pair(situation)
         if confirmed.owed != row["owed"]:
             raise Mismatch(f"we owe {row['owed']} for this, not {confirmed.owed}", pointer="/data/owed")
-        if confirmed.period <= pair.closed:
-            raise Mismatch(f"the period {pair.closed} is closed", pointer="/data/period")
+        at = datetime.fromisoformat(row["at"])
+        rules.check_period(confirmed.period, pair, rules.month_of(at - TOLERANCE), situation.now)
         rule = "coalition.confirm"
         row = {**row, "state": "confirmed", "period": confirmed.period, "returned": 0}
-        at = datetime.fromisoformat(row["at"])
         return [
             self._say(rule, {"act": "confirmed", **_told(confirmed, row)}),
             Put(rule=rule, key=_key(confirmed), name=STATE, value=row),
@@ -342,8 +343,7 @@ class Coalition:
             )
         source = row["state"] == "confirmed"
         period = back.period or rules.period_for(situation.now, pair.closed)
-        if period <= pair.closed or (source and not back.period):
-            raise Mismatch(f"the period {pair.closed} is closed", pointer="/data/period")
+        rules.check_period(period if back.period or not source else "", pair, row["period"], situation.now)
         flow = _flow(row)
         owed, gets = rules.returned(flow, row["amount"], before, back.total)
         rule = "coalition.return"
@@ -354,7 +354,16 @@ class Coalition:
             effects.append(Revoke(rule=rule, entry=row["entry"], of_rule="coalition.earn", amount=gets))
         told = _told(back, {**row, "period": period, "owed": -owed, "amount": before - back.total, "gets": -gets})
         effects += [
-            self._say(rule, {"act": "returned", **told, "n": back.total, "role": "source" if source else "target"}),
+            self._say(
+                rule,
+                {
+                    "act": "returned",
+                    **told,
+                    "n": back.total,
+                    "before": before,
+                    "role": "source" if source else "target",
+                },
+            ),
             Put(rule=rule, key=_key(back), name=STATE, value={**row, "returned": back.total}),
         ]
         if source:

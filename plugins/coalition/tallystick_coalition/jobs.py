@@ -32,7 +32,8 @@ def settle_waiting(errand: Errand, patience: timedelta) -> int:
         try:
             partner = partner_of(desk, row.partner)
             if row.n:
-                tell_return(desk, partner, row.transfer, row.n, row.period)
+                if not tell_return(desk, partner, row.transfer, row.n, row.before, row.period):
+                    continue  # it is told again; if the partner never takes it, the month ends in a dispute
                 with errand.house.db.begin() as conn:
                     store.heard(conn, errand.tenant, row.partner, row.transfer, row.n)
             else:

@@ -193,6 +193,12 @@ def period_for(now: datetime, closed: str) -> str:
     return max(month_of(now), following(closed) if closed else "")
 
 
+def check_period(period: str, pair: Pair, first: str, now: datetime) -> None:
+    """A period that a partner names is open, not before the *first* it can be, and not in the future.  Raises Mismatch."""
+    if period <= pair.closed or not first <= period <= following(month_of(now)):
+        raise Mismatch("this cannot count in that period", pointer="/data/period")
+
+
 def returned(flow: Flow, amount: int, before: int, total: int) -> tuple[int, int]:
     """(less owed, less given) when *total* of *amount* has come back in all, *before* of it earlier; cumulatively exact."""
     owed, gets = (flow.owed, flow.gets)

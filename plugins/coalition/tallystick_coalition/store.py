@@ -67,12 +67,12 @@ def _wait(conn: sa.Connection, record: Record, data: Mapping[str, Any]) -> None:
         case "held":
             conn.execute(
                 _insert(conn, waiting).on_conflict_do_nothing(),
-                [{**place, "n": 0, "at": record.received, "period": ""}],
+                [{**place, "n": 0, "at": record.received, "before": 0, "period": ""}],
             )
         case "confirmed" | "released":
             conn.execute(waiting.delete().where(*_same(waiting, {**place, "n": 0})))
         case "returned" if data["role"] == "target":
-            row = {**place, "n": data["n"], "at": record.received, "period": data["period"]}
+            row = {**place, "n": data["n"], "at": record.received, "before": data["before"], "period": data["period"]}
             conn.execute(_insert(conn, waiting).on_conflict_do_nothing(), [row])
 
 
@@ -90,6 +90,12 @@ def list_waiting(conn: sa.Connection, tenant: str, before: int, limit: int) -> l
     """What has waited for an answer since *before*, oldest first; returns nobody else tells, so they wait for nothing."""
     query = sa.select(waiting).where(waiting.c.tenant == tenant, sa.or_(waiting.c.at <= before, waiting.c.n > 0))
     return list(conn.execute(query.order_by(waiting.c.at, waiting.c.transfer, waiting.c.n).limit(limit)))
+
+
+def count_untold(conn: sa.Connection, tenant: str, partner: str, period: str) -> int:
+    """Returns up to *period* that the partner has not heard of."""
+    mine = (waiting.c.tenant == tenant, waiting.c.partner == partner, waiting.c.n > 0, waiting.c.period <= period)
+    return conn.scalar(sa.select(sa.func.count()).select_from(waiting).where(*mine)) or 0
 
 
 def list_entries(conn: sa.Connection, tenant: str, partner: str, period: str) -> list[Entry]:

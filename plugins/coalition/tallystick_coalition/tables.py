@@ -46,6 +46,7 @@ waiting = _table(
     _col("transfer", key=True),
     _col("n", Int, key=True),  # 0: held; else the total that came back
     _col("at", Int),
+    _col("before", Int),  # of a return: what had come back before it
     _col("period"),  # of a return
     sa.Index("coalition_waiting_at", "tenant", "at"),
 )

@@ -30,7 +30,7 @@ def upgrade() -> None:
     op.create_index("coalition_entry_member", "coalition_entry", ["tenant", "member"])
     op.create_table(
         "coalition_waiting",
-        _text("tenant"), _text("partner"), _text("transfer"), _number("n"), _number("at"), _text("period"),
+        _text("tenant"), _text("partner"), _text("transfer"), _number("n"), _number("at"), _number("before"), _text("period"),
         sa.PrimaryKeyConstraint("tenant", "partner", "transfer", "n"),
         sqlite_strict=True, sqlite_with_rowid=False,
     )  # fmt: skip
