@@ -1,6 +1,7 @@
 """The main job: a year of public data comes out with the numbers that were computed independently of this house."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -77,6 +78,24 @@ def test_playing_it_again_counts_nothing_twice(tmp_path, some):
     play(tmp_path, "--limit", "3000")
     told = json.loads(play(tmp_path, "--limit", "3000", "--json").stdout)
     assert (told["repeated"], told["points"]["issued"]) == (3_000, some["issued"])
+
+
+@pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+def test_the_same_comes_out_on_postgresql(tmp_path, make_database):
+    """What the clock says apart, and how events fell into batches; members are numbered by chance."""
+    told = [
+        json.loads(
+            re.sub(r"m-\d{12}|Member [0-9A-F]{6}", "m", play(tmp_path / name, "--limit", "400", "--json", *more).stdout)
+        )
+        for name, more in (("file", ()), ("server", ("--database", make_database())))
+    ]
+    for document in told:
+        for name in ("seconds", "events_per_second", "cpu_microseconds_per_event"):
+            del document[name]
+        del document["verify"]["batches"]
+        document["best"] = [place["balance"] for place in document["best"]]
+    assert told[0] == told[1]
+    assert told[1]["baskets"] == 400 and told[1]["verify"]["ok"] is True
 
 
 def test_the_report_is_for_a_merchant(tmp_path):
