@@ -90,6 +90,8 @@ class Tenant:
     sources: Mapping[str, Source]
     required: tuple[str, ...]  #: without these the tenant is not served
     worker_lane: tuple[str, ...] = attrs.field(default=(), kw_only=True)  #: plugins that run in a process of their own
+    #: plugin -> unit -> what its rules may give of it in all, in the unit's smallest part
+    budgets: Mapping[str, Mapping[str, int]] = attrs.field(factory=dict, kw_only=True)
     units: Mapping[str, Unit]  #: its own and those of its plugins
     rates: Mapping[str, tuple[tuple[date, Fraction], ...]]
     birthday_29_february: Literal["02-28", "03-01"]
@@ -300,6 +302,7 @@ def build_tenant(
         },
         required=tuple(document["required"]),
         worker_lane=tuple(document.get("worker_lane", ())),
+        budgets=document.get("budgets", {}),
         units=context.units,
         rates={currency: _rates(currency, document) for currency in document["rates"]},
         birthday_29_february=document["birthday_29_february"],
@@ -709,6 +712,13 @@ TENANT: Final[Mapping[str, Any]] = {
         "for it.",
         type="list",
         schema={"type": "id"},
+    ),
+    "budgets": _said(
+        "What the rules of a plugin may give of a unit, to all members together, in its smallest part: "
+        "`budgets.gamification.points = 1_000_000`. What would go beyond is cut; what comes back of it is given back.",
+        type="dict",
+        keysrules={"type": "id"},
+        valuesrules={"type": "dict", "keysrules": {"type": "id"}, "valuesrules": {"type": "integer", "min": 0}},
     ),
     "auto_install": _said("Whether glue between enabled plugins enables itself.", type="boolean", default=True),
     "birthday_29_february": _said(

@@ -137,6 +137,7 @@ def build_generation(tenant: Tenant, number: int, since: int, installed: Mapping
                     plugin=plugin,
                     interests=manifest.interests,
                     grants=manifest.effects,
+                    budget=tenant.budgets.get(name, {}),
                 )
             )
     missing = tuple(name for name in tenant.required if name not in tenant.plugins)

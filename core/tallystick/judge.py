@@ -42,9 +42,10 @@ from .ledger import (
 )
 from .page import GAINS, Page, effects_document, lots_of, spent_of
 from .pipeline import Plan, Skipped
-from .settle import settle
+from .quotas import Tally, budget_caps, used_of
+from .settle import Settlement, settle
 from .situation import Birthday, Chance, Member, Original, Situation
-from .windows import grain_of, start_of
+from .windows import day_number, grain_of, start_of
 from .working import OrderEntry, Person, Working
 
 #: Behind the steps of an explanation: places under which taking back counters and stock is remembered.
@@ -77,10 +78,12 @@ class Judge:
         self.pipeline, self.programme, self.kinds = generation.pipeline, generation.programme, generation.kinds
         self.units, self.versions = generation.programme.units, generation.versions
         self._buckets: dict[str, _Buckets] = {}
+        self._tally: Tally | None = None  #: of the event at hand, once something in it is bounded
 
     def judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
         """Think one event through.  Raises the refusal; then the working state is as it was before."""
         self.working.begin()
+        self._tally = None
         try:
             return self._judge(arrival, entry, received)
         except BaseException:
@@ -263,7 +266,7 @@ class Judge:
         noted = [effect for effect in counted if isinstance(effect, Put)]
         proposals += [effect for effect in counted if not isinstance(effect, Put)]
         page = Page(entry, event, self.working, self.programme, received, held=verdict in ("hold", "step_up"))
-        page.apply(settle(proposals, self.units, situation.counters, self.versions))
+        page.apply(self._settle(proposals, situation.counters))
         if noted:  # what a reviewer remembers it remembers now, whatever becomes of a held event
             page.follow(noted, (), (), (), ())
         if active and verdict == "allow":
@@ -278,7 +281,25 @@ class Judge:
         effects, passed_over = hook(*arguments)
         if passed_over:
             skipped += passed_over
+        if effects and self.pipeline.quotas:
+            return self._within(hook.__name__, effects, skipped, arguments[0])
         return effects  # type: ignore[no-any-return]
+
+    def _within(self, hook: str, effects: Sequence[Effect], skipped: list[Skipped], event: Event) -> Sequence[Effect]:
+        """What stays within bounds that hold over all hooks of the event, and over the member's day."""
+        if self._tally is None:
+            self._tally = Tally(self.pipeline.quotas, self.versions)
+        members = {event.member, *event.others.values()}
+        used = used_of(self.working, self.pipeline.quotas, members, self.programme.local_date(event.at))
+        admitted, refused = self._tally.admit(hook, effects, event.member, used)
+        skipped += refused
+        return admitted
+
+    def _settle(self, proposals: Sequence[Effect], used: Mapping[tuple[str, str], int]) -> Settlement:
+        """Weigh all proposals together; what plugins have left of their budgets cuts them."""
+        if self.pipeline.budgets:
+            proposals = [*proposals, *budget_caps(proposals, self.pipeline.budgets)]
+        return settle(proposals, self.units, used, self.versions)
 
     def _private(self, plan: Plan, event: Event, situation: Situation) -> Mapping[str, Situation]:
         """The situation of each plugin that asked for own rows: nobody sees anybody else's."""
@@ -324,26 +345,40 @@ class Judge:
     ) -> None:
         """The second and last round: what follows from what was decided is reviewed and settled once more.
 
-        What reviewers do not allow of it does not happen, and its cause stands.  *reasons* None: a person has decided.
+        Tiers are looked at last: what reactions give counts for them, too.
         """
-        more: list[Effect] = []
         if plan.react is not None:
             outcome = Totals(self, plan, page, event, whole=False)
-            more += self._ask(plan.react, skipped, event, situation, outcome, own)
+            more = self._ask(plan.react, skipped, event, situation, outcome, own)
+            if more:
+                self._settle_more(plan, page, event, situation, more, skipped, own, reasons)
         if plan.evaluate_tier is not None and situation.member is not None:
             totals = Totals(self, plan, page, event, whole=True)
-            more += self._ask(
+            more = self._ask(
                 plan.evaluate_tier, skipped, event, situation.member, totals, situation.now, situation, own
             )
-        if not more:
-            return
+            if more:
+                self._settle_more(plan, page, event, situation, more, skipped, own, reasons)
+
+    def _settle_more(
+        self,
+        plan: Plan,
+        page: Page,
+        event: Event,
+        situation: Situation,
+        more: Sequence[Effect],
+        skipped: list[Skipped],
+        own: Mapping[str, Situation],
+        reasons: list[Verdict] | None,
+    ) -> None:
+        """What reviewers do not allow of it does not happen, and its cause stands.  *reasons* None: a person has decided."""
         if reasons is not None:
             verdict, said, _ = self._review(plan, event, situation, more, skipped, own)  # counted in the first round
             if verdict != "allow":
                 reasons += said
                 return
         used = self._counters(plan, event) if page.counts else situation.counters
-        page.apply(settle(more, self.units, used, self.versions))
+        page.apply(self._settle(more, used))
 
     def _judged(
         self,
@@ -359,6 +394,9 @@ class Judge:
         again: Sequence[Arrival] = (),
         **more: Any,
     ) -> Judged:
+        if self._tally is not None and self._tally.today:
+            day = day_number(page.day)
+            page.count_again([(owner, name, "day", day, n, "") for (owner, name), n in self._tally.today.items() if n])
         for row in rows:
             self.working.add_order(row)
         if self.working.merged:

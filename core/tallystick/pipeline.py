@@ -27,6 +27,7 @@ from .errors import PluginBroken, Refused, UnknownKind
 from .events import Event, EventKind
 from .hookspecs import PURE, Hooks
 from .manifest import Bounds
+from .quotas import counters_of, quotas_of
 from .situation import CALENDAR_WINDOWS, Member, Needs, Original, Programme, Situation
 from .watchdog import Overrun, absorb, fired, watch
 
@@ -48,6 +49,7 @@ class Part:
     #: hook -> kinds it wants to see: ``purchase.completed``, ``purchase.*`` or ``*``; a hook not listed sees all kinds
     interests: Mapping[str, tuple[str, ...]] = _NONE
     grants: Mapping[str, Bounds] = _NONE  #: effect -> bounds, as the manifest has them
+    budget: Mapping[str, int] = _NONE  #: unit -> what its rules may give of it in all, as the merchant has set it
 
 
 class Collect(Protocol):
@@ -126,6 +128,9 @@ class Pipeline:
         self.programme = programme
         self._limits, self._clock, self._compiled = limits, clock, compiled
         self._shape, self._registry = _shape(self.parts)
+        self.quotas = quotas_of(self.parts)
+        self.budgets = {part.id: part.budget for part in self.parts if part.budget}
+        self._counters = counters_of(self.quotas, self.budgets)
         self._plans: dict[str, Plan] = {}
         self._guards: dict[tuple[str, str], Guard] = {}
         self._checks: dict[tuple[str, str], Check] = {}
@@ -194,6 +199,8 @@ class Pipeline:
         }
         busy = {step.part for found in steps.values() for step in found}
         needs, own, failed = self._ask_needs(kind, busy)
+        if self._counters and busy:
+            needs |= Needs(counters=self._counters)
         hooks = {
             hook: self._make_hook(hook, found, own, failed, takes=bool(steps["redeem"])) if found else None
             for hook, found in steps.items()
@@ -271,7 +278,7 @@ class Pipeline:
             calls.append(_Call(function=function, names=step.names, check=check, guard=guard, private=private))
         slowly = _slowly(hook, calls, takes=takes)
         if not self._compiled:
-            return _counted(tick, slowly, len(_PARAMETERS[hook]))
+            return _counted(hook, tick, slowly, len(_PARAMETERS[hook]))
         make = _generate(hook, tuple([(call.names, call.private is not None) for call in calls]))
         bound: list[Any] = []
         for call in calls:
@@ -559,11 +566,12 @@ def _frozen(name: str, value: Any) -> Any:
     return tuple(value) if name == "proposals" else value
 
 
-def _counted(tick: Tick, function: Callable[..., Answers], arguments: int) -> Callable[..., Answers]:
+def _counted(hook: str, tick: Tick, function: Callable[..., Answers], arguments: int) -> Callable[..., Answers]:
     def call(*values: Any) -> Answers:
         tick.n += 1
         return function(*values) if len(values) > arguments else function(*values, _NONE)
 
+    call.__name__ = hook
     return call
 
 

@@ -58,6 +58,9 @@ class Repairer(Judge):
             raise NothingOwed("the member was forgotten") from None
         return self._repair(arrival, self._event(arrival, person, received), entry, received)
 
+    def _within(self, hook: str, effects: Sequence[Effect], skipped: list[Skipped], event: Event) -> Sequence[Effect]:  # noqa: ARG002
+        return effects  # each answer was within its own bounds; the day it belongs to is over
+
     def _repair(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """Judge an event again as of then, with the plugins that had failed; post what it gives more.  Never takes.
 
@@ -130,7 +133,7 @@ class Repairer(Judge):
         counters = {}
         for name, window in plan.needs.counters:
             value = counted.count(0 if window == "budget" else was.member, name, window, day)
-            late = name.removeprefix("cap:").partition(".")[0] in failed
+            late = name.removeprefix("cap:").partition(".")[0] in failed or window == "budget"
             counters[name, window] = value if late else then.get((name, window), value)
         member = kept.member
         if member is None and (person := working.people.get(was.member)) is not None:
@@ -212,7 +215,7 @@ class Repairer(Judge):
                 mine += mending.beside(proposals, kept.failed("earn"))
             if plan.redeem is not None:
                 proposals += self._ask(plan.redeem, skipped, was, situation, own)
-            first = settle(proposals, self.units, self._used(plan, was, sheet.working), self.versions)
+            first = self._settle(proposals, self._used(plan, was, sheet.working))
             postings += first.postings
             sheet.count(first)
             outcome = _outcome(first, was.member)
@@ -224,7 +227,7 @@ class Repairer(Judge):
             reviewed = record.kind != "entry.released" and bool(more)
             if reviewed and self._review(plan, was, situation, more, skipped, own)[0] != "allow":
                 more = []
-            second = settle(more, self.units, self._used(plan, was, sheet.working), self.versions)
+            second = self._settle(more, self._used(plan, was, sheet.working))
             postings += second.postings
             sheet.count(second)
             mine += mending.beside(more, kept.failed("react"))
