@@ -11,13 +11,14 @@ from msgspec.structs import replace
 from tallystick.effects import Bonus, Effect, Grant, Move, Put, Spend, Verdict
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
+from tallystick.rules import RuleSet
 from tallystick.situation import Member, Needs, Original, Programme, Situation
 
 from . import docket
 from . import store as rows_of
 from .errors import UnknownCapability
 from .events import Flagged, Restored, Restricted
-from .memory import Seen, read_memory, read_touches, remember, touched, written
+from .memory import Memory, Seen, read_memory, read_touches, remember, touched, written
 from .memory import Touch as Touched
 from .memory import join as _join_memories
 from .policies import Policies
@@ -63,6 +64,26 @@ class Risk:
             self._policies[kind] = Policies(kind, self.settings, self.programme) if found else None
         return self._policies[kind]
 
+    def rules_about(self, kind: str) -> RuleSet | None:
+        """The compiled policies on *kind*, to read them aloud, to check them, to explain them."""
+        policies = self.policies(kind)
+        return None if policies is None else policies.rules
+
+    def facts_about(self, event: Event, situation: Situation) -> Mapping[str, Any]:
+        """What those policies see of one event, by name; of points, what the event itself says."""
+        policies, own = self.policies(event.kind), situation.own
+        if policies is None:
+            return {}
+        mine = own.get(MEMBER, _NOTHING)
+        points = getattr(event.facts, "points", 0) or 0
+        rows = ROWS.get(event.kind, _NOTHING)
+        shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in rows.items()}
+        now = self._moment(
+            event, situation.member, mine.get("flags"), self._seen(event, situation, 0), read_memory(mine.get("seen")), shared,
+            0, points,
+        )  # fmt: skip
+        return policies.facts(event, situation.member, now)
+
     # -- hooks ------------------------------------------------------------------------------------------------------
 
     @hookimpl
@@ -102,13 +123,7 @@ class Risk:
         mine = own.get(MEMBER, _NOTHING) if event.member else _NOTHING
         if (restricted := mine.get("restricted")) and (denied := self._restricted(event, situation, restricted)):
             return [denied]
-        given = taken = 0
-        for effect in proposals:
-            if isinstance(effect, Grant | Bonus):
-                if not effect.to or effect.to == event.member:
-                    given += effect.amount
-            elif isinstance(effect, Spend | Move):
-                taken += effect.amount
+        given, taken = _amounts(event, proposals)
         seen = self._seen(event, situation, given - taken)
         memory = read_memory(mine.get("seen"))
         rows = ROWS.get(kind, _NOTHING)
@@ -116,12 +131,8 @@ class Risk:
         effects: list[Effect] = []
         policies = self.policies(kind)
         if policies is not None:
-            member, flags = situation.member, mine.get("flags")
-            now = Moment(
-                seen.at, event.at, seen.what, event.member, _seconds(member.enrolled_at) if member is not None else 0, memory,
-                seen.store, seen.device, seen.cents, given, taken, len(_in_force(flags, event.at)) if flags else 0,
-                self._places, self.programme.zone, *[shared.get(about, ()) for about in ("device", "cashier", "address")],
-            )  # fmt: skip
+            member = situation.member
+            now = self._moment(event, member, mine.get("flags"), seen, memory, shared, given, taken)
             effects += policies.verdicts(event, member, now)
             if effects and any(effect.verdict == "deny" for effect in effects):  # type: ignore[attr-defined]
                 return effects
@@ -191,6 +202,16 @@ class Risk:
             gentle=RESTRICTED.in_language(spoken),
         )  # fmt: skip
 
+    def _moment(
+        self, event: Event, member: Member | None, flags: Mapping[str, int] | None, seen: Seen, memory: Memory,
+        shared: Mapping[str, tuple[Touched, ...]], given: int, taken: int,
+    ) -> Moment:  # fmt: skip
+        return Moment(
+            seen.at, event.at, seen.what, event.member, _seconds(member.enrolled_at) if member is not None else 0, memory,
+            seen.store, seen.device, seen.cents, given, taken, len(_in_force(flags, event.at)) if flags else 0,
+            self._places, self.programme.zone, *[shared.get(about, ()) for about in ("device", "cashier", "address")],
+        )  # fmt: skip
+
     @staticmethod
     def _seen(event: Event, situation: Situation, points: int) -> Seen:
         """What of an event is remembered."""
@@ -206,6 +227,18 @@ class Risk:
 
 
 RETURNS: Final = frozenset(("purchase.refunded", "purchase.cancelled"))
+
+
+def _amounts(event: Event, proposals: Sequence[Effect]) -> tuple[int, int]:
+    """What the event's own member would be given, and what be taken."""
+    given = taken = 0
+    for effect in proposals:
+        if isinstance(effect, Grant | Bonus):
+            if not effect.to or effect.to == event.member:
+                given += effect.amount
+        elif isinstance(effect, Spend | Move):
+            taken += effect.amount
+    return given, taken
 
 
 def _seconds(when: datetime) -> int:

@@ -75,9 +75,20 @@ def test_every_command_of_the_page_can_be_typed(page: str, tmp_path: Path) -> No
             said[" ".join(words[1:2])] = found.output
         assert stage.usable("ada") == 300
         assert stage.records()[-1].kind == "risk.restored"
+        (spent, _) = [record for record in stage.records() if record.kind == "points.redeemed"]
+        for words in (
+            ["rule", "list"],
+            ["lint"],
+            ["whynot", "--member", "ada", "--rule", "risk.half_came_back", "--event", spent.entry],
+        ):
+            found = CliRunner().invoke(cli, [*words, "--config", str(tmp_path / "tally.toml")], env={"LANG": "C.UTF-8"})
+            assert found.exit_code == 0, f"{found.output}\n{found.exception!r}"
+            said[words[0]] = found.output
     assert "half_came_back" in said["cases"] and "returned_percent 66" in said["show"]
     assert "redeem restricted until 2030-01-01" in said["member"]
     assert "decided" in said["report"]
+    assert "risk.half_came_back" in said["rule"]
+    assert "risk.half_came_back" in said["whynot"]
 
 
 def test_the_example_of_the_readme_holds_a_big_gift(tmp_path: Path) -> None:
