@@ -75,7 +75,7 @@ class Hooks:
         """Propose a tier, seeing the event's outcome in *totals*: gains per unit of this event (``points``), balances after
         it (``balance:points``), and the declared counters after it (``counter:NAME/WINDOW``).
 
-        Called once per event after settling, beside :meth:`react`; *situation* is as it stood before the event.
+        Called once per event, after what :meth:`react` proposed was settled; *situation* is as it stood before the event.
         Pure.  On failure: the tier is kept.
         """
 
