@@ -22,7 +22,7 @@ from .errors import InvalidConfig, InvalidRequest, ProofFailed, TallyError, Unkn
 from .importing import Bookmark, Importer, Refusal, Tally, open_events
 from .intake import read_document
 from .ledger import Account, Lot, Record, member_name, moment, parse_entry
-from .manifest import ROLES
+from .manifest import ROLES, Manifest
 from .mapping import load_mapping
 from .receipts import explanation
 from .ruledesk import ruledesk

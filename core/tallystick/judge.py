@@ -992,7 +992,7 @@ class Totals(Mapping[str, int]):
 
     def __reduce__(self) -> Any:
         known = {**{f"balance:{unit}": n for unit, n in self._page.balances().items()}, **self._page.outcome}
-        for name in self._counters:
+        for name in self._buckets.named:
             known[name] = self[name]
         return Told, ({name: known[name] for name in self}, known)
 
