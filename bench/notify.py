@@ -17,7 +17,7 @@ from pathlib import Path
 from tallystick import people
 from tallystick.ledger import moment
 from tallystick.testing import make_stage
-from tallystick_notify import jobs, store
+from tallystick_notify import jobs, planning, sending, store
 from tallystick_notify.webhook import sign
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -96,20 +96,20 @@ def measure(stage, number: int) -> None:
         )  # fmt: skip
     errand = house.errand("notify", "shop", "notify.deliver")
     cpu, clock = time.process_time(), time.perf_counter()
-    while jobs.plan(errand):
+    while planning.plan(errand):
         pass
     planned = time.process_time() - cpu
     cpu, clock = time.process_time(), time.perf_counter()
     while jobs.deliver(errand):
         pass
-    jobs.wait_for_all()
+    sending.wait_for_all()
     spent, took = time.process_time() - cpu, time.perf_counter() - clock
     sent = stage.rows("SELECT count(*) FROM notify_delivery WHERE state = 'sent' AND reason = '204'")[0][0]
     assert sent == number, (sent, number, moment(now))
     print(f"{number:,} webhooks: {spent / number * 1e6:,.0f} CPU us each to deliver, signing and log included")
     print(f"deciding which channel they go over: {planned / number * 1e6:,.0f} CPU us each")
     print(
-        f"rate: {number / took:,.0f} a second by the wall clock, {jobs.THREADS} at once (load {os.getloadavg()[0]:.1f})"
+        f"rate: {number / took:,.0f} a second by the wall clock, {sending.THREADS} at once (load {os.getloadavg()[0]:.1f})"
     )
 
 

@@ -13,8 +13,8 @@ from tallystick.errors import NotFound
 from tallystick.ledger import instant, moment
 
 from . import store
+from .errands import link
 from .gallery import all_mails
-from .jobs import link
 from .wording import choose, render
 
 #: Columns of the report, with their headings.

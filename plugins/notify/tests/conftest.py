@@ -19,7 +19,7 @@ from core.tests.conftest import Site, site
 from tallystick import people
 from tallystick.ledger import instant
 from tallystick.testing import Stage, make_stage
-from tallystick_notify import jobs, store
+from tallystick_notify import sending, store
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #: A private key for web push, as `openssl` or the page on it makes one.
@@ -51,7 +51,7 @@ class Shop:
         """Take over what was committed, then deliver until nothing is under way."""
         self.stage.house.run_jobs(force=True, only="core.nothing")
         self.stage.house.run_jobs(force=True, only="notify.deliver")
-        jobs.wait_for_all()
+        sending.wait_for_all()
 
     def joins(self, name: str, *, language: str = "", **profile: Any) -> int:
         """Somebody joins and says where to be reached."""
@@ -121,7 +121,7 @@ def _shops(url: str, folder: Path) -> Iterator[Callable[..., Shop]]:
         return Shop(found.__enter__())
 
     yield open_shop
-    jobs.wait_for_all()
+    sending.wait_for_all()
     for found in opened:
         found.__exit__(None, None, None)
 

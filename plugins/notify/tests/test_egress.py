@@ -12,7 +12,7 @@ import pytest
 
 from plugins.notify.tests.conftest import Receiver, hook
 from tallystick.errors import TooLarge
-from tallystick_notify import egress, jobs
+from tallystick_notify import egress, sending
 from tallystick_notify.errors import AddressRefused
 
 HERE = ("127.0.0.1",)
@@ -138,7 +138,7 @@ def test_a_receiver_that_takes_a_minute_delays_no_other_channel_and_no_event(sma
     lines = [{"sku": "S", "amount": 100}]
     shop.stage.send("purchase.completed", {"order": "R-1", "currency": "USD", "lines": lines}, member="m1")
     receiver.hold.set()
-    jobs.wait_for_all()
+    sending.wait_for_all()
     shop.works()
     assert {(name, state) for name, state, _ in shop.deliveries()} == {("crm", "sent"), ("erp", "sent")}
     other.shutdown()

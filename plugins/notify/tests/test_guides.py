@@ -22,7 +22,7 @@ from tallystick import keys
 from tallystick.cli import cli
 from tallystick.testing import make_stage
 from tallystick.web import build_app
-from tallystick_notify import jobs
+from tallystick_notify import sending
 
 GUIDES = Path(__file__).parents[3] / "docs" / "how-to"
 
@@ -129,7 +129,7 @@ def test_the_receiver_of_the_page_knows_our_signature_and_no_other(
             assert stage.rows("SELECT state, reason FROM notify_delivery") == [("sent", "204")]
             monkeypatch.setenv("CRM_SECRET", "whsec_" + "A" * 32)
             Shop(stage).reminds("bob")
-            jobs.wait_for_all()
+            sending.wait_for_all()
             assert ("waiting", "401") in [tuple(row) for row in stage.rows("SELECT state, reason FROM notify_delivery")]
     finally:
         receiver.terminate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,8 +21,8 @@ installed = discovery.discover()
 checked = config.check(Document.read(file), installed=installed, folder=file.parent)
 built = house.build_house(checked, installed=installed, clock=lambda: now)
 built.run_jobs(force=True, only="notify.deliver")
-from tallystick_notify import jobs
-jobs.wait_for_all()
+from tallystick_notify import sending
+sending.wait_for_all()
 """
 
 
@@ -51,3 +52,28 @@ def test_killed_while_a_delivery_is_under_way(shop, receiver: Receiver, tmp_path
     assert shop.deliveries() == [("crm", "sent", "204")]
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
     assert len(receiver.got) == known + 2
+
+
+def test_killed_in_the_middle_of_many_none_is_lost_and_none_comes_under_another_id(
+    shop, receiver: Receiver, tmp_path: Path
+) -> None:
+    shop = shop(hook(receiver.url))
+    ids = {shop.tells(shop.joins(f"m{n}")) for n in range(60)}
+    many = threading.Event()
+
+    def answer(_path: str, _body: bytes) -> tuple[int, bytes]:
+        if len(receiver.got) >= 20:
+            many.set()
+        return 204, b""
+
+    receiver.usual = answer
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, tmp_path / "tally.toml", str(shop.stage.clock[0])])
+    try:
+        assert many.wait(60), "some have arrived"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    shop.goes_by(minutes=16)
+    shop.works()
+    assert {state for _, state, _ in shop.deliveries()} == {"sent"}
+    assert {headers["webhook-id"] for headers, _ in receiver.got} == ids

@@ -20,7 +20,7 @@ from tallystick_notify.messages import LANGUAGES, declared
 from tallystick_notify.plan import PATIENCE, Quiet, Wish, allowed, decide, next_attempt
 from tallystick_notify.store import message_id
 from tallystick_notify.webhook import sign
-from tallystick_notify.wording import Wording, objections, render
+from tallystick_notify.wording import Wording, choose, objections, render
 
 NIGHT = Quiet(since=time(21), until=time(9))
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -188,6 +188,28 @@ def test_a_template_that_reaches_for_more_is_refused(text: str, says: str) -> No
 def test_any_text_is_a_template_or_refused_by_name(text: str) -> None:
     with contextlib.suppress(TemplateRefused):
         render(Wording(text, text), {"points": 5, "tier": "gold"}, "en", SHANGHAI)
+
+
+EN, ZH, FR = Wording("en", ""), Wording("zh", ""), Wording("fr", "")
+
+
+@pytest.mark.parametrize(
+    "languages, words, expected",
+    [
+        (("zh", "en"), {"en": EN, "zh": ZH}, "zh"),
+        (("zh-Hant-TW", "en"), {"en": EN, "zh": ZH}, "zh"),
+        (("fr", "zh"), {"en": EN, "zh": ZH}, "zh"),
+        (("fr", "it"), {"en": EN, "zh": ZH}, "en"),
+        (("", "zh"), {"en": EN, "zh": ZH}, "zh"),
+        (("de", "it"), {"fr": FR}, "fr"),
+        (("en", "zh"), {}, None),
+    ],
+)
+def test_the_members_language_comes_first_then_the_programmes_then_english_then_any(
+    languages: tuple[str, ...], words: dict[str, Wording], expected: str | None
+) -> None:
+    found = choose(words, languages)
+    assert (found[0] if found is not None else None) == expected
 
 
 def test_facts_are_words_and_never_templates() -> None:

@@ -234,6 +234,34 @@ def test_a_cap_keeps_the_third_message_back(shop):
     assert ("app", "skipped", "cap") in shop.deliveries()
 
 
+def test_a_cap_holds_among_messages_that_are_decided_together(small_shop):
+    shop = small_shop('caps = [{ purpose = "service", channel = "app", most = 2, window = "7d" }]\n' + APP)
+    for name in ("ann", "bob"):
+        number = shop.joins(name)
+        for key in "12345":
+            shop.tells(number, key=key)
+    shop.works()
+    found = shop.deliveries()
+    assert (found.count(("app", "sent", "")), found.count(("app", "skipped", "cap"))) == (4, 6)
+
+
+def test_what_was_taken_up_and_not_begun_is_given_back_uncounted(small_shop, receiver: Receiver):
+    """A channel that starts to rest leaves the others untouched: every attempt that is counted was made."""
+    shop = small_shop(hook(receiver.url))
+    receiver.usual = 500
+    for n in range(60):
+        shop.tells(shop.joins(f"m{n}"))
+    shop.works()
+    attempts = [row[0] for row in shop.stage.rows("SELECT attempts FROM notify_delivery")]
+    assert sum(attempts) == len(receiver.got) < 60
+    assert {state for _, state, _ in shop.deliveries()} == {"waiting"}
+    receiver.usual = 204
+    for _ in range(4):
+        shop.goes_by(minutes=2)
+        shop.works()
+    assert shop.deliveries() == [("crm", "sent", "204")] * 60
+
+
 def test_a_member_is_exported_and_forgotten(shop):
     shop = shop(APP)
     shop.reminds()
