@@ -157,6 +157,8 @@ def hooks_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:
     """Every hook under its signature."""
     yield "# Hooks\n"
     yield prose(hookspecs.Hooks) + "\n"
+    yield f"{prose(hookspecs.impl)}\n"
+    yield "Each example is a file of `docs/reference/hooks/` and is run by the tests.\n"
     for name in hookspecs.all_hooks():
         hook = getattr(hookspecs.Hooks, name)
         signature = inspect.signature(hook)
@@ -166,6 +168,7 @@ def hooks_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:
         yield f"```python\n{kind} {name}{signature}\n```\n".replace("'", "")
         yield prose(hook) + "\n"
         yield hook_line(name, plugins) + "\n"
+        yield f"```python\n{(REFERENCE / 'hooks' / f'{name}.py').read_text()}```\n"
 
 
 def events_page(plugins: Mapping[str, Manifest]) -> Iterator[str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tallystick.hookspecs import all_hooks
+
 DOCS = Path(__file__).parent.parent / "docs"
 REFERENCE = runpy.run_path(str(DOCS.parent / ".ci" / "reference.py"))["pages"]()
 #: Pages for people who run or use the house. Reference and decisions are for developers and in English.
@@ -33,3 +35,9 @@ def test_the_chinese_page_has_the_same_steps(page: Path) -> None:
 def test_no_chinese_page_is_left_without_its_english_one() -> None:
     pages = [page.relative_to(DOCS / "zh_CN") for page in (DOCS / "zh_CN").rglob("*.md")]
     assert [page for page in pages if not (DOCS / page).exists()] == []
+
+
+@pytest.mark.parametrize("hook", all_hooks())
+def test_every_hook_has_an_example_that_runs(hook: str) -> None:
+    names = runpy.run_path(str(DOCS / "reference" / "hooks" / f"{hook}.py"))
+    assert any(hasattr(vars(each).get(hook), "tallystick_impl") for each in names.values() if isinstance(each, type))

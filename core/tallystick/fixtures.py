@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
     from .effects import Effect
+    from .engine import Outcome
     from .house import House
     from .testing.stage import Stage
 
@@ -149,6 +150,48 @@ def client(tenant: Stage) -> Iterator[TestClient]:
         _, secret = keys.create(conn, tenant=tenant.tenant, role="owner", name="test", now=tenant.clock[0])
     with TestClient(build_app(tenant.house), headers={"authorization": f"Bearer {secret}"}) as found:
         yield found
+
+
+class Device:
+    """A device at the shop that speaks its own language, which some plugin's ``decode`` understands."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self._stage, self.name, self._sent = stage, name, 0
+
+    def sends(self, frame: bytes, *, member: str = "") -> list[Outcome]:
+        """Hand the house a frame: what became of each event that the first plugin that understands it makes of it."""
+        about = {"id": self.name, "name": self.name, "place": ""}
+        pipeline = self._stage.house.registry.latest(self._stage.tenant).pipeline
+        answers = (decode(frame=frame, device=about) for _, decode in pipeline.implementations("decode"))
+        documents = next((each for each in answers if each is not None), None)
+        assert documents is not None, "no plugin understands this frame"
+        self._sent += 1
+        found = []
+        for place, document in enumerate(documents):
+            said = {"id": f"{self.name}/{self._sent}/{place}", "source": self.name, "member": member, **document}
+            found.append(
+                self._stage.try_send(
+                    said["type"], said.get("data", {}), member=said["member"], id=said["id"], source=said["source"]
+                )
+            )
+        return found
+
+    def told(self) -> list[tuple[str, Any]]:
+        """(command, facts) of everything the house wants it to do, oldest first."""
+        import msgspec
+
+        rows = self._stage.rows(
+            "SELECT body FROM intent WHERE tenant = :t AND channel = 'command' ORDER BY entry, place",
+            t=self._stage.tenant,
+        )
+        found = [msgspec.json.decode(bytes(body)) for (body,) in rows]
+        return [(each["command"], each["facts"]) for each in found if each["device"] == self.name]
+
+
+@pytest.fixture
+def device(tenant: Stage) -> Device:
+    """A device of the shop: ``device.sends(b"...")`` comes in through ``decode``, ``device.told()`` is what it shall do."""
+    return Device(tenant, "device-1")
 
 
 @pytest.fixture

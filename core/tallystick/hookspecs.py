@@ -123,10 +123,10 @@ class Hooks:
         """Send a command to a device; the first plugin that answers wins.  On failure: retried, then an alarm."""
 
     @hookspec
-    def committed(self, batch: Sequence[Mapping[str, Any]], store: Any) -> None:
+    def committed(self, batch: Sequence[Any], store: Any) -> None:
         """Learn what was committed, in order, at least once; keep own projections (leaderboards, history).
 
-        *batch* are record documents; *store* is the plugin's own tables inside one transaction.
+        *batch* are committed batches, each with its ``records`` (as the journal keeps them) and ``intents``; *store* is the plugin's own tables inside one transaction.
         On failure: retried; the offset does not advance.
         """
 

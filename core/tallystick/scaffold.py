@@ -15,7 +15,7 @@ from packaging.version import Version
 from .errors import InvalidRequest
 
 #: What a plugin can be made with.
-PARTS: Final = ("jobs", "routes", "page")
+PARTS: Final = ("tables", "jobs", "routes", "page")
 
 _ID: Final = re.compile(r"[a-z][a-z0-9_]{1,29}")
 #: Template -> where its file goes.
@@ -29,6 +29,27 @@ _FILES: Final = {
     "package.rules.py": "$package/rules.py",
     "package.hooks.py": "$package/hooks.py",
     "test_plugin.py": "tests/test_$id.py",
+}
+#: What stands otherwise in hooks.py and plugin.toml where the plugin keeps tables.
+_WITHOUT_TABLES: Final = {
+    "abc": "Sequence",
+    "typing": "",
+    "nouns": "Situation",
+    "rooms": "rules",
+    "given": "settings: Settings",
+    "kept": "        self.settings = settings",
+    "hooks": '"earn"',
+    "top_plate": "",
+}
+_WITH_TABLES: Final = {
+    "abc": "Mapping, Sequence",
+    "typing": "from typing import Any\n",
+    "nouns": "Programme, Situation",
+    "rooms": "rules, tables",
+    "given": "settings: Settings, programme: Programme",
+    "kept": "        self.settings = settings\n        self.programme = programme",
+    "hooks": '"earn", "committed", "export_member", "erase_member"',
+    "top_plate": 'tables = ["${id}_given"]\nmetadata = "$package.tables:METADATA"\nmigrations = "$package.migrations"\n',
 }
 
 
@@ -67,11 +88,20 @@ def _render(name: str, parts: Collection[str]) -> Iterator[tuple[str, str]]:
         "page_permission": f"{name}.read" if "routes" in parts else "plugins.read",
     }
     chosen = [part for part in PARTS if part in parts]
+    words |= _WITH_TABLES if "tables" in parts else _WITHOUT_TABLES
+    words["top_plate"] = Template(words["top_plate"]).substitute(words)
     words["more_plate"] = "".join(_fill(f"with_{part}.plate", words) for part in chosen)
+    words["more_hooks"] = _fill("with_tables.hooks", words) if "tables" in parts else ""
+    words["more_tests"] = "".join(_fill(f"with_{part}.test", words) for part in chosen)
+    words["stage"] = "Stage, " if {"tables", "jobs"} & {*parts} else ""
+    words["http"] = ', "httpx2>=2.16"' if {"routes", "page"} & {*parts} else ""
     for template, path in _FILES.items():
         yield Template(path).substitute(words), _fill(template, words).rstrip() + "\n"
     for part in chosen:
         yield f"{words['package']}/{part}.py", _fill(f"with_{part}.file", words)
+    if "tables" in parts:
+        yield f"{words['package']}/migrations/__init__.py", '"""Steps from one version of the tables to the next."""\n'
+        yield f"{words['package']}/migrations/v0001_tables.py", _fill("with_tables.migration", words)
     yield f"{words['package']}/py.typed", ""
 
 

@@ -97,6 +97,21 @@ CHINESE: Final[Mapping[str, str]] = {
     "{plugin} decides about spending and names no kinds in [interests]: purchases of guests would be refused.": (
         "{plugin} 决定消费，却没有在 [interests] 中写明事件类型：游客的购买会被拒绝。"
     ),
+    "Switch it off for every tenant; everything it keeps stays.": "对所有商户停用；其保存的一切保留。",
+    "Also write what it keeps to this file.": "并将其保存的内容写入该文件。",
+    "Also take out what it keeps; FILE is its export. Refused while somebody holds something by it.": (
+        "并清除其保存的内容；FILE 为其导出文件。仍有人持有由它而来的东西时拒绝。"
+    ),
+    "Let a plugin run for nobody any more, before its wheel is taken away.": "在移除安装包之前，停止插件对所有商户的运行。",
+    "Let a plugin run for nobody any more, before its wheel is taken away.\n\nWhat it gave stays in the journal.": (
+        "在移除安装包之前，停止插件对所有商户的运行。\n\n它已发放的内容保留在流水中。"
+    ),
+    "say one of --keep, --export FILE and --purge FILE": "请选择 --keep、--export FILE 或 --purge FILE 之一",
+    "{plugin} runs for nobody.": "{plugin} 已对所有商户停用。",
+    "{file}: {rows} rows": "{file}：{rows} 行",
+    "Put back what a plugin kept, from its export; it is enabled and its tables are empty.": (
+        "从导出文件恢复插件保存的内容；插件须已启用且其表为空。"
+    ),
     "List installed plugins and what each tenant runs.": "列出已安装的插件以及各商户启用的插件。",
     "Show what runs for each kind of event.": "显示每种事件运行哪些插件钩子。",
     "Explain an entry: which rule did what, in which version, with which numbers, line by line.": (
@@ -168,7 +183,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "An entry, or a JSON file with an event; by default the member's last one that the rule is about.": (
         "一条流水，或含一个事件的 JSON 文件；默认为该会员与此规则有关的最近一条流水。"
     ),
-    "What else it brings: jobs, routes, page; separated by commas.": "还包含什么：jobs、routes、page，用逗号分隔。",
+    "What else it brings: tables, jobs, routes, page; separated by commas.": "还包含什么：tables、jobs、routes、page，用逗号分隔。",
     "Where to; by default a folder of the plugin's name.": "生成到哪里；默认为插件名称的文件夹。",
     "The URL of an empty PostgreSQL database, for gold.": "一个空 PostgreSQL 数据库的 URL，gold 需要。",
     "Ask no more than this level does.": "只做到这一等级的检查。",

@@ -13,7 +13,7 @@ import attrs
 import click
 
 from . import certify as certification
-from . import database, discovery, house, queries, rehearsal, resolve, scaffold, schema, switchboard
+from . import database, discovery, house, queries, rehearsal, removal, resolve, scaffold, schema, switchboard
 from .config import Tenant
 from .document import Document
 from .errors import InvalidRequest, LockOutdated, NotFound, Problem
@@ -175,6 +175,51 @@ def _set(settings: dict[str, Any], change: str) -> None:
     table[last] = value
 
 
+@command(switches, "uninstall")
+@click.argument("plugin")
+@option("--keep", is_flag=True, help="Switch it off for every tenant; everything it keeps stays.")
+@option(
+    "--export", "to", type=click.Path(dir_okay=False, path_type=Path), help="Also write what it keeps to this file."
+)
+@option(
+    "--purge", "by", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Also take out what it keeps; FILE is its export. Refused while somebody holds something by it.",
+)  # fmt: skip
+def uninstall(desk: Desk, plugin: str, keep: bool, to: Path | None, by: Path | None) -> None:
+    """Let a plugin run for nobody any more, before its wheel is taken away.
+
+    What it gave stays in the journal.
+    """
+    if sum((keep, to is not None, by is not None)) != 1:
+        raise InvalidRequest(say("say one of --keep, --export FILE and --purge FILE"))
+    with desk.house() as built:
+        lines = by.read_text(encoding="utf-8").splitlines(keepends=True) if by is not None else None
+        gone = switchboard.uninstall(built, plugin, purge=lines, actor=ACTOR)
+        written = 0
+        if to is not None:
+            with database.reading(built.db) as conn, to.open("w", encoding="utf-8") as file:
+                for line in removal.export(conn, built.installed[plugin].manifest):
+                    file.write(line)
+                    written += 1
+    document = {"plugin": plugin, "exported": max(0, written - 2), "purged": gone}
+    desk.answer(
+        document,
+        say("{plugin} runs for nobody.", plugin=plugin),
+        *([say("{file}: {rows} rows", file=to, rows=written - 2)] if to is not None else []),
+        *(f"  {name} -{rows}" for name, rows in gone.items()),
+    )
+
+
+@command(switches, "import")
+@click.argument("plugin")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def put_back(desk: Desk, plugin: str, file: Path) -> None:
+    """Put back what a plugin kept, from its export; it is enabled and its tables are empty."""
+    with desk.house() as built:
+        rows = switchboard.put_back(built, plugin, file.read_text(encoding="utf-8").splitlines(keepends=True))
+    desk.answer({"plugin": plugin, "rows": rows}, say("{file}: {rows} rows", file=file, rows=rows))
+
+
 @command(switches, "lock")
 @option("--check", "only_check", is_flag=True, help="Write nothing; refuse if something would run otherwise.")
 def lock(desk: Desk, only_check: bool) -> None:
@@ -223,7 +268,7 @@ def new() -> None:
 
 @command(new, "plugin")
 @click.argument("name")
-@option("--with", "parts", default="", help="What else it brings: jobs, routes, page; separated by commas.")
+@option("--with", "parts", default="", help="What else it brings: tables, jobs, routes, page; separated by commas.")
 @option("--folder", type=click.Path(path_type=Path), help="Where to; by default a folder of the plugin's name.")
 def new_plugin(desk: Desk, name: str, parts: str, folder: Path | None) -> None:
     """Write a plugin that works, is tested and certified as it comes, to be changed from there."""

@@ -25,9 +25,12 @@ def path_as_before() -> Iterator[None]:
             del sys.modules[name]
 
 
-def test_a_new_plugin_passes_its_tests_and_bronze_as_it_comes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "parts", [(), ("tables",), ("routes",), ("page",), ("jobs",), ("tables", "page"), PARTS], ids=",".join
+)
+def test_a_new_plugin_passes_its_tests_and_bronze_as_it_comes(tmp_path: Path, parts: tuple[str, ...]) -> None:
     folder = tmp_path / "tallystick-stars"
-    new_plugin("stars", folder, PARTS)
+    new_plugin("stars", folder, parts)
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,7 +41,7 @@ def test_a_new_plugin_passes_its_tests_and_bronze_as_it_comes(tmp_path: Path) ->
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
 def test_a_new_plugin_is_gold_on_both_databases(tmp_path: Path, make_database: Callable[[], str]) -> None:
     url = make_database()
-    new_plugin("moons", tmp_path / "moons")
+    new_plugin("moons", tmp_path / "moons", PARTS)
     found = certify("moons", tmp_path / "moons", postgresql=url, up_to="gold")
     assert [each for each in found.findings if each.state == "failed"] == []
     assert found.level == "gold"

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 
 from tallystick.effects import Grant
 from tallystick.events import CORE_KINDS, Event
-from tallystick.testing import GoldenDiffers, make_event, make_member, make_plugin, make_purchase
+from tallystick.fixtures import Device
+from tallystick.testing import GoldenDiffers, StoryFailed, make_event, make_member, make_plugin, make_purchase, play
 from tallystick.testing.golden import compare
 from tallystick.testing.strategies import events
 
@@ -45,6 +46,66 @@ def test_a_member_is_there(member, tenant, house):
     )
     assert tenant.usable(member) == 5
     assert house.tenants()["shop"].plugins.keys() == {"points"}
+
+
+def test_a_line_of_a_story_reads_as_the_pages_write_it(story):
+    story("2025-01-03 m-1 buys 123.45  earns 123 points")
+    with pytest.raises(StoryFailed, match="but it came to"):
+        story("2025-01-03 m-1 buys 123.45 as R-9  earns 246 points")
+
+
+@pytest.mark.parametrize("currency, amount, points", [("JPY", "500", 5), ("KWD", "1.500", 15), ("EUR", "5.00", 5)])
+def test_money_is_the_shops_own(stage, currency, amount, points):
+    shop = stage(f'currency = "{currency}"\n{SHOP}')
+    play(f"2025-01-03 m-1 buys {amount}  earns {points} points", stage=shop)
+
+
+SCANNER = """\
+from tallystick.effects import Command
+from tallystick.hookspecs import impl
+
+class Scanner:
+    @impl.decode
+    def decode(self, frame, device):
+        sku, _, cents = frame.decode().partition(" ")
+        if not cents:
+            return None
+        data = {"order": sku, "currency": "USD", "lines": [{"sku": sku, "amount": int(cents)}]}
+        return [{"type": "purchase.completed", "data": data}]
+
+    @impl.react
+    def react(self, event, situation, outcome):
+        return [Command(rule="scanner.light", device="device-1", command="light", facts={"colour": "green"})]
+"""
+SCANS = """\
+id = "scanner"
+api = ">=1,<2"
+summary = "A scanner."
+factory = "tallystick_scanner:Scanner"
+hooks = ["decode", "react"]
+[effects]
+Command = {}
+"""
+
+
+@pytest.fixture
+def scanner(site):
+    site.install("scanner", code=SCANNER, manifest=SCANS)
+
+
+def test_a_device_speaks_through_the_plugin_that_understands_it(scanner, stage, request):
+    shop = stage("[plugins.points]\n[[plugins.points.earn]]\nname='base'\npoints=1\nper=100\n[plugins.scanner]")
+    shop.enrol("m-1")
+    found = Device(shop, "device-1")
+    (outcome,) = found.sends(b"TEA 1234", member="m-1")
+    assert (outcome.record.kind, shop.usable("m-1")) == ("purchase.completed", 12)
+    assert found.told() == [("light", {"colour": "green"})]
+    with pytest.raises(AssertionError, match="no plugin understands"):
+        found.sends(b"?")
+
+
+def test_a_shop_has_a_device(device):
+    assert device.told() == []
 
 
 def test_what_leaves_the_house_is_seen(outbox, story):

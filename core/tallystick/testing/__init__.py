@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .golden import GoldenDiffers
-    from .makers import Maker, make_balance, make_event, make_member, make_plugin, make_purchase
+    from .makers import Maker, make_balance, make_event, make_member, make_plugin, make_purchase, make_situation
     from .stage import Stage, make_stage
     from .stories import StoryFailed, play
 
@@ -25,6 +25,7 @@ _HOMES: Final = {
     "make_member": "makers",
     "make_plugin": "makers",
     "make_purchase": "makers",
+    "make_situation": "makers",
     "make_stage": "stage",
     "play": "stories",
 }
@@ -39,6 +40,7 @@ __all__ = [
     "make_member",
     "make_plugin",
     "make_purchase",
+    "make_situation",
     "make_stage",
     "play",
 ]

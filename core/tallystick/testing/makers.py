@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -14,9 +15,12 @@ from ..discovery import Installed
 from ..effects import Effect
 from ..events import CORE_KINDS, Event, EventKind, Facts, Line, Purchase
 from ..settle import Settlement, settle
-from ..situation import Balance, Chance, Member, Programme, Situation
+from ..situation import Balance, Chance, Member, Programme, Situation, Unit
 
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)
+_PROGRAMME = Programme(
+    tenant="shop", generation=1, hash="", zone=ZoneInfo("UTC"), currency="USD", units={"points": Unit(name="points")}
+)
 
 
 def make_purchase(*amounts: str | Decimal, order: str = "R-1", currency: str = "USD", **more: Any) -> Purchase:
@@ -43,6 +47,15 @@ def make_event(
     return Event(**{**given, **more})
 
 
+def make_situation(**known: Any) -> Situation:
+    """What is known of a member of a shop that counts points, in UTC and USD: nothing but what is said."""
+    given: dict[str, Any] = {
+        "now": NOON, "programme": _PROGRAMME, "member": make_member(), "balances": {}, "counters": {}, "own": {},
+        "stock": {}, "chance": Chance(b"test", "1-1-0"), "entry": "1-1-0",
+    }  # fmt: skip
+    return Situation(**{**given, **known})
+
+
 @attrs.frozen
 class Maker:
     """One plugin as a merchant has set it up, with everything its pure hooks need."""
@@ -53,11 +66,7 @@ class Maker:
 
     def situation(self, **known: Any) -> Situation:
         """A situation in which nothing is known but what is said: ``balances``, ``counters``, ``own``, ``member``..."""
-        given: dict[str, Any] = {
-            "now": NOON, "programme": self.programme, "member": make_member(), "balances": {}, "counters": {}, "own": {},
-            "stock": {}, "chance": Chance(b"test", "1-1-0"), "entry": "1-1-0",
-        }  # fmt: skip
-        return Situation(**{**given, **known})
+        return make_situation(programme=self.programme, **known)
 
     def ask(self, hook: str, event: Event, situation: Situation | None = None, **more: Any) -> Sequence[Effect]:
         """What the plugin's *hook* answers; arguments that it does not name are left out."""

@@ -37,6 +37,11 @@ class Stage:
         """What the house takes for now."""
         return moment(self.clock[0])
 
+    @property
+    def currency(self) -> str:
+        """The shop's own currency."""
+        return self.house.tenants()[self.tenant].currency
+
     def at(self, when: datetime) -> None:
         """Move the clock."""
         self.clock[0] = instant(when)

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from .. import values
 from ..errors import TallyError
 from ..ledger import Record
 from .stage import Stage
@@ -75,21 +76,21 @@ def _play_line(line: str, order: str, stage: Stage) -> Record | TallyError | Non
 
 def _event(what: str, order: str, stage: Stage) -> tuple[str, dict[str, Any]]:
     if bought := re.fullmatch(r"buys ([\d.]+)(?: of (\S+))?(?: as (\S+))?", what):
-        line: dict[str, Any] = {"sku": bought[2] or "item", "amount": _cents(bought[1])}
+        line: dict[str, Any] = {"sku": bought[2] or "item", "amount": _money(bought[1], stage)}
         if bought[2]:
             line |= {"department": bought[2], "category": bought[2]}
-        return "purchase.completed", {"order": bought[3] or order, "currency": "USD", "lines": [line]}
+        return "purchase.completed", {"order": bought[3] or order, "currency": stage.currency, "lines": [line]}
     if basket := re.fullmatch(r"buys (\[.*\]|\{.*\})(?: as (\S+))?", what):
         given = json.loads(basket[1])
         purchase = {"lines": given} if isinstance(given, list) else given
-        return "purchase.completed", {"order": basket[2] or order, "currency": "USD"} | purchase
+        return "purchase.completed", {"order": basket[2] or order, "currency": stage.currency} | purchase
     if returned := re.fullmatch(r"returns (?:([\d.]+) of )?(\S+)", what):
         data: dict[str, Any] = {"order": returned[2]}
-        return "purchase.refunded", data | ({"amount": _cents(returned[1])} if returned[1] else {})
+        return "purchase.refunded", data | ({"amount": _money(returned[1], stage)} if returned[1] else {})
     if redeemed := re.fullmatch(r"redeems (\d+)(?: points)?(?: for (\S+))?(?: of ([\d.]+))?", what):
         data = {"points": int(redeemed[1])}
         if redeemed[2]:
-            data |= {"order": redeemed[2], "total": _cents(redeemed[3] or "1000000")}
+            data |= {"order": redeemed[2], "total": _money(redeemed[3] or "1000000", stage)}
         return "points.redeemed", data
     if given_away := re.fullmatch(r"gives (\d+)(?: points)? to (\S+)", what):
         stage.enrol(given_away[2])
@@ -133,5 +134,9 @@ def _gained(record: Record) -> dict[str, int]:
     return {unit: amount for unit, amount in gained.items() if amount}
 
 
-def _cents(amount: str) -> int:
-    return int(Decimal(amount) * 100)
+def _money(amount: str, stage: Stage) -> int:
+    """Whole units of the shop's currency as smallest ones: 12.34 dollars are 1,234 cents, 12 yen are 12."""
+    found = Decimal(amount).scaleb(values.CURRENCIES[stage.currency])
+    if found != found.to_integral_value():
+        raise StoryFailed(f"{stage.currency} has no smaller part than {amount} asks for")
+    return int(found)
