@@ -7,6 +7,7 @@ something came back), so that both sides' books hold the same entries and what o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 import msgspec
@@ -44,7 +45,8 @@ def leaf(entry: Entry) -> bytes:
 
 def leaves(entries: Iterable[Entry]) -> list[bytes]:
     """The leaf hashes of *entries* in the order of transfers, whatever order they come in."""
-    return [leaf_hash(body) for body in map(_encode, sorted(entries))]
+    hashed = sha256  # as leaf_hash has it; a million calls less
+    return [hashed(b"\x00" + body).digest() for body in map(_encode, sorted(entries))]
 
 
 # --- who owes whom ---------------------------------------------------------------------------------------------------
@@ -53,9 +55,9 @@ def leaves(entries: Iterable[Entry]) -> list[bytes]:
 def matrix(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
     """What each source owes each target, in all; pairs of brands without entries are left out."""
     owed: dict[tuple[str, str], int] = {}
-    for entry in entries:
-        pair = (entry.source, entry.target)
-        owed[pair] = owed.get(pair, 0) + entry.owed
+    for _, _, _, source, target, _, _, amount, _ in entries:
+        pair = (source, target)
+        owed[pair] = owed.get(pair, 0) + amount
     return dict(sorted(owed.items()))
 
 

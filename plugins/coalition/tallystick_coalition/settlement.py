@@ -130,47 +130,43 @@ def _close(one: Desk, two: Desk, period: str) -> str:
 
 
 def _compare(one: Desk, two: Desk, period: str) -> PairResult:
-    """Each side draws up its own statement and compares it with the other's."""
-    ours = _take(one, two.brand, period)
-    theirs = _take(two, one.brand, period)
-    agreed = ours.state == theirs.state == "agreed"
-    return PairResult(
-        brands=(one.brand, two.brand), state="agreed" if agreed else "disputed", entries=ours.statement.entries,
-        owed=ours.statement.owed, root=ours.statement.root, signed=ours.signed and theirs.signed,
-        code="" if agreed else Mismatch.code,
-    )  # fmt: skip
-
-
-class Taken(Struct, frozen=True, kw_only=True):
-    """A partner's statement beside ours."""
-
-    state: Literal["agreed", "disputed"]
-    statement: Statement  #: ours
-    signed: bool
-
-
-def _take(desk: Desk, partner: str, period: str) -> Taken:
-    """Take the partner's statement, compare it with our own books byte for byte, and write down both.
+    """Each side draws up its own statement, takes the other's, and compares them byte for byte; both write down both.
 
     Books that differ are proved entry by entry against the roots that both have signed.
     """
-    way = partner_of(desk, partner)
-    statement = desk.draw_up(partner, period)
-    mine = desk.sign(statement)
-    said = _ask(desk, way, "statement", period)
-    given = msgspec.json.decode(said.body, type=SignedStatement)
-    agreed = desk.agreement(partner)
-    signed = agreed is not None and settle.is_signed(given, agreed.keys[partner])
-    same = given.text == mine.text and (signed or not given.signature)
-    dispute = (
-        "" if same else compare(desk.list_entries(partner, period), _ask(desk, way, "entries", period).body, statement)
+    statement = one.draw_up(two.brand, period)
+    ours = one.sign(statement)
+    given = _ask(one, partner_of(one, two.brand), "statement", period).body
+    theirs = msgspec.json.decode(given, type=SignedStatement)
+    signed = [_is_signed(one, two.brand, theirs), _is_signed(two, one.brand, ours)]
+    agreed = ours.text == theirs.text and all(
+        said or not each.signature for said, each in zip(signed, (theirs, ours), strict=True)
     )
+    state: Literal["agreed", "disputed"] = "agreed" if agreed else "disputed"
+    for desk, partner, mine, other in ((one, two, ours, theirs), (two, one, theirs, ours)):
+        _keep(desk, partner.brand, period, state, mine, other)
+    return PairResult(
+        brands=(one.brand, two.brand), state=state, entries=statement.entries, owed=statement.owed, root=statement.root,
+        signed=all(signed), code="" if agreed else Mismatch.code,
+    )  # fmt: skip
+
+
+def _is_signed(desk: Desk, partner: str, given: SignedStatement) -> bool:
+    """Whether the partner signed it with a key that our agreement knows."""
+    agreed = desk.agreement(partner)
+    return agreed is not None and settle.is_signed(given, agreed.keys[partner])
+
+
+def _keep(desk: Desk, partner: str, period: str, state: str, ours: SignedStatement, theirs: SignedStatement) -> None:
+    dispute = ""
+    if state == "disputed":
+        said = _ask(desk, partner_of(desk, partner), "entries", period).body
+        dispute = compare(desk.list_entries(partner, period), said, msgspec.json.decode(ours.text, type=Statement))
     with desk.errand.house.db.begin() as conn:
         store.keep_statement(
-            conn, desk.errand.tenant, partner, period, state="agreed" if same else "disputed",
-            ours=msgspec.json.encode(mine).decode(), theirs=said.body, dispute=dispute, at=instant(desk.now),
+            conn, desk.errand.tenant, partner, period, state=state, ours=msgspec.json.encode(ours).decode(),
+            theirs=msgspec.json.encode(theirs).decode(), dispute=dispute, at=instant(desk.now),
         )  # fmt: skip
-    return Taken(state="agreed" if same else "disputed", statement=statement, signed=signed and bool(mine.signature))
 
 
 def _ask(desk: Desk, way: Neighbour, action: Literal["close", "statement", "entries"], period: str) -> Answer:

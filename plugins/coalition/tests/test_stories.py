@@ -272,6 +272,37 @@ def test_what_the_target_gave_up_never_arrives(town: Town) -> None:
     assert (town.usable("grocer", ann), town.usable("fuel", ann_too)) == (300, 0)
 
 
+@pytest.mark.parametrize("period", ["2026-05", "2026-08"])
+def test_a_partner_cannot_name_any_month_it_likes(town: Town, period: str) -> None:
+    ann = town.member("grocer", "ann")
+    town.gives("grocer", ann, 300)
+    alias = town.link("grocer", "fuel", ann)
+    common: dict[str, Any] = {"sender": "fuel", "at": town.now, "transfer": T1}
+    receive(town.desk("grocer"), Message(action="hold", kind="redeem", alias=alias, amount=100, version=1, **common))
+    answer = receive(town.desk("grocer"), Message(action="confirm", owed=80, period=period, **common))
+    assert answer == Answer(state="refused", code="coalition_mismatch")
+
+
+def test_returns_are_taken_in_their_order_and_after_the_commit(town: Town) -> None:
+    """Neither the confirmation nor the first return was heard."""
+    ann = town.member("grocer", "ann")
+    town.gives("grocer", ann, 300)
+    alias = town.link("grocer", "fuel", ann)
+    way = Bad(town, "fuel", "grocer", lost=("confirm", "return"))
+    exchange.take(town.desk("fuel"), way, transfer=T1, alias=alias, points=300)
+    exchange.give_back(town.desk("fuel"), way, transfer=T1, total=100)
+    second = Message(action="return", sender="fuel", at=town.now, transfer=T1, total=150, before=100, period="2026-06")
+    assert receive(town.desk("grocer"), second).state == "refused"
+    exchange.give_back(town.desk("fuel"), town.way("fuel", "grocer"), transfer=T1, total=150)
+    assert town.usable("grocer", ann) == 0
+    town.house.relay()
+    town.works()
+    town.works()
+    assert town.usable("grocer", ann) == 150
+    books = [town.desk(one).list_entries(two, "2026-06") for one, two in (("grocer", "fuel"), ("fuel", "grocer"))]
+    assert books[0] == books[1] and len(books[0]) == 3
+
+
 def test_the_same_transfer_with_another_amount_is_no_repetition(town: Town) -> None:
     ann = town.member("grocer", "ann")
     town.gives("grocer", ann, 300)
