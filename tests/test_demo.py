@@ -108,6 +108,7 @@ def test_the_report_is_for_a_merchant(tmp_path):
         "2017-01",
         "█",
         "Most spent this year",
+        "Risk cases",
         "The books add up",
     ):
         assert word in said
