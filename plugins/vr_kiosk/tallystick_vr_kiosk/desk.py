@@ -82,25 +82,24 @@ class Desk:
     def take(self, device: str, body: bytes) -> Answer:
         """Take one frame of *device*.  Raises BadFrame, DeviceRefused; every other refusal is an answer."""
         sealed, frame = frames.read_wire(body)
-        with self.house.db.connect() as conn:
-            row = store.load_device(conn, self.tenant, device)
-        if row is None or frame.device != device:
-            raise BadFrame("that is no frame of this device")
-        frames.check_signature(sealed, row.public_key)
         with self.house.db.begin() as conn:
-            answer = self._admit(conn, frame, sealed.frame)
+            row = store.load_device(conn, self.tenant, device, lock=True)
+            if row is None or frame.device != device:
+                raise BadFrame("that is no frame of this device")
+            frames.check_signature(sealed, row.public_key)
+            answer = self._admit(conn, row, frame, sealed.frame)
         if answer is not None:
             return answer
         return self._done(frame)
 
     # -- order ---------------------------------------------------------------------------------------------------------
 
-    def _admit(self, conn: Connection, frame: Frame, text: str) -> Answer | None:
+    def _admit(self, conn: Connection, row: Any, frame: Frame, text: str) -> Answer | None:
         """Take the frame's number; None if it is to be done now."""
-        row = store.load_device(conn, self.tenant, frame.device, lock=True)
         if row.state != "active":
             raise DeviceRefused(f"the device is {row.state}", state=row.state)
-        known = store.load_frame(conn, self.tenant, frame.device, frame.epoch, frame.counter)
+        old = frame.epoch == row.epoch and frame.counter <= row.counter
+        known = store.load_frame(conn, self.tenant, frame.device, frame.epoch, frame.counter) if old else None
         verdict = frames.judge(
             frame, text, epoch=row.epoch, counter=row.counter, last=row.last, known=known.hash if known else None
         )
@@ -117,29 +116,26 @@ class Desk:
                 store.set_aside(conn, self.tenant, frame.device, "copied", detail, self._now)
                 return Answer("quarantined", frame.counter, code=DeviceRefused.code)
             case "again":
-                return Answer(**msgspec.json.decode(known.answer)) if known.answer else None
-        store.keep_frame(
-            conn, self.tenant, frame.device, frame.epoch, frame.counter, hash=frames.hash_of(text), now=self._now
-        )
-        changes: dict[str, Any] = {"counter": frame.counter, "last": frames.hash_of(text), "seen_at": self._now}
-        refusal = ""
+                return Answer(**msgspec.json.decode(known.answer)) if known is not None and known.answer else None
+        hash = frames.hash_of(text)
+        changes: dict[str, Any] = {"counter": frame.counter, "last": hash, "seen_at": self._now}
+        answer: Answer | None = None
         if frame.offline and frame.kind in ("event", "raw"):
             day = self.now.toordinal()
             events = row.offline_events + 1 if row.offline_day == day else 1
             changes |= {"offline_day": day, "offline_events": events}
-            refusal = OfflineLimit.code if events > self.settings.offline_events else ""
-        answer = None
-        if refusal:
-            answer = Answer("refused", frame.counter, code=refusal)
-            store.raise_alarm(
-                conn, self.tenant, frame.device, refusal, "too many events from the time offline", self._now
-            )
+            if events > self.settings.offline_events:
+                answer = Answer("refused", frame.counter, code=OfflineLimit.code)
+                detail = "too many events from the time offline"
+                store.raise_alarm(conn, self.tenant, frame.device, OfflineLimit.code, detail, self._now)
         elif frame.kind == "beat":
             answer, more = self._beat(conn, frame)
             changes |= more
-        store.change_device(conn, self.tenant, frame.device, **changes)
-        if answer is not None:
-            self._keep(conn, frame, answer)
+        body = _encode(attrs.asdict(answer)).decode() if answer is not None else ""
+        store.keep_frame(
+            conn, self.tenant, frame.device, frame.epoch, frame.counter, hash=hash, answer=body, at=self._now
+        )
+        store.touch_device(conn, self.tenant, row, **changes)
         return answer
 
     def _keep(self, conn: Connection, frame: Frame, answer: Answer) -> None:
@@ -285,22 +281,24 @@ class Desk:
             "title": settings.title.in_language(language),
         }  # fmt: skip
 
-    def _who(self, conn: Connection, frame: Frame) -> Any:
+    def _who(self, frame: Frame) -> Any:
         """The session that a frame names; it lives on by being used."""
         id = self._session_id(frame, str(frame.data.get("session", "")))
-        row = store.load_session(conn, self.tenant, id)
         at = instant(frame.at) if frame.offline else self._now
+        with self.house.db.connect() as conn:
+            row = store.load_session(conn, self.tenant, id)
         if row is None or row.device != frame.device or row.expires_at < at:
             raise SessionEnded
-        if not frame.offline:
-            store.change_session(conn, self.tenant, id, expires_at=at + SESSION)
+        if not frame.offline and row.expires_at - at < SESSION // 2:
+            with self.house.db.begin() as conn:
+                store.change_session(conn, self.tenant, id, expires_at=at + SESSION)
         return row
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
     def _event(self, frame: Frame) -> dict[str, Any]:
-        with self.house.db.begin() as conn:
-            session = self._who(conn, frame)
+        session = self._who(frame)
+        with self.house.db.connect() as conn:
             member = store.member_of(conn, self.tenant, session.member)
         kind, facts = str(frame.data.get("type", "")), frame.data.get("facts", {})
         if member is None or kind not in self.settings.sends or not isinstance(facts, Mapping):
@@ -345,10 +343,13 @@ class Desk:
 
     def _touched(self, frame: Frame, facts: Mapping[str, Any], member: int) -> None:
         """Whoever has found all that a task asks for has done it, once."""
-        room = self.settings.showrooms[str(facts["showroom"])]
-        with self.house.db.begin() as conn:
-            store.keep_found(conn, self.tenant, member, room.name, str(facts["spot"]))
+        room, spot = self.settings.showrooms[str(facts["showroom"])], str(facts["spot"])
+        with self.house.db.connect() as conn:
             seen = store.spots_found(conn, self.tenant, member, room.name)
+        if spot not in seen:
+            with self.house.db.begin() as conn:
+                store.keep_found(conn, self.tenant, member, room.name, spot)
+        seen.add(spot)
         for task in room.tasks:
             if sum(task.label in spot.labels for spot in room.spots if spot.name in seen) >= task.count:
                 said = {"showroom": room.name, "task": task.name}
@@ -389,8 +390,8 @@ class Desk:
         if reward is None:
             raise NotOffered("there is no such reward here")
         pin = str(frame.data.get("pin", ""))
-        with self.house.db.begin() as conn:
-            session = self._who(conn, frame)
+        session = self._who(frame)
+        with self.house.db.connect() as conn:
             member = store.member_of(conn, self.tenant, session.member)
         if member is None:
             raise SessionEnded
@@ -437,8 +438,8 @@ class Desk:
 
     def _raw(self, frame: Frame) -> dict[str, Any]:
         """Bytes of a scanner or another device behind this one: the first plugin that understands them says what happened."""
-        with self.house.db.begin() as conn:
-            session = self._who(conn, frame) if frame.data.get("session") else None
+        session = self._who(frame) if frame.data.get("session") else None
+        with self.house.db.connect() as conn:
             row = store.load_device(conn, self.tenant, frame.device)
         body = str(frame.data.get("bytes", "")).encode()
         about = {"id": row.id, "name": row.name, "place": row.place}

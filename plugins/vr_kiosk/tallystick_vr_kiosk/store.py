@@ -29,13 +29,57 @@ def _insert(conn: sa.Connection, table: sa.Table) -> Any:
     return (postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
+def _bound(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
+    return sa.and_(*(table.c[name] == sa.bindparam(f"b_{name}") for name in names))
+
+
+# what every frame asks for is put together once
+_LOAD_DEVICE: Final = sa.select(device).where(_bound(device, "tenant", "id"))
+_LOCK_DEVICE: Final = _LOAD_DEVICE.with_for_update()
+_LOAD_FRAME: Final = sa.select(frame).where(_bound(frame, "tenant", "device", "epoch", "counter"))
+_KEEP_FRAME: Final = frame.insert()
+_TOUCH: Final = device.update().where(_bound(device, "tenant", "id")).values(
+    {name: sa.bindparam(f"n_{name}") for name in ("counter", "last", "seen_at", "offline_day", "offline_events", "version", "health")}
+)  # fmt: skip
+_DUE: Final = (
+    sa.select(command)
+    .where(_bound(command, "tenant", "device"), command.c.state == "waiting", command.c.due_at <= sa.bindparam("b_now"))
+    .order_by(command.c.created_at, command.c.id)
+    .limit(20)
+    .with_for_update()
+)
+_OPEN: Final = (
+    sa.select(grant)
+    .where(_bound(grant, "tenant", "device"), grant.c.state == "open")
+    .order_by(grant.c.until, grant.c.id)
+)
+
+
+def _purse() -> sa.Select[Any]:
+    """Posted, due and pending of one member and unit."""
+    lots, balances = tables.lot, tables.balance
+    now: sa.BindParameter[int] = sa.bindparam("b_now", type_=sa.BigInteger())
+    mine = sa.and_(_bound(lots, "tenant", "member", "unit"), lots.c.remaining > 0)
+    waiting = sa.and_(mine, lots.c.usable_from > now, lots.c.expires_at > now)
+    return sa.select(
+        sa.select(balances.c.posted)
+        .where(_bound(balances, "tenant", "member", "unit"))
+        .scalar_subquery()
+        .label("posted"),
+        sa.select(sa.func.sum(lots.c.remaining)).where(mine, lots.c.expires_at <= now).scalar_subquery().label("due"),
+        sa.select(sa.func.sum(lots.c.remaining)).where(waiting).scalar_subquery().label("pending"),
+    )
+
+
+_PURSE: Final = _purse()
+
+
 # --- devices --------------------------------------------------------------------------------------------------------
 
 
 def load_device(conn: sa.Connection, tenant: str, id: str, *, lock: bool = False) -> Any:
     """A device's row, or None."""
-    query = sa.select(device).where(_mine(device, tenant, id=id))
-    return conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return conn.execute(_LOCK_DEVICE if lock else _LOAD_DEVICE, {"b_tenant": tenant, "b_id": id}).one_or_none()
 
 
 def list_devices(conn: sa.Connection, tenant: str) -> Sequence[Any]:
@@ -51,6 +95,13 @@ def add_device(conn: sa.Connection, tenant: str, **values: Any) -> None:
 def change_device(conn: sa.Connection, tenant: str, id: str, **values: Any) -> None:
     """Change a device's row."""
     conn.execute(device.update().where(_mine(device, tenant, id=id)).values(**values))
+
+
+def touch_device(conn: sa.Connection, tenant: str, row: Any, **values: Any) -> None:
+    """What a frame changes of its device: its number, and how the device is."""
+    names = ("counter", "last", "seen_at", "offline_day", "offline_events", "version", "health")
+    said = {f"n_{name}": values.get(name, getattr(row, name)) for name in names}
+    conn.execute(_TOUCH, {"b_tenant": tenant, "b_id": row.id, **said})
 
 
 def set_aside(conn: sa.Connection, tenant: str, id: str, code: str, detail: str, now: int) -> None:
@@ -79,18 +130,13 @@ def list_alarms(conn: sa.Connection, tenant: str, limit: int = 100) -> Sequence[
 
 def load_frame(conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int) -> Any:
     """A frame that was taken, or None."""
-    return conn.execute(
-        sa.select(frame).where(_mine(frame, tenant, device=device_id, epoch=epoch, counter=counter))
-    ).one_or_none()
+    mine = {"b_tenant": tenant, "b_device": device_id, "b_epoch": epoch, "b_counter": counter}
+    return conn.execute(_LOAD_FRAME, mine).one_or_none()
 
 
-def keep_frame(
-    conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int, *, hash: str, now: int
-) -> None:
+def keep_frame(conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int, **values: Any) -> None:
     """Take a frame: its number is used from now on."""
-    conn.execute(
-        frame.insert().values(tenant=tenant, device=device_id, epoch=epoch, counter=counter, hash=hash, at=now)
-    )
+    conn.execute(_KEEP_FRAME, {"tenant": tenant, "device": device_id, "epoch": epoch, "counter": counter, **values})
 
 
 def keep_answer(conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int, answer: bytes) -> None:
@@ -248,10 +294,8 @@ def keep_commands(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, A
 
 def take_commands(conn: sa.Connection, tenant: str, device_id: str, now: int, *, tries: int, pause: int) -> list[Any]:
     """Commands that are due; each comes again after *pause* until the device has answered, *tries* times at most."""
-    waiting = sa.and_(_mine(command, tenant, device=device_id, state="waiting"), command.c.due_at <= now)
-    query = sa.select(command).where(waiting).order_by(command.c.created_at, command.c.id).limit(20)
     given = []
-    for row in conn.execute(query.with_for_update()).all():
+    for row in conn.execute(_DUE, {"b_tenant": tenant, "b_device": device_id, "b_now": now}).all():
         mine = _mine(command, tenant, device=device_id, id=row.id)
         if row.tries >= tries:
             conn.execute(command.update().where(mine).values(state="given_up"))
@@ -285,6 +329,8 @@ def keep_grant(conn: sa.Connection, tenant: str, device_id: str, id: str, points
 
 def grants(conn: sa.Connection, tenant: str, device_id: str = "", *, state: str = "open") -> Sequence[Any]:
     """Allowances in a state, of one device or all."""
+    if device_id and state == "open":
+        return conn.execute(_OPEN, {"b_tenant": tenant, "b_device": device_id}).all()
     mine = _mine(grant, tenant, state=state, **({"device": device_id} if device_id else {}))
     return conn.execute(sa.select(grant).where(mine).order_by(grant.c.until, grant.c.id)).all()
 
@@ -336,14 +382,8 @@ def member_of(conn: sa.Connection, tenant: str, number: int) -> Any:
 
 def usable(conn: sa.Connection, tenant: str, member: int, unit: str, now: int) -> tuple[int, int]:
     """What the member can spend of a unit now, and what is pending."""
-    lots, balances = tables.lot, tables.balance
-    mine = sa.and_(lots.c.tenant == tenant, lots.c.member == member, lots.c.unit == unit, lots.c.remaining > 0)
-    due = conn.scalar(sa.select(sa.func.sum(lots.c.remaining)).where(mine, lots.c.expires_at <= now)) or 0
-    waiting = sa.and_(mine, lots.c.usable_from > now, lots.c.expires_at > now)
-    pending = conn.scalar(sa.select(sa.func.sum(lots.c.remaining)).where(waiting)) or 0
-    one = sa.and_(balances.c.tenant == tenant, balances.c.member == member, balances.c.unit == unit)
-    posted = conn.scalar(sa.select(balances.c.posted).where(one)) or 0
-    return int(posted) - int(due) - int(pending), int(pending)
+    row = conn.execute(_PURSE, {"b_tenant": tenant, "b_member": member, "b_unit": unit, "b_now": now}).one()
+    return int(row.posted or 0) - int(row.due or 0) - int(row.pending or 0), int(row.pending or 0)
 
 
 def tiers_of(conn: sa.Connection, tenant: str, member: int) -> dict[str, str]:
