@@ -122,6 +122,16 @@ def plan(engine: sa.Engine, parts: Sequence[Part]) -> str:
     return out.getvalue()
 
 
+def revision(conn: sa.Connection, part: Part) -> str | None:
+    """The last revision of *part* that ran; None if none did."""
+    return _current(conn, part) if sa.inspect(conn).has_table(part.version_table) else None
+
+
+def forget(conn: sa.Connection, part: Part) -> None:
+    """Its tables are gone: the next upgrade begins with its first revision."""
+    _version_table(part).drop(conn, checkfirst=True)
+
+
 def differences(engine: sa.Engine, metadata: sa.MetaData) -> list[str]:
     """What the database has otherwise than *metadata* says, a line each.  Tables that *metadata* does not name are others'."""
     from alembic.autogenerate import compare_metadata

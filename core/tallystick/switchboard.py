@@ -16,16 +16,28 @@ import attrs
 import msgspec
 import sqlalchemy as sa
 
-from . import config, database, migrate, resolve, schema, tables, vault
+from . import config, database, migrate, proofs, removal, resolve, schema, tables, vault
 from .config import Tenant
 from .discovery import Installed
 from .document import pointer
 from .engine import PATIENCE, Engine
-from .errors import InvalidConfig, NotFound, PluginBroken, PluginFailed, Problem, TallyError, Unavailable, Unresolvable
+from .errors import (
+    InvalidConfig,
+    InvalidRequest,
+    NotFound,
+    PluginBroken,
+    PluginFailed,
+    Problem,
+    ProofFailed,
+    TallyError,
+    Unavailable,
+    Unresolvable,
+)
 from .events import Arrival
 from .generation import Generation
 from .house import House, build_generation, migration_parts, write_generation
 from .ledger import Record, moment, read_record
+from .manifest import Manifest
 from .resolve import Lock, Resolution
 
 #: Recorded purchases that a change is tried on, and how far back in the journal they are looked for.
@@ -76,6 +88,49 @@ def configure(house: House, tenant: str, plugin: str, settings: Mapping[str, Any
         said["plugins"][plugin] = {**schema.plain(settings), **({} if runs else {"enabled": False})}
 
     return _change(house, tenant, plugin, edit, action="plugin.configured", actor=actor)
+
+
+def uninstall(house: House, plugin: str, *, purge: Sequence[str] | None = None, actor: str) -> dict[str, int]:
+    """Let *plugin* run for nobody any more; with *purge*, the lines of an export, take out what it keeps.
+
+    Raises InvalidConfig or Unresolvable where it cannot be switched off, ProofFailed if the export is not what the
+    plugin keeps now, and InvalidRequest while somebody holds something by it or another process serves.
+    """
+    declared = _installed(house, plugin)
+    for name, tenant in house.tenants().items():
+        if plugin in tenant.plugins:
+            disable(house, name, plugin, actor=actor)
+    if purge is None:
+        return {}
+    removal.check(purge, declared)
+    with house.db.begin() as conn:
+        if proofs.writers_at_work(conn, house.clock()) - {house.engine.writer}:
+            raise InvalidRequest("a house serves these books: stop it first")
+        if [*removal.export(conn, declared)] != [*purge]:
+            raise ProofFailed(f"{plugin} keeps something else by now than the export says: export it again")
+        reasons = removal.referred(conn, declared)
+        if reasons:
+            raise InvalidRequest("; ".join(reasons[:10]))
+        return removal.purge(conn, declared)
+
+
+def put_back(house: House, plugin: str, lines: Sequence[str]) -> int:
+    """Put back what an export of *plugin* says; how many rows.  The plugin is enabled for some tenant, so its tables are there.
+
+    Raises ProofFailed and InvalidRequest.
+    """
+    declared = _installed(house, plugin)
+    found = removal.check(lines, declared)
+    with house.db.begin() as conn:
+        if proofs.writers_at_work(conn, house.clock()) - {house.engine.writer}:
+            raise InvalidRequest("a house serves these books: stop it first")
+        return removal.put_back(conn, declared, found)
+
+
+def _installed(house: House, plugin: str) -> Manifest:
+    if plugin not in house.installed:
+        raise NotFound(f"no plugin {plugin!r} is installed; its wheel is taken away last")
+    return house.installed[plugin].manifest
 
 
 def settings_of(tenant: Tenant, plugin: str) -> Mapping[str, Any]:
