@@ -37,6 +37,13 @@ zone = "Asia/Shanghai"
 currency = "CNY"
 [tenants.shop.units.points]
 [tenants.shop.plugins.points]
+[[tenants.shop.plugins.points.earn]]
+name = "base"
+points = 1
+per = 100
+[tenants.shop.plugins.points.redeem]
+points = 1
+gives = 1
 [tenants.shop.plugins.tiers]
 [[tenants.shop.plugins.tiers.ladders]]
 name = "club"
@@ -125,8 +132,8 @@ def timed(name: str, size: int, server: psutil.Process | None, work: Callable[[]
     return name, (used(server) - before) / size * 1e6, size / (time.perf_counter() - wall)
 
 
-def fill(built: house.House, size: int, at: int) -> None:
-    """*size* members with a batch of points each that ends tomorrow.  Written as rows: how they came is not measured."""
+def fill(built: house.House, size: int, at: int) -> list[int]:
+    """*size* members with a batch of points each that ends tomorrow; their numbers.  How they came is not measured."""
     draw = random.Random(1)
     numbers = sorted({draw.randrange(1, 10**12) for _ in range(size + size // 100)})[:size]
     assert len(numbers) == size
@@ -148,6 +155,7 @@ def fill(built: house.House, size: int, at: int) -> None:
                 [(TENANT, m, "points", first + n, 0, 120, 120, at, at + DAY, 0, "", "") for n, m in some],
             )
     database.checkpoint(built.db)
+    return numbers
 
 
 if __name__ == "__main__":
