@@ -70,13 +70,13 @@ class Culprit:
         return self.fault(**given) if hook == self.hook else []
 
     @hookimpl
-    def needs(self, kind: str) -> Any:
+    def needs(self) -> Any:
         if self.hook == "needs":
             return self.fault(event=_Frozen())
         return Needs()
 
     @hookimpl
-    def earn(self, event: Any, situation: Any) -> Any:
+    def earn(self, event: Any) -> Any:
         return self._ask("earn", event=event)
 
     @hookimpl
@@ -195,4 +195,4 @@ def test_after_the_matrix_the_house_serves_as_before(town: Town) -> None:
     town.buy("bob", 10_000, "last")
     assert town.usable("bob") == before + 100
     effects: list[Effect] = []
-    assert effects == list(town.culprit.earn(None, None))
+    assert effects == list(town.culprit.earn(None))
