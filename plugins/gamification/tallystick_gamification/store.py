@@ -22,8 +22,6 @@ PLUGIN = "gamification"
 MERGES = ("member.merged", "member.unmerged")
 #: The own rows of those who hide: one for each, under their number.
 HIDDEN = "hidden"
-#: Members asked about in one query.
-AT_ONCE = 500
 
 
 class Place(NamedTuple):
@@ -111,18 +109,17 @@ def top(conn: sa.Connection, tenant: str, board: str, start: int, scope: str, li
 def place_of(conn: sa.Connection, tenant: str, board: str, start: int, scope: str, member: int) -> Place | None:
     """The member's own place, which they see even if they hide; None if they are not on the list."""
     here = _board(tenant, board, start, scope)
-    by_key = here[:-1]  # a bound on the score would make the database walk the ranks instead of the members
     mine = conn.scalar(sa.select(score.c.score).where(*here, score.c.member == member))
     if mine is None:
         return None
     # counting all and taking off those who hide is quick; asking of everybody ahead whether they hide is not
-    ahead = conn.scalar(sa.select(sa.func.count()).select_from(score).where(*here, score.c.score > mine)) or 0
-    names: list[str] = [row.name for row in conn.execute(_hiding(tenant))]
-    hiding = [int(name[2:]) for name in names if name != f"m:{member}"]
-    for place in range(0, len(hiding), AT_ONCE):
-        theirs = sa.select(score.c.score).where(*by_key, score.c.member.in_(hiding[place : place + AT_ONCE]))
-        ahead -= sum(each > mine for each in conn.scalars(theirs))
-    return Place(ahead + 1, member, mine)
+    ahead = sa.select(sa.func.count()).select_from(score).where(*here, score.c.score > mine)
+    number = sa.cast(sa.func.substr(own.c.name, 3), sa.BigInteger)
+    hiding = sa.select(sa.func.count()).select_from(own.join(score, score.c.member == number)).where(
+        own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == HIDDEN, own.c.name != "", own.c.name != f"m:{member}",
+        *here[:-1], score.c.score + 0 > mine,  # as a sum, or the database would walk the ranks for each of them
+    )  # fmt: skip
+    return Place((conn.scalar(ahead) or 0) - (conn.scalar(hiding) or 0) + 1, member, mine)
 
 
 def names_of(conn: sa.Connection, tenant: str, members: Iterable[int]) -> dict[int, str]:
