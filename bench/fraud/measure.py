@@ -71,8 +71,8 @@ class Measured(NamedTuple):
         return len(frozenset[str]().union(*self.alarms.values()))
 
 
-def chunks(events: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Events of the same quarter of a day."""
+def chunks(events: Iterable[Mapping[str, Any]], every: timedelta) -> Iterator[list[Mapping[str, Any]]]:
+    """Events of the same span of time."""
     some: list[Mapping[str, Any]] = []
     end = ""
     for event in events:
@@ -80,16 +80,23 @@ def chunks(events: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, An
             yield some
             some = []
         if not some:
-            end = (datetime.fromisoformat(event["time"]) + EVERY).isoformat()
+            end = (datetime.fromisoformat(event["time"]) + every).isoformat()
         some.append(event)
     if some:
         yield some
 
 
-def play(town: Town, stage: Stage) -> dict[str, Any]:
+def work(stage: Stage) -> None:
+    """What a house does every minute: learn, let the watches look, end holds."""
+    stage.house.relay()
+    for job in ("risk.watch", "risk.timeouts"):
+        stage.house.run_jobs(force=True, only=job)
+
+
+def play(town: Town, stage: Stage, every: timedelta = EVERY) -> dict[str, Any]:
     """Let everything happen, with the clock of the house at the time of the last event; outcomes by event."""
     house, outcomes = stage.house, {}
-    for some in chunks(town.events):
+    for some in chunks(town.events, every):
         stage.at(datetime.fromisoformat(some[-1]["time"]) + timedelta(seconds=1))
         joining = {event["member"]: event["time"] for event in some if event["type"] == "member.enrolled"}
         with house.db.begin() as conn:
@@ -105,18 +112,16 @@ def play(town: Town, stage: Stage) -> dict[str, Any]:
         for place in range(0, len(arrivals), 200):
             part = arrivals[place : place + 200]
             outcomes |= {one.id: outcome for one, outcome in zip(part, house.engine.record(part), strict=True)}
-        house.run_jobs()
-        house.run_jobs()  # what was just learned is looked at in the next turn
-    for _ in range(2):
-        stage.at(stage.now + timedelta(minutes=2))
-        house.run_jobs()
+        work(stage)
+    stage.at(stage.now + timedelta(minutes=2))
+    work(stage)
     return outcomes
 
 
-def measure(town: Town, stage: Stage) -> Measured:
+def measure(town: Town, stage: Stage, every: timedelta = EVERY) -> Measured:
     """Play *town* and compare what was found with the truth."""
     began = time.process_time()
-    outcomes = play(town, stage)
+    outcomes = play(town, stage, every)
     cpu = time.process_time() - began
     sent = {event["id"]: event for event in town.events}
     names = {

@@ -15,10 +15,10 @@ from tallystick.testing import make_stage
 def test_eleven_of_twelve_patterns_are_found_by_name_and_hardly_anybody_is_suspected_wrongly(
     seed: int, tmp_path: Path
 ) -> None:
-    town = generate.make_town(seed, members=40)
+    town = generate.make_town(seed, members=24)
     start = datetime.fromisoformat(town.events[0]["time"]) - timedelta(days=1)
     with make_stage(measure.SETTINGS, f"sqlite:///{tmp_path / 'books.db'}", tmp_path, start=start) as stage:
-        found = measure.measure(town, stage)
+        found = measure.measure(town, stage, timedelta(days=1))
     assert not found.refused, found.refused
     assert found.patterns >= 11, found.found
     assert found.alarmed <= 1, found.alarms
