@@ -65,7 +65,7 @@ def serve(folder: str, devices: int, told: Any) -> None:
                 await asyncio.sleep(0.01)
             told.send((server.servers[0].sockets[0].getsockname()[1], paired))
             before = time.process_time()
-            while not told.poll():  # noqa: ASYNC110
+            while not told.poll():
                 stage.clock[0] = time.time_ns() // 1_000
                 await asyncio.sleep(0.02)
             told.recv()

@@ -25,7 +25,9 @@ from .strict_json import Flaw, find_flaw, pointer
 
 T = TypeVar("T")
 #: Where a sender finds the kinds a deployment knows.
-KINDS_ARE_LISTED: Final = 'GET /openapi.json lists those that this house knows, the page "Event kinds" those of all plugins'
+KINDS_ARE_LISTED: Final = (
+    'GET /openapi.json lists those that this house knows, the page "Event kinds" those of all plugins'
+)
 #: How far an event's time may lie ahead of the house's clock.
 AHEAD = timedelta(minutes=5)
 #: The source of what the house does by itself: its ids are nobody else's to take.

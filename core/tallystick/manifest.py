@@ -431,9 +431,7 @@ SCHEMA: Final[schema.Schema] = {
             "rate": {"type": "integer", "min": 1, "max": 1000},
         }
     ),
-    "commands": _table(
-        {"run": {"type": "object", "required": True}, "summary": _TEXT, "report": {"type": "boolean"}}
-    ),
+    "commands": _table({"run": {"type": "object", "required": True}, "summary": _TEXT, "report": {"type": "boolean"}}),
     "command_group": {"type": "id"},
     "jobs": _table(
         {

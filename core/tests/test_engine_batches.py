@@ -1,6 +1,5 @@
 """What a batch promises: neighbours, repeats, derived events, revocations, stock, expiry, members who changed."""
 
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -11,7 +10,6 @@ import sqlalchemy as sa
 from core.tests.lab import SECRET, TENANT, Lab, Puppet
 from tallystick import outbox, people, proofs, tables
 from tallystick.effects import Bonus, Emit, Extend, Grant, Put, Restock, Restore, Revoke, SetTier, Spend, Take
-from tallystick.engine import Engine
 from tallystick.errors import EventConflict, MemberInactive, OutOfStock, Refused, TallyError, Unavailable, UnknownMember
 from tallystick.ledger import instant
 from tallystick.page import Page

@@ -72,7 +72,9 @@ def test_a_decision_names_an_entry_and_no_member_or_the_right_one(lab: Lab) -> N
     lab.send(lab.arrival("entry.released", "ann", entry=first.entry, reason="checked"))
     lab.release(second.entry)
     assert lab.usable("ann") == 30
-    assert all(kind.guest for kind in CORE_KINDS if kind.name in ("entry.released", "entry.voided")), "so the door lets it in"
+    assert all(kind.guest for kind in CORE_KINDS if kind.name in ("entry.released", "entry.voided")), (
+        "so the door lets it in"
+    )
 
 
 def test_a_held_spend_is_out_of_reach_and_comes_back_when_voided(lab: Lab) -> None:
@@ -207,7 +209,10 @@ def test_a_reviewer_remembers_what_it_held_at_once_and_no_decision_turns_that_ba
 
     def review(event, situation):  # type: ignore[no-untyped-def]
         seen = situation.own["{member}"].get("seen", 0) + 1
-        return [*verdict("hold" if seen < 3 else "allow")(event, situation), Put(rule="lab.risk", name="seen", value=seen)]
+        return [
+            *verdict("hold" if seen < 3 else "allow")(event, situation),
+            Put(rule="lab.risk", name="seen", value=seen),
+        ]
 
     lab.puppet.on("review", review)
     key = f"m:{lab.names['ann']}"
