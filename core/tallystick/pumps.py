@@ -255,7 +255,7 @@ class _Attempt:
 
     def _usable(self) -> int:
         with database.reading(self.house.db) as conn:
-            found = queries.balances(conn, self.tenant, self.numbers[0], self.clock[0]).get("points")
+            found = queries.balances(conn, self.tenant, self.numbers[0], self.house.clock()).get("points")
         return found.usable if found is not None else 0
 
     def _held(self, *, one: bool = False) -> dict[str, int]:

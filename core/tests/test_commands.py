@@ -79,5 +79,5 @@ def test_every_command_in_a_manifest_is_a_command_of_tally():
     for name, manifest in found.items():
         for declared in manifest.commands:
             context = click.Context(cli)
-            group = cli.get_command(context, name)
+            group = cli.get_command(context, manifest.command_group or name)
             assert isinstance(group, Group) and group.get_command(context, declared.id.partition(".")[2]) is not None

@@ -92,6 +92,16 @@ def test_a_killed_job_goes_on_where_it_was_once_its_lease_has_ended(lab: Lab) ->
     assert seen == ["", "half way"]
 
 
+def test_a_killed_job_is_nobody_elses_while_its_lease_lasts(lab: Lab) -> None:
+    def killed(turn: Turn) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_due(lab.db, [job(killed)], NOW, "me")
+    assert run_due(lab.db, [job(lambda turn: None)], NOW + LEASE - 1, "you") == []
+    assert run_due(lab.db, [job(lambda turn: None)], NOW + LEASE, "you") == [f"{TENANT}/lab.work"]
+
+
 def test_a_job_that_fails_lets_the_others_run_and_says_so(lab: Lab) -> None:
     ran: list[str] = []
     bad, good = job(lambda turn: 1 // 0, "lab.bad"), job(lambda turn: ran.append("good"), "lab.good")

@@ -76,7 +76,15 @@ def _shape(engine: sa.Engine, manifest: Manifest) -> list[Any]:
     return [
         (
             [(c["name"], str(c["type"]), c["nullable"]) for c in look.get_columns(name)],
-            sorted(map(str, look.get_indexes(name))),
+            sorted(
+                str(
+                    {
+                        **index,
+                        "dialect_options": {key: str(said) for key, said in index.get("dialect_options", {}).items()},
+                    }
+                )
+                for index in look.get_indexes(name)
+            ),
         )
         for name in sorted(manifest.tables)
     ]

@@ -183,7 +183,7 @@ def test_all_are_renewed_one_after_the_other(serve: Callable[[int], Served]) -> 
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(serve: Callable[..., Served]) -> None:
-    impatient = f"from tallystick import server; server.HUNG = 8.0; {TALLY[-1]}"
+    impatient = f"from tallystick import server; server.HUNG, server.OPENING = 8.0, 20.0; {TALLY[-1]}"
     served = serve(2, [*TALLY[:-1], impatient])
     first, second = served.children()
     os.kill(first, signal.SIGSTOP)  # it answers nothing, and it does not die

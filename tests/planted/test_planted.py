@@ -86,7 +86,7 @@ FAULTS = {
     "a caller who fails stops the writer": (
         "writer.py", "except Exception:  # whoever", "except ZeroDivisionError:  # whoever", "core/tests/test_writer.py::test_a_caller_who_gives_up_or_fails_does_not_stop_the_house"),
     "a lease keeps nobody out": (
-        "jobs.py", "values(leased_until=self.now + job.lease, holder=self.holder)", "values(leased_until=self.now, holder=self.holder)", "core/tests/test_jobs.py::test_a_killed_job_goes_on_where_it_was_once_its_lease_has_ended[sqlite]"),
+        "jobs.py", "values(leased_until=self.now + job.lease, holder=self.holder)", "values(leased_until=self.now, holder=self.holder)", "core/tests/test_jobs.py::test_a_killed_job_is_nobody_elses_while_its_lease_lasts[sqlite]"),
     "a consumer sees everybody's records": (
         "outbox.py", "query = query.where(tables.record.c.tenant.in_(tenants))", "pass", "core/tests/test_outbox.py::test_a_consumer_sees_its_tenants_alone[sqlite]"),
     "the chain is not looked at": (
