@@ -7,6 +7,7 @@ block inside C code (a backtracking pattern, a long sleep): that needs a process
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 import time
@@ -68,12 +69,15 @@ class Watchdog:
     """Looks after the plugins of this process; one thread is enough for all tenants.
 
     *budget* is CPU seconds of the calling thread, so that a busy machine convicts nobody; *patience* is seconds of
-    waiting for a loop that mostly sleeps.  Time in which the watchdog itself did not run is not counted.
+    waiting for a loop that mostly sleeps.  Time in which the watchdog itself did not run is not counted, nor is what the
+    collector of garbage took: it goes through the whole house's heap, in the middle of whichever plugin comes by.
     """
 
     def __init__(self, *, budget: float = 0.05, patience: float = 0.2, period: float = 0.02) -> None:
         self._budget, self._patience, self._period = budget, patience, period
         self._seen: dict[int, _Sighting] = {}
+        self._collecting: dict[int, float] = {}  # thread -> its CPU seconds when its collection began
+        self._collected: dict[int, float] = {}  # thread -> CPU seconds of its collections
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -81,6 +85,8 @@ class Watchdog:
         """Begin to watch; returns itself."""
         if self._thread is None or not self._thread.is_alive():
             self._stop.clear()
+            if self._collect not in gc.callbacks:  # a forked worker starts anew with what it was forked with
+                gc.callbacks.append(self._collect)
             self._thread = threading.Thread(target=self._run, name="tallystick-watchdog", daemon=True)
             self._thread.start()
         return self
@@ -91,6 +97,7 @@ class Watchdog:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            gc.callbacks.remove(self._collect)
         self._seen.clear()
 
     def __enter__(self) -> Watchdog:
@@ -99,6 +106,13 @@ class Watchdog:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _collect(self, phase: str, _: dict[str, int]) -> None:
+        thread, now = threading.get_ident(), time.thread_time()
+        if phase == "start":
+            self._collecting[thread] = now
+        else:
+            self._collected[thread] = self._collected.get(thread, 0.0) + now - self._collecting.pop(thread, now)
+
     def _run(self) -> None:
         before = time.monotonic()
         while not self._stop.wait(self._period):
@@ -106,6 +120,15 @@ class Watchdog:
             # a process that was stopped or starved for a while has not given its plugins that while
             self.look(min(now - before, 2 * self._period))
             before = now
+
+    def _cpu_clock(self, thread: int) -> Callable[[], float] | None:
+        """A clock of the CPU seconds that *thread* spent on its own work, where the system has one."""
+        try:
+            clock = time.pthread_getcpuclockid(thread)
+            time.clock_gettime(clock)
+        except (AttributeError, OSError):
+            return None
+        return lambda: time.clock_gettime(clock) - self._collected.get(thread, 0.0)
 
     def look(self, passed: float) -> None:
         """Look at all threads once, *passed* seconds after the last time."""
@@ -116,7 +139,7 @@ class Watchdog:
                 continue
             last = self._seen.get(thread)
             if last is None or last.place != place:
-                seen[thread] = _Sighting(place, _cpu_clock(thread))
+                seen[thread] = _Sighting(place, self._cpu_clock(thread))
                 continue
             last.waited += passed
             seen[thread] = last
@@ -167,13 +190,3 @@ def _shoot(thread: int, place: _Place) -> None:
             _set_async_exc(thread, Overrun)
         elif not known:
             fired.discard(thread)
-
-
-def _cpu_clock(thread: int) -> Callable[[], float] | None:
-    """A clock of the CPU seconds of *thread*, where the system has one."""
-    try:
-        clock = time.pthread_getcpuclockid(thread)
-        time.clock_gettime(clock)
-    except (AttributeError, OSError):
-        return None
-    return lambda: time.clock_gettime(clock)
