@@ -180,6 +180,7 @@ def load_kinds(declared: Manifest) -> tuple[EventKind, ...]:
                 members=event.members,
                 guest=event.guest,
                 permission=event.permission,
+                blocked=event.blocked,
             )
         )
     return tuple(kinds)

@@ -207,6 +207,7 @@ class EventKind:
     guest: bool = False  #: may come without a member
     #: permission a key needs to send it; the default is the general one
     permission: str = "events.write"
+    blocked: bool = False  #: happens to blocked members too: something that was set aside comes back to them
 
     @property
     def order_field(self) -> bool:

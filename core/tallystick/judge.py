@@ -248,6 +248,7 @@ class Judge:
         kind = self.kinds[event.kind]
         # a kind that plugins declared for guests concerns the shop (shelves, tills), not a member
         asked = active or (person is None and kind.plugin != "core" and kind.guest)
+        asked = asked or (person is not None and person.view.status == "blocked" and kind.blocked)
         if not asked and plan.redeem is not None:
             if person is None:
                 raise GuestOrder("this needs a member", pointer="/member")

@@ -58,6 +58,7 @@ class DeclaredEvent:
     members: tuple[str, ...] = ()
     guest: bool = False
     permission: str = "events.write"
+    blocked: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -403,6 +404,7 @@ SCHEMA: Final[schema.Schema] = {
             "members": _list("id"),
             "guest": {"type": "boolean"},
             "permission": {"type": "name"},
+            "blocked": {"type": "boolean"},
         }
     ),
     "settings": {

@@ -84,6 +84,10 @@ class Town:
             made = people.enrol(conn, self.house.secret, brand, self.clock[0], external_ids=[name], **more)
         return int(made)
 
+    def block(self, brand: str, member: int) -> None:
+        with self.house.db.begin() as conn:
+            people.change_member(conn, brand, member, blocked=True)
+
     def send(self, brand: str, kind: str, data: Mapping[str, Any], *, member: int | str = "", id: str = "") -> Record:
         self._count += 1
         document = {

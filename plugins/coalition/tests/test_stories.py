@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plugins.coalition.tests.conftest import FLOWS, Town, agree, flow, signed
-from tallystick.errors import Insufficient, TallyError
+from tallystick.errors import Insufficient, MemberInactive, TallyError
 from tallystick.ledger import instant
 from tallystick_coalition import exchange, jobs
 from tallystick_coalition.errors import (
@@ -530,6 +530,41 @@ def test_a_transfer_of_a_member_forgotten_meanwhile_comes_to_an_end(town: Town) 
     town.works()
     assert town.state("grocer", "fuel") == "released"
     assert town.pair("grocer", "fuel")["open"] == 0
+
+
+@pytest.mark.parametrize("how", ["lost", "unanswered"])
+def test_a_transfer_of_a_member_blocked_meanwhile_comes_to_an_end(town: Town, how: str) -> None:
+    """What was set aside comes back into the same lots, where it waits for the member as everything else does."""
+    ann, ann_too = town.member("grocer", "ann"), town.member("fuel", "ann")
+    town.gives("grocer", ann, 300)
+    town.link("grocer", "fuel", ann, ann_too)
+    before = town.lots("grocer", ann)
+    way = Bad(town, "grocer", "fuel", **{"lost": ("void",), how: ("void", "commit")})
+    assert exchange.send(town.desk("grocer"), way, transfer=T1, kind="convert", amount=300, member=ann).state == "held"
+    town.block("grocer", ann)
+    town.block("fuel", ann_too)
+    town.house.relay()
+    town.goes_by(minutes=2)
+    town.works()
+    arrived = how == "unanswered"
+    assert town.state("grocer", "fuel") == ("confirmed" if arrived else "released")
+    assert town.lots("grocer", ann) == ([] if arrived else before)
+    with pytest.raises(MemberInactive):
+        town.convert("grocer", "fuel", ann, 100, transfer=T2)
+    town.proves()
+
+
+def test_an_order_returned_by_a_blocked_member_gives_the_points_back(town: Town) -> None:
+    ann = town.member("grocer", "ann")
+    town.gives("grocer", ann, 300)
+    alias = town.link("grocer", "fuel", ann)
+    before = town.lots("grocer", ann)
+    town.pay("fuel", "grocer", alias, 300)
+    town.block("grocer", ann)
+    exchange.give_back(town.desk("fuel"), town.way("fuel", "grocer"), transfer=T1, total=300)
+    assert town.lots("grocer", ann) == before
+    town.house.relay()
+    assert _sums(town, "grocer", "fuel") == _sums(town, "fuel", "grocer") == (0, 0)
 
 
 def test_too_little_is_refused_at_the_source_by_its_own_name(town: Town) -> None:
