@@ -6,7 +6,7 @@ Key, permission, tenant, member, size and form of what comes are dealt with befo
 
 A route that says ``public = true`` asks for no key: the ``{pass}`` in its path, which the house has signed, says which
 tenant it is for and what it is about (:mod:`tallystick.passes`).  Its endpoint gets a :class:`Knock` and nothing else,
-and returns HTML, or the media type and the bytes of something else.
+and returns HTML, or the media type and the bytes of something else, and headers if the answer needs some.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Any, get_type_hints
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_type_hints
 
 import attrs
 import msgspec
@@ -32,6 +33,8 @@ from .ledger import moment
 from .manifest import Manifest
 from .problems import Language
 from .values import Text
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -120,6 +123,16 @@ class Knock:
     body: bytes
     language: Language
     now: datetime
+    path: str = ""  #: as it was asked for, with the pass in it
+    headers: Mapping[str, str] = {}  #: by their names in small letters: what a signature covers
+
+
+class Said(NamedTuple):
+    """What a public door answers."""
+
+    media: str
+    body: bytes
+    headers: Mapping[str, str] = {}
 
 
 def brought(manifests: Iterable[Manifest]) -> Iterator[Brought]:
@@ -215,19 +228,19 @@ def answer(
 
 def answer_knock(
     house: House, door: Brought, found: passes.Pass, language: Language,
-    query: Mapping[str, str], media: str, body: bytes, method: str,
-) -> tuple[str, bytes]:  # fmt: skip
-    """Call a public door's endpoint; media type and bytes of what it returns.  Raises as :func:`answer` does."""
+    query: Mapping[str, str], media: str, body: bytes, method: str, path: str = "", headers: Mapping[str, str] = _NONE,
+) -> Said:  # fmt: skip
+    """Call a public door's endpoint; what it returns.  Raises as :func:`answer` does."""
     endpoint = load(door)
     plugin = _plugin(house.registry.latest(found.tenant), door)
     said = _call(
         door, endpoint,
         Knock(
             house=house, tenant=found.tenant, plugin=plugin, words=found.words, method=method, query=query, media=media,
-            body=body, language=language, now=moment(house.clock()),
+            body=body, language=language, now=moment(house.clock()), path=path, headers=headers,
         ),
     )  # fmt: skip
-    return ("text/html; charset=utf-8", said.encode()) if isinstance(said, str) else said
+    return Said("text/html; charset=utf-8", said.encode()) if isinstance(said, str) else Said(*said)
 
 
 def _plugin(generation: Generation, door: Brought) -> Any:

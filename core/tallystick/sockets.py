@@ -89,10 +89,11 @@ class PublicSocket:
                 if len(body) > MESSAGE:
                     raise TooLarge(f"a message has at most {MESSAGE} bytes", limit=MESSAGE)
                 self.desk.limit(f"{self.door.id} {text}", rate, rate * 4)
-                _, said = await run_in_threadpool(
+                answer = await run_in_threadpool(
                     routes.answer_knock, self.desk.house, self.door, found, language, query, "application/json", body,
                     "WEBSOCKET",
                 )  # fmt: skip
+                said = answer.body
             except TooLarge:
                 await socket.close(_LARGE)
                 return

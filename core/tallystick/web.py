@@ -157,18 +157,23 @@ GUARDED: Final = (METRICS,)
 class Visit:
     """One request, as cheap to look at as it gets."""
 
-    __slots__ = ("headers", "method", "path", "query", "receive")
+    __slots__ = ("headers", "method", "path", "place", "query", "receive")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.query: bytes = scope["query_string"]
+        self.place: str = scope["path"]
         self.path: Mapping[str, str] = scope["path_params"]
         self.receive = receive
 
     def header(self, name: bytes) -> str:
         """A header's text, empty if it did not come."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    def texts(self) -> dict[str, str]:
+        """All headers."""
+        return {name.decode("latin-1"): text.decode("latin-1") for name, text in self.headers.items()}
 
 
 class Endpoint:
@@ -272,11 +277,13 @@ class PublicEndpoint(Endpoint):
         found = await run_in_threadpool(routes.recognise, house, door, visit.path["pass"])
         self.desk.limit(f"{door.id} {visit.path['pass']}", float(door.rate), float(door.rate * 4))
         body = await _body(visit, PUBLIC_BODY) if visit.method not in ("GET", "HEAD") else b""
-        media, said = await run_in_threadpool(
-            routes.answer_knock, house, door, found, language,
-            dict(QueryParams(visit.query)), visit.header(b"content-type"), body, visit.method,
+        said = await run_in_threadpool(
+            routes.answer_knock, house, door, found, language, dict(QueryParams(visit.query)), visit.header(b"content-type"),
+            body, visit.method, visit.place, visit.texts(),
         )  # fmt: skip
-        return _raw(200, said, media.encode(), _OPEN_PAGE if media.startswith("text/html") else _OPEN)
+        headers = _OPEN_PAGE if said.media.startswith("text/html") else _OPEN
+        more = tuple((name.lower().encode(), text.encode("latin-1")) for name, text in said.headers.items())
+        return _raw(200, said.body, said.media.encode(), (*headers, *more))
 
 
 class Desk:

@@ -85,6 +85,8 @@ def tree(request) -> str:
 def gate(knock):
     if knock.method == "GET":
         return f"<p>{knock.tenant} {' '.join(knock.words)} {knock.query.get('q', '')}</p>"
+    if "x-mark" in knock.headers:
+        return "text/plain", knock.path.encode(), {"X-Mark": knock.headers["x-mark"] + "!"}
     return "text/plain", knock.body[:9] + str(knock.plugin.branches).encode()
 def lost(request, colour: str):
     return colour
@@ -123,7 +125,7 @@ class Wood:
 
     def ask(self, method: str, path: str, key: str | None = "oak/owner", **more: Any) -> httpx2.Response:
         headers = {"authorization": f"Bearer {self.keys[key]}"} if key else {}
-        return self.client.request(method, path, headers=headers, **more)
+        return self.client.request(method, path, headers=headers | more.pop("headers", {}), **more)
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +258,8 @@ def test_a_public_door_opens_to_its_own_pass_and_to_nothing_else(wood: Wood) -> 
     assert "form-action 'self'" in found.headers["content-security-policy"]
     said = wood.ask("POST", f"/v1/nuts/gate/{good}", None, content=b"List-Unsubscribe=One-Click")
     assert (said.content, said.headers["content-type"]) == (b"List-Unsu2", "text/plain")
+    marked = wood.ask("POST", f"/v1/nuts/gate/{good}", None, headers={"X-Mark": "mine"})
+    assert (marked.text, marked.headers["x-mark"]) == (f"/v1/nuts/gate/{good}", "mine!")
     forged = [
         "", "x", good[:-1], good + "A", good.swapcase(), "=" * 40, "A" * 700, "%00", "é",
         wood.house.pass_for("ash", "nuts.gate", "ann"),  # does not run the plugin
