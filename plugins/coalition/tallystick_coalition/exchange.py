@@ -18,7 +18,6 @@ from tallystick.errors import EventConflict, Refused, TallyError, UnknownMember
 
 from .agreement import Brand, Kind
 from .errors import (
-    AliasTaken,
     ExposureReached,
     Mismatch,
     NotAgreed,
@@ -109,15 +108,23 @@ _TOLD = (OutsideTerms, ExposureReached, Mismatch, TransferClosed, UnknownTransfe
 def receive(books: Books, message: Message) -> Answer:
     """Do what a partner asks, once however often it is said; the same message has the same answer."""
     try:
-        if message.action in ("hold", "commit") and abs(message.at - books.now) > TOLERANCE:
-            raise OutsideTerms("the message is too old, or our clocks differ")
+        in_time(books, message)
         return _ACTIONS[message.action](books, message)
-    except _TOLD as refusal:
+    except TallyError as refusal:
+        return refused(refusal)
+
+
+def in_time(books: Books, message: Message) -> None:
+    """What begins a transfer is said now.  Raises OutsideTerms."""
+    if message.action in ("hold", "commit") and abs(message.at - books.now) > TOLERANCE:
+        raise OutsideTerms("the message is too old, or our clocks differ")
+
+
+def refused(refusal: TallyError) -> Answer:
+    """What the partner hears of a refusal."""
+    if isinstance(refusal, _TOLD):
         return Answer(state="refused", code=refusal.code)
-    except EventConflict:
-        return Answer(state="refused", code=Mismatch.code)
-    except (NotPossible, AliasTaken, TallyError):
-        return Answer(state="refused", code=NotPossible.code)
+    return Answer(state="refused", code=(Mismatch if isinstance(refusal, EventConflict) else NotPossible).code)
 
 
 def _hold(books: Books, message: Message) -> Answer:
@@ -262,7 +269,7 @@ def send(
     if known is not None:
         if known["state"] == "released":
             return Done(transfer=transfer, state="released", code=TransferClosed.code)
-        _check_same(known, kind, amount, member)
+        check_same(known, kind, amount, member)
         try:
             return resolve(books, partner, transfer)
         except Unreachable:
@@ -306,7 +313,7 @@ def take(
     """
     known = _row(books, partner.name, transfer)
     if known is not None and known["state"] == "committed":
-        _check_same(known, "redeem", points, member)
+        check_same(known, "redeem", points, member)
         return Done(transfer=transfer, state="committed", gets=known["gets"], owed=known["owed"])
     at = books.now
     version = version_of(books, partner.name, at)
@@ -322,7 +329,7 @@ def take(
         raise
     if answer.state != "held":
         _give_up(books, partner, at, common)
-        raise _refusal(answer.code)
+        raise refusal_of(answer.code)
     try:
         parts = msgspec.to_builtins(answer.parts)
         told = _note(
@@ -337,7 +344,8 @@ def take(
     return Done(transfer=transfer, state="committed", gets=told["gets"], owed=told["owed"])
 
 
-def _check_same(row: Mapping[str, Any], kind: str, amount: int, member: int) -> None:
+def check_same(row: Mapping[str, Any], kind: str, amount: int, member: int) -> None:
+    """A transfer that is known is the one that is meant.  Raises Mismatch."""
     if (row["kind"], row["amount"], row["member"]) != (kind, amount, member):
         raise Mismatch("this transfer is known with other facts")
 
@@ -414,5 +422,6 @@ _REFUSALS: Final[Mapping[str, type[Refused]]] = {
 }
 
 
-def _refusal(code: str) -> Refused:
+def refusal_of(code: str) -> Refused:
+    """What a partner's *code* says here."""
     return _REFUSALS.get(code, NotPossible)()

@@ -146,8 +146,20 @@ def find_statement(conn: sa.Connection, tenant: str, partner: str, period: str) 
 
 def own_rows(conn: sa.Connection, tenant: str, key: str) -> dict[str, Any]:
     """The plugin's own rows under one key."""
-    query = sa.select(own.c.name, own.c.value).where(own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == key)
-    return {row.name: msgspec.json.decode(row.value) for row in conn.execute(query) if row.name}
+    return rows_under(conn, tenant, (key,)).get(key, {})
+
+
+def rows_under(conn: sa.Connection, tenant: str, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The plugin's own rows under each of *keys* that has any."""
+    found: dict[str, dict[str, Any]] = {}
+    mine = sa.select(own.c.key, own.c.name, own.c.value).where(own.c.tenant == tenant, own.c.plugin == PLUGIN)
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), 500):
+        some = ordered[start : start + 500]
+        for key, name, value in conn.execute(mine.where(own.c.key.in_(some))):
+            if name:
+                found.setdefault(key, {})[name] = msgspec.json.decode(value)
+    return found
 
 
 def of_member(conn: sa.Connection, tenant: str, member: int) -> dict[str, Any]:
