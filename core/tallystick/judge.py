@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from . import mending, merging, vault
-from .effects import EFFECTS, VERDICTS, Effect, Keep, Put, Verdict
+from . import deferring, mending, merging, vault
+from .effects import VERDICTS, Effect, Keep, Put, Verdict
 from .errors import (
     AlreadyDecided,
     Denied,
@@ -43,7 +43,7 @@ from .ledger import (
 from .page import GAINS, Page, effects_document, lots_of, spent_of
 from .pipeline import Plan, Skipped
 from .quotas import Tally, budget_caps, used_of
-from .settle import Settlement, settle
+from .settle import Settlement, plugin_of, settle
 from .situation import Birthday, Chance, Member, Original, Situation
 from .windows import day_number, grain_of, start_of
 from .working import OrderEntry, Person, Working
@@ -268,6 +268,8 @@ class Judge:
         proposals += [effect for effect in counted if not isinstance(effect, Put)]
         page = Page(entry, event, self.working, self.programme, received, held=verdict in ("hold", "step_up"))
         page.apply(self._settle(proposals, situation.counters))
+        if page.deferred:
+            page.seen = deferring.looked_at(page.deferred, event.member, self._read(plan, event), self.working.own)
         if noted:  # what a reviewer remembers it remembers now, whatever becomes of a held event
             page.follow(noted, (), (), (), ())
         if active and verdict == "allow":
@@ -313,6 +315,12 @@ class Judge:
             }
             private[plugin] = msgspec.structs.replace(situation, own=rows)
         return private
+
+    def _read(self, plan: Plan, event: Event) -> set[tuple[str, str]]:
+        """(plugin, key) of the own rows that were read for an event."""
+        member = f"m:{event.member}"
+        keys = {(plugin, fill(template, event)) for plugin, templates in plan.own.items() for template in templates}
+        return keys | {("core", member)} if self.generation.ladders else keys
 
     def _review(
         self,
@@ -406,7 +414,9 @@ class Judge:
         if page.kept:  # it holds what plugins may know of a person
             page.kept = vault.seal(self._key(event.member), page.kept, page.name.encode())
         if page.held:
-            waiting = {"deferred": effects_document(page.deferred), "to": page.targets, "later": page.later}
+            seen = page.seen if any(mark is not None for mark in page.seen) else ()
+            deferred = effects_document(page.deferred)
+            waiting = {"deferred": deferred, "seen": seen, "to": page.targets, "later": page.later}
             more["more"] = {name: value for name, value in waiting.items() if value}
         if reasons:
             more["reasons"] = tuple(
@@ -874,12 +884,20 @@ class Judge:
         self, page: Page, record: Record, sealed: bytes | None, number: int, skipped: list[Skipped]
     ) -> None:
         """What the held event had put off happens now, and what follows from it; a person has reviewed it."""
-        deferred = [msgspec.convert(body, type=EFFECTS[name]) for name, body in (record.more or {}).get("deferred", ())]
+        deferred, member = deferring.deferred_of(record), page.event.member
+        outrun = deferring.outrun(record, deferred, member, self.working.own)
+        if outrun:
+            rows = [
+                effect for effect in deferred if deferring.row_of(effect, member) and plugin_of(effect.rule) in outrun
+            ]
+            deferred = [effect for effect in deferred if effect not in rows]
         page.apply(settle(deferred, self.units, _NONE, self.versions))
         was = self.looked_at(record, sealed)
-        person = self.working.people.get(page.event.member)
+        person = self.working.people.get(member)
         if was is None or person is None or person.view.status != "active" or was.kind not in self.kinds:
             return
+        if outrun:
+            self._remember_anew(page, rows, was, number, person, skipped)
         plan = self.pipeline.plan(was.kind)
         was = msgspec.structs.replace(was, received=page.event.received)
         released, page.event = page.event, was
@@ -893,6 +911,26 @@ class Judge:
         if skipped:
             page.kept = mending.keep(skipped, was, situation, own, outcome=outcome)
         page.event = released
+
+    def _remember_anew(
+        self, page: Page, late: Sequence[Effect], was: Event, number: int, person: Person, skipped: list[Skipped]
+    ) -> None:
+        """Plugins whose rows are others by now are asked again what they keep of a held event; of the rest of their answer
+        nothing is taken, for it was settled when the event came.  Who says no, or fails, keeps what there is.
+        """
+        plan = self.pipeline.plan(was.kind)
+        situation = self.situation(was, plan, number, person)  # under its own number: chance falls as it fell
+        private = self._private(plan, was, situation)
+        for plugin in dict.fromkeys(plugin_of(effect.rule) for effect in late):
+            try:
+                answers, failed = self.pipeline.ask_again(plugin, was, private.get(plugin, situation))
+            except TallyError as refusal:
+                rule = next(effect.rule for effect in late if plugin_of(effect.rule) == plugin)
+                page.steps.append(Step(rule=rule, effect="outrun", note=refusal.code))
+                continue
+            skipped += failed
+            rows = [effect for effect in answers if deferring.row_of(effect, was.member) is not None]
+            page.apply(settle(rows, self.units, _NONE, self.versions))
 
     def _void(self, page: Page, record: Record, number: int) -> None:
         """Everything the held event had set aside, given or counted is undone, less what a refund undid before."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from . import vault
+from . import deferring, vault
 from .events import Arrival, Event
 from .generation import Generation, fill
 from .judge import Judge
@@ -218,6 +218,7 @@ class Loader:
         merging = any(arrival.kind in _MERGES for arrival, _, _ in self.work)
         if merging:
             self.whole |= self.members
+        self._put_off(wants)
         store.lock_shared_counters(cur, tenant, wants.shared_counters)
         store.lock_own(cur, tenant, wants.shared_own)
         if working.originals:  # read behind the locks of all who hold something of them
@@ -241,6 +242,14 @@ class Loader:
         if wants.stock or self.entries:
             wants.stock |= {key for record, _ in working.originals.values() for key, _, _ in record.takes}
             working.stock = store.lock_stock(cur, tenant, wants.stock)
+
+    def _put_off(self, wants: _Wants) -> None:
+        """Rows that held entries which are decided about were to write."""
+        for record, _ in self.working.originals.values() if self.entries else ():
+            for plugin, key, _ in deferring.rows_of(record, parse_member(record.member) or 0):
+                wants.own.add(key)
+                if not key.startswith("m:"):
+                    wants.shared_own.add((plugin, key))
 
     def _accounts(self, members: Collection[int]) -> None:
         store, cur, working, tenant = self.store, self.cur, self.working, self.tenant

@@ -70,6 +70,7 @@ class Page:
     intents: Sequence[Notify | Command] = ()
     emits: Sequence[Emit] = ()
     deferred: Sequence[Effect] = ()
+    seen: Sequence[str | None] = ()  #: of a held page: what the row of each deferred effect was when it was judged
     #: of a held page: where each transfer into the hold goes when it is released, and from when each lot can be used
     targets: Sequence[str] = ()
     later: Mapping[str, tuple[int, str]] = {}

@@ -134,6 +134,7 @@ class Pipeline:
         self._plans: dict[str, Plan] = {}
         self._guards: dict[tuple[str, str], Guard] = {}
         self._checks: dict[tuple[str, str], Check] = {}
+        self._alone: dict[tuple[str, str], list[Collect]] = {}
 
     @property
     def manager(self) -> pluggy.PluginManager:
@@ -171,6 +172,34 @@ class Pipeline:
         answer = getattr(part.plugin, step.attribute)(*[given[name] for name in step.names])
         return check(answer, event) if answer else ()
 
+    def ask_again(self, plugin: str, event: Event, situation: Situation) -> Answers:
+        """What *plugin* alone proposes now on *event*, in `earn` and `redeem`; *situation* holds its own rows.
+
+        Raises Refused, and Unavailable, as those hooks do.
+        """
+        hooks = self._alone.get((plugin, event.kind))
+        if hooks is None:
+            hooks = self._alone[plugin, event.kind] = self._hooks_alone(plugin, event.kind)
+        effects: list[Effect] = []
+        skipped: tuple[Skipped, ...] = ()
+        for hook in hooks:
+            answers, failed = hook(event, situation, {plugin: situation})
+            effects += answers
+            skipped += failed
+        return effects, skipped
+
+    def _hooks_alone(self, plugin: str, kind: str) -> list[Collect]:
+        own, hooks = self.plan(kind).own, []
+        for hook in ("earn", "redeem"):
+            found = [
+                step
+                for step in self._shape.get(hook, ())
+                if self.parts[step.part].id == plugin and _wants(self.parts[step.part], hook, kind)
+            ]
+            if found:
+                hooks.append(self._make_hook(hook, found, own, {}, takes=False))
+        return hooks
+
     def health(self) -> tuple[Health, ...]:
         """How each hook of each plugin fares, as far as it was called."""
         return tuple([guard.health() for _, guard in sorted(self._guards.items())])
@@ -180,7 +209,7 @@ class Pipeline:
         for (owner, _), guard in self._guards.items():
             if owner == plugin:
                 guard.reset()
-        self._plans = {}
+        self._plans, self._alone = {}, {}
 
     # --- making plans ------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from core.tests.lab import Lab, verdict
-from tallystick.effects import Bonus, Count, Emit, Grant, Put, Spend, Take
-from tallystick.errors import AlreadyDecided, Denied, InvalidEvent, UnknownEntry
+from tallystick.effects import Bonus, Count, Emit, Grant, Put, SetTier, Spend, Take
+from tallystick.errors import AlreadyDecided, Denied, InvalidEvent, Refused, UnknownEntry
 from tallystick.events import CORE_KINDS
 from tallystick.situation import Needs
 
@@ -390,3 +390,135 @@ def test_a_denied_event_is_refused_and_writes_nothing(lab: Lab) -> None:
     with pytest.raises(Denied, match="not now"):
         lab.buy("ann", 10_000, "A")
     assert lab.records() == []
+
+
+# --- rows that changed while an event was held -----------------------------------------------------------------------
+
+
+def steps_of(lab: Lab) -> None:
+    """Each step is kept with the member: how often, and which came last."""
+    lab.puppet.wants = Needs(own={"{member}": frozenset({"steps"})})
+
+    def earn(event, situation):  # type: ignore[no-untyped-def]
+        if event.kind != "lab.did":
+            return []
+        steps = situation.own["{member}"].get("steps", [])
+        return [Put(rule="lab.step", name="steps", value=[*steps, event.facts.what])]
+
+    lab.puppet.on("earn", earn)
+    lab.recompile()
+
+
+def test_what_was_kept_meanwhile_is_not_written_over_by_a_release(lab: Lab) -> None:
+    steps_of(lab)
+    key = f"m:{lab.names['ann']}"
+    lab.do("lab.did", "ann", what="first")
+    hold(lab)
+    held, other = lab.do("lab.did", "ann", what="held"), lab.do("lab.did", "ann", what="other")
+    allow(lab)
+    lab.do("lab.did", "ann", what="second")
+    lab.release(held.entry)
+    assert lab.own(key) == {"steps": ["first", "second", "held"]}, "the plugin is asked again, and sees what there is"
+    lab.release(other.entry)
+    assert lab.own(key) == {"steps": ["first", "second", "held", "other"]}
+
+
+def test_a_row_that_is_still_the_same_is_written_as_it_was_put_off(lab: Lab) -> None:
+    steps_of(lab)
+    hold(lab)
+    held = lab.do("lab.did", "ann", what="held")
+    allow(lab)
+    lab.puppet.on("earn", lambda event, _: [Put(rule="lab.step", name="steps", value=["asked again"])])
+    lab.release(held.entry)
+    assert lab.own(f"m:{lab.names['ann']}") == {"steps": ["held"]}
+
+
+def test_who_is_asked_again_gives_nothing_a_second_time(lab: Lab) -> None:
+    steps_of(lab)
+    kept = lab.puppet.scripts["earn"]
+    lab.puppet.on(
+        "earn",
+        lambda event, situation: [
+            *kept(event, situation),
+            Count(rule="lab.visit", counter="lab.visits", window="lifetime"),
+            Grant(rule="lab.base", unit="points", amount=5),
+        ] if event.kind == "lab.did" else [],
+    )  # fmt: skip
+    hold(lab)
+    held = lab.do("lab.did", "ann", what="held")
+    allow(lab)
+    lab.do("lab.did", "ann", what="second")
+    lab.release(held.entry)
+    assert lab.own(f"m:{lab.names['ann']}") == {"steps": ["second", "held"]}
+    assert (lab.usable("ann"), lab.counter("lab.visits", "ann")) == (10, 2)
+
+
+def test_a_plugin_that_says_no_when_it_is_asked_again_keeps_what_it_has_and_the_entry_says_so(lab: Lab) -> None:
+    """One step a day: the held one is released after another one was taken."""
+    lab.puppet.wants = Needs(own={"{member}": frozenset({"day"})})
+
+    def redeem(event, situation):  # type: ignore[no-untyped-def]
+        if situation.own["{member}"].get("day"):
+            raise Refused("one a day")
+        return [Put(rule="lab.day", name="day", value=event.facts.what or "held")]
+
+    lab.puppet.on("redeem", redeem)
+    lab.recompile()
+    hold(lab)
+    held = lab.spend("ann", 0)
+    allow(lab)
+    lab.send(lab.arrival("lab.spent", "ann", what="taken"))
+    released = lab.release(held.entry)
+    assert lab.own(f"m:{lab.names['ann']}") == {"day": "taken"}
+    assert [(step.rule, step.effect, step.note) for step in released.explanation] == [("lab.day", "outrun", "refused")]
+
+
+def test_shared_rows_and_rows_that_went_are_told_apart_as_well(lab: Lab) -> None:
+    lab.puppet.wants = Needs(own={"device/{facts.what}": frozenset({"seen"})})
+
+    def earn(event, situation):  # type: ignore[no-untyped-def]
+        if event.kind != "lab.did":
+            return []
+        seen = situation.own["device/{facts.what}"].get("seen", 0)
+        value = None if event.facts.amount else seen + 1
+        return [Put(rule="lab.seen", key=f"device/{event.facts.what}", name="seen", value=value)]
+
+    lab.puppet.on("earn", earn)
+    lab.recompile()
+    lab.do("lab.did", "ann", what="till")
+    hold(lab)
+    held = lab.do("lab.did", "ann", what="till")
+    allow(lab)
+    lab.do("lab.did", "bob", what="till", amount=1)
+    lab.release(held.entry)
+    assert lab.own("device/till") == {"seen": 1}
+
+
+def test_a_row_that_was_written_without_being_read_is_written_at_the_release(lab: Lab) -> None:
+    lab.puppet.on(
+        "earn", lambda event, _: [Put(rule="lab.name", name="called", value=event.facts.what)] if event.kind == "lab.did" else []
+    )  # fmt: skip
+    hold(lab)
+    held = lab.do("lab.did", "ann", what="Annie")
+    allow(lab)
+    lab.do("lab.did", "ann", what="Nan")
+    lab.release(held.entry)
+    assert lab.own(f"m:{lab.names['ann']}") == {"called": "Annie"}
+
+
+def test_a_tier_that_was_set_meanwhile_is_not_turned_back(lab: Lab) -> None:
+    """The ladder is asked again and sees the tier that is held now."""
+
+    def earn(event, situation):  # type: ignore[no-untyped-def]
+        if event.kind != "lab.did":
+            return []
+        rank = int(situation.member.tiers.get("club", "0"))
+        return [SetTier(rule="lab.club", ladder="club", tier=str(max(rank, event.facts.amount)), reason="asked")]
+
+    lab.puppet.on("earn", earn)
+    hold(lab)
+    held = lab.do("lab.did", "ann", amount=1)
+    allow(lab)
+    lab.do("lab.did", "ann", amount=2)
+    lab.release(held.entry)
+    assert lab.own(f"m:{lab.names['ann']}")["tier:club"]["tier"] == "2"
