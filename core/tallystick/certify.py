@@ -165,7 +165,7 @@ class _Desk:
         plate = self._plate
         if plate.settings is not None:
             schema.prepare(discovery.load(plate.settings.schema, plugin=self.name))
-        named = [*(job.run for job in plate.jobs), *(each.run for each in plate.commands)]
+        named = [each.run for each in (*plate.jobs, *plate.commands, *plate.demos)]
         for reference in (*named, *(each.endpoint for each in plate.routes), *(page.endpoint for page in plate.pages)):
             discovery.load(reference, plugin=self.name)
         plugin = config.make_plugin(self.installed[self.name], tenant.plugins[self.name], tenant.programme(1))
@@ -359,6 +359,7 @@ class _Desk:
             "counters",
             "jobs",
             "commands",
+            "demos",
             "routes",
             "messages",
             "functions",

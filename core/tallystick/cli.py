@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,7 @@ import msgspec
 
 from . import config as configuration
 from . import database, demo, doctor, exporting, house, keys, migrate, people, proofs, queries, report, rulebook, vault
-from .commands import Section, WithPlugins, sections
+from .commands import Section, Show, WithPlugins, WithShows, sections
 from .discovery import Installed
 from .errors import InvalidConfig, InvalidRequest, ProofFailed, TallyError, UnknownEntry
 from .importing import Bookmark, Importer, Refusal, Tally, open_events
@@ -784,7 +785,7 @@ def verdict(found: proofs.Report) -> list[str]:
     return [f"{finding.code}  {finding.entry}  {finding.message}" for finding in found.findings]
 
 
-@command(cli, "demo")
+@command(cli, "demo", cls=WithShows)
 @option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -796,16 +797,42 @@ def verdict(found: proofs.Report) -> list[str]:
 @option("--limit", type=click.IntRange(1), help="Only the first so many baskets.")
 @option("--serve/--no-serve", default=True, help="Go on with serving HTTP, or end.")
 @option("--port", type=click.IntRange(0, 65_535), default=8_080, show_default=True, help="The port to listen on.")
-def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serve: bool, port: int) -> None:
+def play_demo(
+    desk: Desk, folder: Path, url: str | None, limit: int | None, serve: bool, port: int, shows: Sequence[Show]
+) -> None:
     """Play a year of a grocery chain through the house and report what a merchant would want to know."""
     demo.data_folder()
     path = folder / "tally.toml"
-    installed = desk.installed()
-    key = "" if path.exists() else establish(path, demo.render_config(url), installed)
+    with ExitStack() as stack:
+        listening = stack.enter_context(listen("127.0.0.1", port)) if serve and not desk.as_json else None
+        address = f"http://127.0.0.1:{listening.getsockname()[1] if listening else port}"
+        key = set_the_stage(desk, path, url, shows)
+        _play(desk, path, limit, shows, address)
+        if listening is not None:
+            if key:
+                click.echo(say("The first admin key, shown this once:"))
+                click.echo(f"  {key}")
+            run_server(stack.enter_context(Desk(path, as_json=False).serving()), listening)
+
+
+def set_the_stage(desk: Desk, path: Path, url: str | None, shows: Sequence[Show]) -> str:
+    """Write the demo's configuration, or add what is missing for *shows*; the first owner key of one that is new."""
+    if not path.exists():
+        return establish(path, "\n".join([demo.render_config(url), *(show.tables for show in shows)]), desk.installed())
+    text = path.read_text("utf-8")
+    missing = [show.tables for show in shows if show.title not in text.splitlines()]
+    if missing:
+        path.write_text("\n".join([text, *missing]), encoding="utf-8")
+        house.prepare(Desk(path, as_json=False).config(), installed=desk.installed())
+    return ""
+
+
+def _play(desk: Desk, path: Path, limit: int | None, shows: Sequence[Show], address: str) -> None:
     with Desk(path, desk.as_json).house() as built:
         with Progress(say("a year of purchases"), limit or demo.BASKETS) as progress:
-            played = demo.play(built, limit=limit, workspace=folder, on_progress=progress.show)
+            played = demo.play(built, limit=limit, workspace=path.parent, on_progress=progress.show)
         tenant = built.config.tenants[demo.TENANT]
+        shown = [(show, *show.open(built, demo.TENANT, address)) for show in shows]
         built.relay()
         more = sections(built, demo.TENANT)
         with database.reading(built.db) as conn:
@@ -833,6 +860,7 @@ def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serv
                 "transfers": proof.transfers,
                 "batches": proof.batches,
             },
+            **({"shows": {show.name: told for show, told, _ in shown}} if shown else {}),
         }
         desk.answer(
             document,
@@ -843,12 +871,7 @@ def play_demo(desk: Desk, folder: Path, url: str | None, limit: int | None, serv
             "",
             *verdict(proof),
             say("{speed} events a second, {micro} CPU microseconds each", speed=f"{speed:,}", micro=document["cpu_microseconds_per_event"]),
+            *_paragraphs([Section(show.plugin, show.declared.summary.in_language(language()), told, lines) for show, told, lines in shown]),
         )  # fmt: skip
         if not proof.ok:
             raise ProofFailed(proof.findings[0].message, entry=proof.first_bad)
-    if serve and not desk.as_json:
-        if key:
-            click.echo(say("The first admin key, shown this once:"))
-            click.echo(f"  {key}")
-        with listen("127.0.0.1", port) as listening, Desk(path, as_json=False).serving() as built:
-            run_server(built, listening)

@@ -20,8 +20,8 @@ from .errors import InvalidRequest
 from .house import Errand, House
 from .jobs import Job, Turn
 from .ledger import moment
-from .manifest import DeclaredCommand, Manifest
-from .terminal import Command, Desk, Group, Root, command, language, option, say, tenant_of, tenant_option
+from .manifest import DeclaredCommand, DeclaredDemo, Manifest
+from .terminal import Command, Desk, Group, Option, Root, command, language, option, say, tenant_of, tenant_option
 
 
 @attrs.frozen
@@ -60,6 +60,68 @@ def sections(built: House, tenant: str) -> list[Section]:
                 document, lines = function(visit(built, tenant, name, declared.id), **given)
                 found.append(Section(name, declared.summary.in_language(language()), document, lines))
     return found
+
+
+@attrs.frozen
+class Show:
+    """What a plugin brings for ``tally demo``: ``--kiosk`` of the declared ``vr_kiosk.kiosk``."""
+
+    plugin: str
+    declared: DeclaredDemo
+    tables: str  #: what the demo's tally.toml gets
+    title: str  #: the first line of them, by which they are found again
+
+    @property
+    def name(self) -> str:
+        """As which option and as what of the answer it is known."""
+        return self.declared.id.partition(".")[2]
+
+    def open(self, built: House, tenant: str, url: str) -> tuple[Any, list[str]]:
+        """Call the plugin's function when the year was played; *url* is where the demo is or will be served."""
+        function = discovery.load(self.declared.run, plugin=self.plugin)
+        given = {"language": language(), "url": url}
+        wanted = inspect.signature(function).parameters
+        found: tuple[Any, list[str]] = function(
+            visit(built, tenant, self.plugin, self.declared.id),
+            **{name: value for name, value in given.items() if name in wanted},
+        )
+        return found
+
+
+def shows() -> list[Show]:
+    """What the installed plugins bring for ``tally demo``, by name; of two of one name, the first plugin's."""
+    found: dict[str, Show] = {}
+    manifests, _ = discovery.manifests(discovery.discover())
+    for plugin, manifest in sorted(manifests.items()):
+        for declared in manifest.demos:
+            if manifest.root is not None:
+                tables = (manifest.root / declared.settings).read_text("utf-8")
+                show = Show(plugin, declared, tables, tables.partition("\n")[0])
+                found.setdefault(show.name, show)
+    return sorted(found.values(), key=lambda show: show.name)
+
+
+class WithShows(Command):
+    """A command with an option for each of the plugins' shows; it is given those that were asked for."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own, then a flag for each."""
+        own = super().get_params(ctx)
+        if "tallystick.shows" not in ctx.meta:
+            ctx.meta["tallystick.shows"] = shows()
+        taken = {name for parameter in own for name in parameter.opts}
+        flags: list[click.Parameter] = [
+            Option([f"--{show.name}"], is_flag=True, help=show.declared.summary.in_language(language()))
+            for show in ctx.meta["tallystick.shows"]
+            if f"--{show.name}" not in taken
+        ]
+        return [*own[:-1], *flags, own[-1]]  # --help stays the last
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Hand over what was asked for as ``shows``."""
+        asked = {show.name: ctx.params.pop(show.name.replace("-", "_"), False) for show in ctx.meta["tallystick.shows"]}
+        ctx.params["shows"] = [show for show in ctx.meta["tallystick.shows"] if asked[show.name]]
+        return super().invoke(ctx)
 
 
 class Day(click.ParamType[date]):

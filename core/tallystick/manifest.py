@@ -156,6 +156,16 @@ class DeclaredAssets:
 
 
 @attrs.frozen(kw_only=True)
+class DeclaredDemo:
+    """What ``tally demo`` shows of the plugin if asked: ``vr_kiosk.kiosk`` with ``tally demo --kiosk``."""
+
+    id: str
+    settings: str  #: a file of tables that the demo's tally.toml gets, below the folder of plugin.toml
+    run: str  #: ``module:function``, as a command's; called when the year was played
+    summary: Text = _NO_TEXT
+
+
+@attrs.frozen(kw_only=True)
 class DeclaredMessage:
     """A message the plugin's effects may ask for (reminders and the like), with the words that members read."""
 
@@ -216,6 +226,7 @@ class Manifest:
     permissions: tuple[DeclaredPermission, ...] = ()
     pages: tuple[DeclaredPage, ...] = ()
     assets: tuple[DeclaredAssets, ...] = ()
+    demos: tuple[DeclaredDemo, ...] = ()
     messages: tuple[DeclaredMessage, ...] = ()
     functions: tuple[DeclaredFunction, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -294,6 +305,7 @@ def _build(data: dict[str, Any], version: str | None) -> Manifest:
         permissions=_named(DeclaredPermission, data.get("permissions", {}), "id"),
         pages=_named(DeclaredPage, data.get("pages", {}), "id"),
         assets=_named(DeclaredAssets, data.get("assets", {}), "id"),
+        demos=_named(DeclaredDemo, data.get("demos", {}), "id"),
         messages=_named(DeclaredMessage, data.get("messages", {}), "id"),
         functions=_named(DeclaredFunction, data.get("functions", {}), "name"),
         metrics=tuple(data.get("metrics", ())),
@@ -456,6 +468,13 @@ SCHEMA: Final[schema.Schema] = {
         }
     ),
     "assets": _table({"path": _PATH, "folder": {"type": "string", "required": True, "regex": "[a-z0-9_/]{1,100}"}}),
+    "demos": _table(
+        {
+            "settings": {"type": "string", "required": True, "regex": r"[a-z0-9_/]{1,100}\.toml"},
+            "run": {"type": "object", "required": True},
+            "summary": _TEXT,
+        }
+    ),
     "messages": _table(
         {
             "summary": {"type": "text", "required": True},
@@ -498,7 +517,8 @@ def _crosscheck(data: Mapping[str, Any], version: str | None) -> Iterator[Mistak
 
 
 def _foreign_names(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
-    for section in ("events", "counters", "routes", "commands", "jobs", "permissions", "pages", "assets", "messages"):
+    rooms = ("events", "counters", "routes", "commands", "jobs", "permissions", "pages", "assets", "demos", "messages")
+    for section in rooms:
         for name in _mapping(data.get(section)):
             if not name.startswith(f"{plugin}.") and (section, name) != ("commands", plugin):
                 yield Mistake(
