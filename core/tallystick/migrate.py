@@ -136,6 +136,7 @@ def differences(engine: sa.Engine, metadata: sa.MetaData) -> list[str]:
     """What the database has otherwise than *metadata* says, a line each.  Tables that *metadata* does not name are others'."""
     from alembic.autogenerate import compare_metadata
 
+    partial_on_both(metadata)
     with reading(engine) as conn:
         found = compare_metadata(_comparing(conn, metadata), metadata)
     return [str(difference) for difference in found]
@@ -145,11 +146,23 @@ def draft(engine: sa.Engine, metadata: sa.MetaData) -> str:
     """The body of ``upgrade()`` for a new revision that brings the database to *metadata*, for an author to go over."""
     from alembic.autogenerate import produce_migrations, render_python_code
 
+    partial_on_both(metadata)
     with reading(engine) as conn:
         context = _comparing(conn, metadata)
         script = produce_migrations(context, metadata)
         assert script.upgrade_ops is not None
         return render_python_code(script.upgrade_ops)
+
+
+def partial_on_both(metadata: sa.MetaData) -> None:
+    """Let an index that is partial on SQLite (``sqlite_where``) be so on PostgreSQL, too.
+
+    Tables say it once: to say it of PostgreSQL imports that dialect, for which nobody waits who keeps the books in a file.
+    """
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            if (where := index.dialect_kwargs.get("sqlite_where")) is not None:
+                index.dialect_kwargs["postgresql_where"] = where
 
 
 # --- one part -------------------------------------------------------------------------------------------------------

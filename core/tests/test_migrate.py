@@ -89,6 +89,7 @@ def schema(engine: sa.Engine) -> dict[str, str]:
 def test_the_migrations_lead_to_the_tables(connect: Callable[[], sa.Engine]) -> None:
     """What differs is shown; before the first release `python .ci/baseline.py` writes the baseline anew."""
     from_tables, from_migrations = connect(), connect()
+    migrate.partial_on_both(tables.metadata)
     with from_tables.begin() as conn:
         tables.metadata.create_all(conn)
     migrate.upgrade(from_migrations, [CORE])

@@ -117,3 +117,18 @@ _ALL = schema.prepare(
 def test_nothing_that_stands_in_a_file_makes_the_check_fail_otherwise_than_by_mistakes(data) -> None:
     _, mistakes = schema.check(data, _ALL)
     assert all(mistake.message for mistake in mistakes)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"default": 1, "type": "integer"},
+        {"type": "dict", "default": {}, "schema": {"deep": {"default": 1}}},
+        {"type": "list", "default": [{}], "schema": {"type": "dict", "schema": {"deep": {"default": 1}}}},
+    ],
+)
+def test_what_a_schema_fills_in_is_filled_in_wherever_it_stands(definition):
+    """Schemas that fill in nothing are spared the search for it; one that does so in any depth is not."""
+    found, mistakes = schema.check({}, {"there": definition})
+    assert found["there"] in (1, {"deep": 1}, [{"deep": 1}])
+    assert not mistakes

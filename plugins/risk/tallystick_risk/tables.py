@@ -19,9 +19,8 @@ def _col(name: str, kind: Any = Int) -> sa.Column[Any]:
 
 
 def _only(index: str, column: str, condition: str) -> sa.Index:
-    """An index over the rows that have something there."""
-    where = sa.text(condition)
-    return sa.Index(index, "tenant", column, "at", sqlite_where=where, postgresql_where=where)
+    """An index over the rows that have something there; on PostgreSQL, too, whose dialect need not be imported here."""
+    return sa.Index(index, "tenant", column, "at", sqlite_where=sa.text(condition))
 
 
 #: One event, as watches see it; numbered in the order in which it was learned.
