@@ -104,14 +104,16 @@ def measure(url: str, folder: Path, size: int, server: psutil.Process | None) ->
     checked = config.check(Document(text), installed=discover())
     house.prepare(checked)
     at = instant(moment(house.now()))
-    built = house.build_house(checked, alone=True, clock=lambda: at)
+    clock = [at]
+    built = house.build_house(checked, alone=True, clock=lambda: clock[0])
     try:
         fill(built, size, at)
         if server is not None:
             with built.db.connect() as conn:
                 conn.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("ANALYZE")
         yield timed("tier review, nobody moves", size, server, lambda: review(built) or size)
-        yield timed("expiry", size, server, lambda: built.expire(TENANT, now=at + 2 * DAY))
+        clock[0] += 2 * DAY
+        yield timed("expiry", size, server, lambda: built.expire(TENANT))
     finally:
         built.close()
 

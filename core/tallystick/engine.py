@@ -17,6 +17,7 @@ from .errors import (
     EventConflict,
     TallyError,
     TenantNotServed,
+    TooEarly,
     TooLate,
     Unavailable,
     UnknownEntry,
@@ -423,6 +424,10 @@ class Engine:
     def _in_time(generation: Generation, arrival: Arrival, received: int) -> None:
         if generation.missing:
             raise TenantNotServed(f"required plugins are not available: {', '.join(generation.missing)}")
+        if arrival.early:
+            raise TooEarly(
+                f"{arrival.at:%Y-%m-%dT%H:%M:%SZ} is more than five minutes ahead of the house's clock", pointer="/time"
+            )
         late = generation.late(arrival.source)
         if received - instant(arrival.at) > late and not arrival.cause:
             raise TooLate(f"older than the {late // DAY} days this source may be late", pointer="/time")
@@ -596,6 +601,8 @@ class Engine:
                 raise UnknownTenant(f"no tenant {tenant!r} here")
             number, previous, now = self._turn(cur)
             first = entry_number(self.writer, number, 0)
+            # the clock may have been set back since somebody asked what is due
+            at = at if history else min(at, now)
             done = sweep(
                 store, cur, tenant, piece, at, received=at if history else now, first=first, terms=terms[tenant]
             )

@@ -177,6 +177,7 @@ class Arrival(Struct):
     actor: str = ""  #: the key or command that brought it, for the audit
     cause: int = 0  #: the entry that derived this event, if one did
     depth: int = 0
+    early: bool = False  #: it claims a time too far ahead of the clock: only what was recorded already is answered
 
 
 class Event(Struct, frozen=True, kw_only=True):

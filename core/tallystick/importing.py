@@ -188,7 +188,7 @@ class Importer:
         """Members nobody knows join when they are first heard of."""
         first: dict[str, datetime] = {}
         for arrival in arrivals:
-            if arrival.member:
+            if arrival.member and not arrival.early:
                 first.setdefault(arrival.member, arrival.at)
         with self.house.db.begin() as conn:
             known = people.find(conn, self.house.secret, self.tenant, first)

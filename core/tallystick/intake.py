@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, inspect
 from msgspec.structs import force_setattr
 
-from .errors import InvalidEvent, InvalidRequest, TallyError, TooEarly, TooLarge, UnknownKind
+from .errors import InvalidEvent, InvalidRequest, TallyError, TooLarge, UnknownKind
 from .events import Arrival, EventKind, Facts, Name, Text
 from .strict_json import Flaw, find_flaw, pointer
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 KINDS_ARE_LISTED: Final = (
     'GET /openapi.json lists those that this house knows, the page "Event kinds" those of all plugins'
 )
-#: How far an event's time may lie ahead of the house's clock.
+#: How far an event's time may lie ahead of the house's clock; further ahead it arrives :attr:`~tallystick.events.Arrival.early`.
 AHEAD = timedelta(minutes=5)
 #: The source of what the house does by itself: its ids are nobody else's to take.
 HOUSE: Final = "tally"
@@ -106,7 +106,7 @@ def read_event(
     actor: str = "",
     limits: Limits = LIMITS,
 ) -> Arrival:
-    """Read exactly one event: a line of a JSONL file, for example.  Raises InvalidEvent, UnknownKind, TooEarly, TooLarge."""
+    """Read exactly one event: a line of a JSONL file, for example.  Raises InvalidEvent, UnknownKind, TooLarge."""
     if len(body) > limits.body:
         raise TooLarge(f"the event is larger than {limits.body} bytes", limit=limits.body)
     return _read(body, tenant, kinds, received + AHEAD, actor, limits.depth)
@@ -127,7 +127,7 @@ def take_facts(
     """Take facts that were checked already, column by column: the arrival that :func:`read_event` makes of the same text.
 
     Only for readers whose checks are as strict as this door's; tests compare both.  *at* is in UTC.
-    Raises TooEarly, and InvalidEvent if the kind needs a member.
+    Raises InvalidEvent if the kind needs a member.
     """
     canonical = _encode(_Claim(id, source, kind.name, at, facts, member))
     return _arrive(id, source, kind, at, member, facts, canonical, tenant, received + AHEAD, actor)
@@ -243,13 +243,12 @@ def _arrive(
     latest: datetime,
     actor: str,
 ) -> Arrival:
-    if at > latest:
-        raise TooEarly(f"{at:%Y-%m-%dT%H:%M:%SZ} is more than five minutes ahead of the house's clock", pointer="/time")
     if source == HOUSE and actor != HOUSE:
         raise InvalidEvent(f'the source "{HOUSE}" is the house itself', pointer="/source", reason="reserved")
     if not member and not kind.guest:
         raise InvalidEvent(f"{kind.name} needs a member", pointer="/member", reason="missing", expected="member")
-    return Arrival(tenant, id, source, kind.name, at, member, facts, canonical, actor)
+    # whether it is refused for its time is decided where its id is looked up: it may have been recorded before the clock was set back
+    return Arrival(tenant, id, source, kind.name, at, member, facts, canonical, actor, early=at > latest)
 
 
 def _says_all(canonical: bytes, body: bytes, envelope: Envelope, reader: _Reader) -> bool:

@@ -145,6 +145,19 @@ def test_what_is_held_does_not_expire_and_ends_the_search_for_what_is_due(lab: L
     assert (lab.engine.due(TENANT, instant(lab.now)), lab.sweep()) == ([], 0)
 
 
+def test_a_clock_that_is_set_back_between_the_question_and_the_sweep_expires_nothing_early(lab: Lab) -> None:
+    """The job asked what is due while the clock was ten days ahead; by the time it sweeps somebody has put that right."""
+    lab.gain("ann", 10, days=5)
+    lab.wait(days=10)
+    asked = instant(lab.now)
+    pieces = lab.engine.due(TENANT, asked)
+    lab.wait(days=-9)
+    assert [lab.engine.sweep(TENANT, piece, asked) for piece in pieces] == [0]
+    assert lab.usable("ann") == 10
+    lab.wait(days=9)
+    assert lab.sweep() == 1
+
+
 def test_a_piece_with_too_much_is_halved(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ann", "bob", "cat", "dan", "eve"):
         lab.gain(name, 10, days=1)

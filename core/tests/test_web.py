@@ -68,6 +68,23 @@ def test_the_same_event_is_answered_the_same_to_the_byte(served: Town) -> None:
     assert balance(served) == 12
 
 
+def test_an_event_is_answered_the_same_after_the_clock_was_set_back(served: Town) -> None:
+    """What was recorded lies in the future of a clock that was set back by days; only what is new is too early."""
+    document = served.event(id="once")
+    first = served.send(document)
+    served.clock[0] -= 3 * 86_400_000_000
+    again = served.send(document)
+    assert (again.status_code, again.content) == (200, first.content)
+    other = served.send({**document, "data": {**document["data"], "store": "x"}})
+    assert (other.status_code, other.json()["code"]) == (409, "event_conflict")
+    fresh = served.send(served.event(id="fresh"))
+    assert (fresh.status_code, fresh.json()["code"], fresh.json()["pointer"]) == (422, "too_early", "/time")
+    several = served.send([document, served.event(id="fresh")]).json()
+    assert [item["status"] for item in several] == [200, 422]
+    served.clock[0] += 3 * 86_400_000_000
+    assert balance(served) == 12
+
+
 def test_an_id_with_other_contents_is_refused(served: Town) -> None:
     """S03: same id, other facts, other member, other tenant."""
     document = served.event(id="once")

@@ -216,8 +216,7 @@ class Till:
                 self.errors.append(f"{name} was answered in two ways")
         elif status in {422, 409}:
             self.refused.add(name)
-            # a house whose clock was set back does not know what it would answer once its clock is right
-            if name in self.answered and b'"too_early"' not in said:
+            if name in self.answered:
                 self.errors.append(f"{name} was recorded and then refused: {said!r}")
         else:
             self.errors.append(f"{name}: {status} {said!r}")
