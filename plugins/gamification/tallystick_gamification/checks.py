@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Protocol
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from tallystick import rules
+from tallystick.errands import Context
 from tallystick.errors import InvalidRule
 from tallystick.events import CORE_KINDS
 from tallystick.rules import BOOL, INT, STRING, RuleText, check_rules, compile_expression
@@ -29,17 +29,6 @@ CORE = frozenset(kind.name for kind in CORE_KINDS)
 OWN_NAMES = frozenset(("check_in", "freeze", "referral", "shown", "stocked"))
 REWARDED = "gamification.rewarded"
 _AMOUNTS = ("unit", "badge", "coupon")
-
-
-class Context(Protocol):
-    """What the settings are checked against: the tenant's zone, its units, and the plugins that run for it."""
-
-    @property
-    def zone(self) -> ZoneInfo: ...
-    @property
-    def units(self) -> Mapping[str, Any]: ...
-    @property
-    def plugins(self) -> tuple[str, ...]: ...
 
 
 def check(document: Mapping[str, Any], context: Context) -> list[Said]:

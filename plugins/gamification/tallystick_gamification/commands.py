@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import to_builtins
 
+from tallystick import errands
 from tallystick.ledger import member_name
 
 from . import api
+from .hooks import Gamification
 from .jobs import Errand
 
 Answer = tuple[Any, list[str]]
@@ -39,10 +41,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-class Person(Errand, Protocol):
-    """An errand that can find a member."""
-
-    def member(self, reference: str) -> int: ...
+Person: TypeAlias = errands.Work[Gamification]
 
 
 def show(errand: Person, member: str, *, language: str = "en") -> Answer:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import TypeAlias
 
+from tallystick import errands
 from tallystick.ledger import member_name
 
 from .hooks import Gamification
@@ -17,18 +17,7 @@ CATCH_UP = timedelta(days=31)
 AT_ONCE = 500
 
 
-class Errand(Protocol):
-    """What the house gives a job: the plugin as this tenant has set it up, the time, the database and the door."""
-
-    @property
-    def plugin(self) -> Gamification: ...
-    @property
-    def house(self) -> Any: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def now(self) -> datetime: ...
-    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+Errand: TypeAlias = errands.Errand[Gamification]
 
 
 def pay_referrals(errand: Errand) -> int:

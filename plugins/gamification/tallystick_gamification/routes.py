@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import date, datetime
-from typing import Annotated, Any, Protocol
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 
+from tallystick import errands
 from tallystick.errors import EventConflict
 from tallystick.ledger import Record, member_name
 
 from . import api, store
 from .checkin import Streak
-from .jobs import Errand
+from .hooks import Gamification
 
 SOURCE = "gamification.app"
 Named = Annotated[str, Meta(min_length=1, max_length=64, description="names this request: sent again it is done once")]
 
 
-class Request(Errand, Protocol):
-    """Who asks, in which language, and about whom."""
-
-    @property
-    def member(self) -> int: ...
-    @property
-    def path(self) -> Mapping[str, str]: ...
-    @property
-    def now(self) -> datetime: ...
-    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+Request: TypeAlias = errands.Request[Gamification]
 
 
 class CheckIn(Struct, frozen=True, kw_only=True):

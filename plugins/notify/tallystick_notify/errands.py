@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from datetime import datetime
-from typing import Any, Protocol
+from typing import TypeAlias
+
+from tallystick import errands
 
 from .hooks import Notify
 
-
-class Errand(Protocol):
-    """What the house gives a job."""
-
-    @property
-    def plugin(self) -> Notify: ...
-    @property
-    def house(self) -> Any: ...
-    @property
-    def generation(self) -> Any: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def now(self) -> datetime: ...
+Errand: TypeAlias = errands.Work[Notify]
 
 
 def link(errand: Errand, door: str, *words: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from difflib import get_close_matches
-from typing import Any, Protocol
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from tallystick import values
+from tallystick.errands import Context
 from tallystick.errors import InvalidRule
 from tallystick.events import CORE_KINDS
 from tallystick.rules import check_rules
@@ -27,17 +27,6 @@ OWN_RULES = frozenset(("activity", "adjust", "gift", "redeem", "refund", "remind
 OWN_COUNTERS = frozenset(("gifted", "gifted_times", "redeemed", "redeemed_times"))
 OWN_KINDS = frozenset(("points.redeemed", "points.gifted", "points.adjusted", "points.restocked", "points.expiring"))
 CORE = frozenset(kind.name for kind in CORE_KINDS)
-
-
-class Context(Protocol):
-    """What the settings are checked against: the tenant's zone, its units, and the plugins that run for it."""
-
-    @property
-    def zone(self) -> ZoneInfo: ...
-    @property
-    def units(self) -> Mapping[str, Any]: ...
-    @property
-    def plugins(self) -> tuple[str, ...]: ...
 
 
 def check(document: Mapping[str, Any], context: Context) -> list[Said]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Protocol
-from zoneinfo import ZoneInfo
+from typing import Any
 
+from tallystick.errands import Context
 from tallystick.errors import InvalidRule
 from tallystick.events import CORE_KINDS
 from tallystick.rules import RuleText, check_rules
@@ -23,13 +23,6 @@ _SHIPPED = frozenset(fields["name"] for fields in (*POLICIES, *WATCHES))
 _UNASKED = frozenset(
     ("purchase.refunded", "purchase.cancelled", "order.advanced", "entry.released", "entry.voided", "member.merged", "member.unmerged")
 )  # fmt: skip
-
-
-class Context(Protocol):
-    """What the settings are checked against: the tenant's zone and the plugins it runs."""
-
-    zone: ZoneInfo
-    plugins: Any
 
 
 def check(document: Mapping[str, Any], context: Context) -> list[Said]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time
-from typing import Annotated, Any, Protocol, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
+from tallystick import errands
 from tallystick.errors import InvalidRequest
 
 from . import docket, store
 from .docket import DECISIONS, Decision, Errand
+from .hooks import Risk
 
 Answer = tuple[Any, list[str]]
 By = Annotated[str, {"en": "Who does it: a staff number or login.", "zh": "操作人（工号或登录名）。"}]
@@ -37,10 +39,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-class Person(Errand, Protocol):
-    """An errand that can find a member."""
-
-    def member(self, reference: str) -> int: ...
+Person: TypeAlias = errands.Work[Risk]
 
 
 def _line(found: dict[str, Any], words: dict[str, str]) -> str:

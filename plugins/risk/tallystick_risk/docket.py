@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from tallystick import errands
 from tallystick.effects import VERDICTS
 from tallystick.errors import AlreadyDecided, EventConflict, UnknownEntry
 from tallystick.ledger import Record, instant, member_name, moment, parse_member
@@ -23,18 +24,10 @@ RESTRICTED_FOR: Final = timedelta(days=90)
 _MICRO: Final = 1_000_000
 
 
-class Errand(Protocol):
-    """What the house gives a job, a command or a route: the plugin, the time, the database and the door."""
+if TYPE_CHECKING:
+    from .hooks import Risk
 
-    @property
-    def plugin(self) -> Any: ...
-    @property
-    def house(self) -> Any: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def now(self) -> datetime: ...
-    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+Errand: TypeAlias = "errands.Errand[Risk]"
 
 
 # --- from what was committed ---------------------------------------------------------------------------------------------

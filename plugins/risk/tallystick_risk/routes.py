@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
+from tallystick import errands
 from tallystick.errors import InvalidRequest
 
 from . import docket, store
-from .docket import Decision, Errand
+from .docket import Decision
+from .hooks import Risk
 
 Who = Annotated[str, Meta(min_length=1, max_length=128)]
 Words = Annotated[str, Meta(min_length=1, max_length=2_000)]
 
 
-class Request(Errand, Protocol):
-    """Who asks, and about what."""
-
-    @property
-    def member(self) -> int: ...
-    @property
-    def path(self) -> Mapping[str, str]: ...
-    @property
-    def principal(self) -> Any: ...
+Request: TypeAlias = errands.Request[Risk]
 
 
 class Which(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

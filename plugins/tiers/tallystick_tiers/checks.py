@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
-from zoneinfo import ZoneInfo
+from typing import Any
 
 from tallystick import values
+from tallystick.errands import Context
 from tallystick.errors import InvalidRule
 from tallystick.rules import RuleText, check_rules
 
@@ -24,14 +24,6 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "gains": ("unit",),
     "counter": ("counter",),
 }
-
-
-class Context(Protocol):
-    """What the settings are checked against: the tenant's zone, its units, and the plugins it runs."""
-
-    zone: ZoneInfo
-    units: Mapping[str, Any]
-    plugins: Any
 
 
 def check(document: Mapping[str, Any], context: Context) -> list[Said]:

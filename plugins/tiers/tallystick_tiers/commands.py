@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from msgspec import to_builtins
 
@@ -11,7 +11,7 @@ from tallystick.ledger import member_name, moment
 
 from . import api
 from .errors import BadReviewDay
-from .review import Errand, list_moves, record_review, today
+from .review import Work, list_moves, record_review, today
 from .store import list_changes
 
 #: How far back a review may look: events older than that are not taken.
@@ -36,13 +36,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-class Person(Errand, Protocol):
-    """An errand that can find a member."""
-
-    def member(self, reference: str) -> int: ...
-
-
-def review(errand: Errand, *, as_of: Day = None, dry_run: Flag = False, language: str = "en") -> Answer:
+def review(errand: Work, *, as_of: Day = None, dry_run: Flag = False, language: str = "en") -> Answer:
     """Review all tiers as of a day, by default today; with --dry-run only say what would change."""
     now, words = today(errand), _WORDS[language]
     day = now if as_of is None else as_of
@@ -67,7 +61,7 @@ def review(errand: Errand, *, as_of: Day = None, dry_run: Flag = False, language
     ]
 
 
-def history(errand: Person, member: str, *, language: str = "en") -> Answer:
+def history(errand: Work, member: str, *, language: str = "en") -> Answer:
     """Show how a member's tiers changed, and why."""
     number = errand.member(member)
     rows: list[dict[str, Any]] = []
@@ -91,7 +85,7 @@ def history(errand: Person, member: str, *, language: str = "en") -> Answer:
     return {"member": member_name(number), "changes": rows}, lines or [_WORDS[language]["none"]]
 
 
-def show(errand: Person, member: str, *, language: str = "en") -> Answer:
+def show(errand: Work, member: str, *, language: str = "en") -> Answer:
     """Show a member's tiers, benefits and what the next tier would add."""
     number, words = errand.member(member), _WORDS[language]
     views = api.standings(errand, number)
@@ -109,7 +103,7 @@ def show(errand: Person, member: str, *, language: str = "en") -> Answer:
     return {"member": member_name(number), "ladders": to_builtins(views)}, lines or [words["none"]]
 
 
-def forecast(errand: Person, member: str, *, language: str = "en") -> Answer:
+def forecast(errand: Work, member: str, *, language: str = "en") -> Answer:
     """Show when a member reaches the next tier at the present pace."""
     number, words = errand.member(member), _WORDS[language]
     views = api.standings(errand, number)

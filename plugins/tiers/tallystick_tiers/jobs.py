@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .review import Errand, record_review, record_warnings, today
+from .review import Errand, Work, record_review, record_warnings, today
 
 
-def review(errand: Errand) -> int:
+def review(errand: Work) -> int:
     """Review the tiers whose day has come; how many changed."""
     return len(record_review(errand, today(errand)))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
+from tallystick import errands
 from tallystick.ledger import member_name, moment
 
 from .course import Course
@@ -17,22 +18,8 @@ from .store import Range, list_ranges, list_standings, list_unsettled
 AT_ONCE = 500
 
 
-class Errand(Protocol):
-    """What the house gives a job or a command: the plugin as the tenant has set it up, the time, the database, the door."""
-
-    @property
-    def plugin(self) -> Tiers: ...
-    @property
-    def house(self) -> Any: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def generation(self) -> Any: ...
-    @property
-    def turn(self) -> Any: ...
-    @property
-    def now(self) -> datetime: ...
-    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+Errand: TypeAlias = errands.Errand[Tiers]
+Work: TypeAlias = errands.Work[Tiers]
 
 
 class Move(NamedTuple):
@@ -66,7 +53,7 @@ def _moves_within(errand: Errand, day: date, within: Range) -> Iterator[Move]:
                     yield Move(place.member.number, course.ladder.name, change)
 
 
-def record_review(errand: Errand, day: date) -> list[Move]:
+def record_review(errand: Work, day: date) -> list[Move]:
     """Review everybody as of *day*, range by range; the changes.
 
     Each is an event of its member, judged once more under their lock.  A review that was killed goes on behind the last
@@ -86,7 +73,7 @@ def record_review(errand: Errand, day: date) -> list[Move]:
     return moves
 
 
-def _record_moves(errand: Errand, day: date, members: Sequence[int]) -> list[Exception]:
+def _record_moves(errand: Work, day: date, members: Sequence[int]) -> list[Exception]:
     # all of the event follows from the day and the settings: said again, it is the same event and changes nothing
     number = errand.generation.number
     time = begin_of(day, errand)

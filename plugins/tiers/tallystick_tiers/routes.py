@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from tallystick import errands
+
 from .api import View, benefits_of, standings
-from .review import Errand
+from .hooks import Tiers
 
-
-class Request(Errand, Protocol):
-    """Who asks, in which language, and about whom."""
-
-    @property
-    def member(self) -> int: ...
-    @property
-    def language(self) -> str: ...
+Request: TypeAlias = errands.Request[Tiers]
 
 
 class Step(Struct, frozen=True, kw_only=True):

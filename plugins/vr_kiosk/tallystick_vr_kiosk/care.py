@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
+from tallystick import errands
 from tallystick.errors import NotFound, TallyError
 from tallystick.ledger import instant
 
@@ -20,16 +21,7 @@ from .store import Connection
 TRIES: Final = 5
 
 
-class Errand(Protocol):
-    """Who comes for a tenant, and when."""
-
-    @property
-    def house(self) -> Any: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def now(self) -> datetime: ...
-    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+Errand: TypeAlias = errands.Errand[Any]
 
 
 class Allowance(Struct, frozen=True, kw_only=True):
@@ -103,7 +95,7 @@ def tell(errand: Errand, device: str, command: str, facts: Mapping[str, Any]) ->
 
 def give(errand: Errand, device: str, points: int, until: datetime) -> Allowance:
     """An allowance, in the ledger first and then in what the device is told.  Raises NotFound."""
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         find(conn, errand.tenant, device)
     id = f"g-{secrets.token_hex(4)}"
     [outcome] = errand.record([
