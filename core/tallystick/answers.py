@@ -338,7 +338,7 @@ def _check_emitted(effect: Any, field: str, value: Any, _event: Event | None, ki
     if type(facts) is not expected and not isinstance(facts, Mapping):
         _no("facts", f"of type {expected.__name__}, as {value} has it")
     try:
-        document = facts if type(facts) is expected else _freeze("facts", facts, MAX_DEPTH, [MAX_VALUES])
+        document = facts if type(facts) is expected else _freeze("facts", facts)
         read = msgspec.json.decode(msgspec.json.encode(document), type=expected)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):
         _no("facts", f"what {value} may say")
@@ -355,7 +355,7 @@ def _check_document(effect: Any, field: str, value: Any, _event: Event | None) -
             return
     elif not isinstance(value, Mapping):
         _no(field, "a mapping")
-    frozen = _freeze(field, value, MAX_DEPTH, [MAX_VALUES])
+    frozen = _freeze(field, value)
     _encoded(field, frozen)
     force_setattr(effect, field, frozen)
 
@@ -367,7 +367,7 @@ def _check_optional_document(effect: Any, field: str, value: Any, event: Event |
 
 def _check_value(effect: Any, field: str, value: Any, _event: Event | None) -> None:
     if value is not None and type(value) is not FrozenDict:
-        frozen = _freeze(field, value, MAX_DEPTH, [MAX_VALUES])
+        frozen = _freeze(field, value)
         _encoded(field, frozen)
         force_setattr(effect, field, frozen)
 
@@ -390,21 +390,26 @@ def _encoded(field: str, value: Any) -> bytes:
 _SCALARS: Final = frozenset({bool, int, str, float, type(None), Decimal, datetime, date})
 
 
-def _freeze(field: str, value: Any, depth: int, left: list[int]) -> Any:
-    """A frozen copy of a JSON-like value."""
-    left[0] -= 1
+def _freeze(field: str, value: Any, depth: int = MAX_DEPTH, left: list[int] | None = None) -> Any:
+    """A frozen copy of a JSON-like value; *left* is how many values more it may hold."""
     kind = type(value)
-    if left[0] < 0 or depth < 0:
-        _no(field, f"a document of at most {MAX_VALUES} values, {MAX_DEPTH} deep")
     if kind in _SCALARS:
         return value
-    if isinstance(value, Mapping):
-        if not all(type(key) is str for key in value):
-            _no(field, "keyed by texts")
-        return FrozenDict({key: _freeze(field, one, depth - 1, left) for key, one in value.items()})
+    if left is None:
+        left = [MAX_VALUES - 1]
+    if kind is not dict and kind is not list and kind is not tuple and not isinstance(value, Mapping):
+        _no(field, f"JSON; it holds a value of type {type(value).__name__[:64]}")
+    left[0] -= len(value)
+    if left[0] < 0 or depth < (1 if value else 0):
+        _no(field, f"a document of at most {MAX_VALUES} values, {MAX_DEPTH} deep")
+    # most of what is held is right as it is, and gets no call of its own
     if kind is list or kind is tuple:
-        return tuple(_freeze(field, one, depth - 1, left) for one in value)
-    _no(field, f"JSON; it holds a value of type {type(value).__name__[:64]}")
+        return tuple([one if type(one) in _SCALARS else _freeze(field, one, depth - 1, left) for one in value])
+    if not {type(key) for key in value} <= {str}:
+        _no(field, "keyed by texts")
+    return FrozenDict(
+        {key: one if type(one) in _SCALARS else _freeze(field, one, depth - 1, left) for key, one in value.items()}
+    )
 
 
 #: Fields whose name says more than their type.

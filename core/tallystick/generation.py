@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from functools import lru_cache
 
 import attrs
 
@@ -58,22 +58,34 @@ def fill(template: str, event: Event) -> str:
     """
     if template == "{member}":
         return f"m:{event.member}"
-    named = [_value(match[1], event) for match in _PLACE.finditer(template)]
+    said, places = _parts(template)
+    named = [place(event) for place in places]
     if named and not any(named):
         return ""
-    found = iter(named)
-    return _PLACE.sub(lambda _: next(found), template)
+    if len(named) == 1:
+        return f"{said[0]}{named[0]}{said[1]}"
+    return "".join([piece for pair in zip(said, [*named, ""], strict=True) for piece in pair])
 
 
-def _value(path: str, event: Event) -> str:
+@lru_cache(maxsize=1_024)
+def _parts(template: str) -> tuple[Sequence[str], Sequence[Callable[[Event], str]]]:
+    """What stands around the places of a template, and what reads each place off an event."""
+    found = _PLACE.split(template)
+    return found[::2], tuple([_reader(path) for path in found[1::2]])
+
+
+def _reader(path: str) -> Callable[[Event], str]:
     if path == "member":
-        return f"m:{event.member}"
-    if path == "order":
-        return str(getattr(event.facts, "order", "") or "")
+        return lambda event: f"m:{event.member}"
     room, _, field = path.partition(".")
-    found: Any = ""
-    if room == "facts":
-        found = getattr(event.facts, field, "")
-    elif room == "others":
-        found = f"m:{event.others.get(field, 0)}"
-    return "" if found is None else str(found)
+    if path == "order" or room == "facts":
+        field = field or path
+
+        def read(event: Event) -> str:
+            found = getattr(event.facts, field, None)
+            return "" if found is None else str(found)
+
+        return read
+    if room == "others":
+        return lambda event: f"m:{event.others.get(field, 0)}"
+    return lambda _: ""

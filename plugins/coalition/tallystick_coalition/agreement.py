@@ -80,12 +80,12 @@ class Flow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
         >>> Flow(kind="convert", source="a", target="b", rate="2/3", price="1").gets(100)
         66
         """
-        return _rounded(exact(self.rate) * amount, up=self.rounds_for == "member")
+        return _rounded(exact(self.rate), amount, up=self.rounds_for == "member")
 
     def owed(self, amount: int) -> int:
         """Minor units the source owes the target for *amount*, rounded once."""
         basis = self.gets(amount) if self.kind == "earn" else amount
-        return _rounded(exact(self.price) * basis, up=self.price_for == "target")
+        return _rounded(exact(self.price), basis, up=self.price_for == "target")
 
     def holds(self, at: datetime) -> bool:
         """Whether it is in force at *at*."""
@@ -139,8 +139,10 @@ def exact(text: str) -> Fraction:
     return values.exact(text)
 
 
-def _rounded(value: Fraction, *, up: bool) -> int:
-    return -(-value.numerator // value.denominator) if up else value.numerator // value.denominator
+def _rounded(rate: Fraction, amount: int, *, up: bool) -> int:
+    """*rate* times *amount*, in whole numbers all the way."""
+    whole = rate.numerator * amount
+    return -(-whole // rate.denominator) if up else whole // rate.denominator
 
 
 def canonical(agreement: Agreement) -> str:

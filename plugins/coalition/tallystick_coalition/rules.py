@@ -171,7 +171,8 @@ def month_of(at: datetime) -> str:
     >>> month_of(datetime(2026, 6, 30, 23, 59, tzinfo=UTC))
     '2026-06'
     """
-    return at.astimezone(UTC).strftime("%Y-%m")
+    day = at.astimezone(UTC)
+    return f"{day.year:04d}-{day.month:02d}"
 
 
 def _day(at: datetime) -> int:

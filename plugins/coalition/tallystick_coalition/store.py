@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -27,16 +27,24 @@ def _insert(conn: sa.Connection, table: sa.Table) -> Any:
 def project(conn: sa.Connection, records: Iterable[Record]) -> None:
     """Write down what *records* say about partners.  Called once per record: the house keeps the offset."""
     entries: list[dict[str, Any]] = []
+    begun: dict[tuple[Any, ...], dict[str, Any]] = {}
+    over: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in records:
         if not record.kind.startswith("coalition."):
             continue
         for step in record.explanation:
             if step.data and "act" in step.data:
-                _wait(conn, record, step.data)
+                _wait(record, step.data, begun, over)
                 if step.data["act"] in OWED:
                     entries.append(_entry(record, step.data))
     if entries:
         conn.execute(_insert(conn, entry).on_conflict_do_nothing(), entries)
+    if over:
+        mine = [waiting.c[name] == sa.bindparam(f"its_{name}") for name in _PLACE]
+        conn.execute(waiting.delete().where(*mine), list(over.values()))
+    new = [row for place, row in begun.items() if place not in over]
+    if new:
+        conn.execute(_insert(conn, waiting).on_conflict_do_nothing(), new)
 
 
 def _entry(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,19 +69,23 @@ def _entry(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wait(conn: sa.Connection, record: Record, data: Mapping[str, Any]) -> None:
-    place = {"tenant": record.tenant, "partner": data["partner"], "transfer": data.get("transfer", "")}
+_PLACE: Final = ("tenant", "partner", "transfer", "n")
+
+
+def _wait(
+    record: Record, data: Mapping[str, Any], begun: dict[Any, dict[str, Any]], over: dict[Any, dict[str, Any]]
+) -> None:
+    """What begins to wait for an answer, and what waits no more; a transfer that is over never waits again."""
+    place = (record.tenant, data["partner"], data.get("transfer", ""), 0)
     match data["act"]:
         case "held":
-            conn.execute(
-                _insert(conn, waiting).on_conflict_do_nothing(),
-                [{**place, "n": 0, "at": record.received, "before": 0, "period": ""}],
-            )
+            begun[place] = {**dict(zip(_PLACE, place, strict=True)), "at": record.received, "before": 0, "period": ""}
         case "confirmed" | "released":
-            conn.execute(waiting.delete().where(*_same(waiting, {**place, "n": 0})))
+            over[place] = {f"its_{name}": value for name, value in zip(_PLACE, place, strict=True)}
         case "returned" if data["role"] == "target":
-            row = {**place, "n": data["n"], "at": record.received, "before": data["before"], "period": data["period"]}
-            conn.execute(_insert(conn, waiting).on_conflict_do_nothing(), [row])
+            place = (*place[:3], data["n"])
+            more = {"at": record.received, "before": data["before"], "period": data["period"]}
+            begun[place] = {**dict(zip(_PLACE, place, strict=True)), **more}
 
 
 def _same(table: sa.Table, values: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
