@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -30,6 +31,7 @@ from .intake import HOUSE, read_document
 from .judge import Judge, Judged, NoFacts
 from .ledger import (
     DAY,
+    EPOCH,
     MAX_BATCH,
     Record,
     entry_name,
@@ -142,6 +144,8 @@ class Engine:
 
     def _once_each(self, arrivals: Sequence[Arrival], history: bool, derived: list[Arrival]) -> list[Outcome]:
         """A batch names each event id once; repeats within it are answered by what came of the first."""
+        if len({(arrival.tenant, arrival.source, arrival.id) for arrival in arrivals}) == len(arrivals):
+            return self._patiently(arrivals, history, derived)
         outcomes: list[Outcome | None] = [None] * len(arrivals)
         waiting: Sequence[int] = range(len(arrivals))
         while waiting:
@@ -276,21 +280,20 @@ class Engine:
                 if place in fresh
             ]
             judges = self._load(self.store, cur, work, tenants)
-            judged = self._judge(cur, judges, work, first, len(arrivals), outcomes)
+            judged = self._judge(cur, judges, work, first, len(arrivals), None if history else now, outcomes)
             self._repeats(cur, arrivals, fresh, outcomes)
             refused = [
-                (a.tenant, a.source, a.id)
-                for place, a in enumerate(arrivals)
-                if place in fresh and isinstance(outcomes[place], TallyError)
+                (a.tenant, a.source, a.id) for a, entry, _ in work if type(outcomes[entry - first]) is not Receipt
             ]
             self.store.unclaim(cur, refused)
             if judged:
                 states = {tenant: judge.working for tenant, judge in judges.items()}
                 post(self.store, cur, states, judged, lease=lease, number=number, previous=previous, now=now)
-                for arrival, _, one, _ in sorted(judged, key=lambda item: item[1]):
+                for arrival, entry, one, _ in judged:
                     if one.page.emits:
                         derived += self._derived(one, arrival, judges[arrival.tenant])
-                self._merge_people(conn, judged, now)
+                    if one.page.joined is not None or one.page.parted:
+                        self._merge_people(conn, one, entry, now)
         return outcomes  # type: ignore[return-value]
 
     def _turn(self, cur: Cursor) -> tuple[int, bytes, int]:
@@ -306,14 +309,13 @@ class Engine:
         return number, previous, self.clock()
 
     @staticmethod
-    def _merge_people(conn: sa.Connection, judged: Sequence[tuple[Any, ...]], now: int) -> None:
+    def _merge_people(conn: sa.Connection, one: Judged, entry: int, now: int) -> None:
         """Merged members answer as the other from this commit on."""
-        for _, entry, one, *_ in judged:
-            if one.page.joined is not None:
-                source, into = one.page.joined
-                people.merge(conn, one.record.tenant, source, into, entry, now)
-            elif one.page.parted:
-                people.unmerge(conn, one.record.tenant, one.page.parted, entry, now)
+        if one.page.joined is not None:
+            source, into = one.page.joined
+            people.merge(conn, one.record.tenant, source, into, entry, now)
+        else:
+            people.unmerge(conn, one.record.tenant, one.page.parted, entry, now)
 
     def _claim(
         self,
@@ -338,17 +340,25 @@ class Engine:
         work: Sequence[tuple[Arrival, int, int]],
         first: int,
         used: int,
+        now: int | None,
         outcomes: list[Outcome | None],
     ) -> list[Done]:
-        """Event by event over the batch's working state; parked refunds follow their sale as entries of their own."""
+        """Event by event over the batch's working state; parked refunds follow their sale as entries of their own.
+
+        *now* None: history is played, and everything comes when it happens.
+        """
         done: list[Done] = []
+        served: dict[tuple[str, str], datetime] = {}  # per tenant and source, from when on events are in time
+        places = used
         for arrival, entry, received in work:
             place = entry - first
-            if outcomes[place] is not None:
-                continue
             judge = judges[arrival.tenant]
+            source = (arrival.tenant, arrival.source)
+            since = served.get(source)
             try:
-                self._in_time(judge.generation, arrival, received)
+                if since is None or arrival.at < since or arrival.early:
+                    self._in_time(judge.generation, arrival, received)
+                    served[source] = EPOCH if now is None else moment(now - judge.generation.late(arrival.source))
                 judged = self._judge_again(cur, judge, arrival, entry, received)
             except TallyError as refusal:
                 outcomes[place] = refusal
@@ -366,6 +376,8 @@ class Engine:
                     applied = judge.not_applied(parked, first + used, received, refusal)
                 done.append((parked, first + used, applied, True))
                 used += 1
+        if used > places:
+            done.sort(key=lambda each: each[1])
         return done
 
     def _judge_again(
@@ -399,7 +411,7 @@ class Engine:
 
     def _judge_one(self, judge: Judge, arrival: Arrival, entry: int, received: int) -> Judged:
         """Judge by the generation in force when the event happened."""
-        then = judge.older.get(entry)
+        then = judge.older.get(entry) if judge.older else None
         if arrival.kind == REPAIRED_KIND:
             repairer = Repairer(judge.working, then or judge.generation, self.secret)
             return repairer.judge(arrival, entry, received)
@@ -411,11 +423,14 @@ class Engine:
 
     def _older(self, work: Sequence[tuple[Arrival, int, int]], generation: Generation) -> dict[int, Generation]:
         """By entry, the generation of then, for events that happened before the one in force."""
-        found = {}
+        found: dict[int, Generation] = {}
+        if not generation.since:
+            return found
+        since = moment(generation.since)
         for arrival, entry, _ in work:
-            at = arrival.facts.at if isinstance(arrival.facts, Mending) else instant(arrival.at)
-            if generation.since and at < generation.since:
-                then = self.generations.at(arrival.tenant, at)
+            at = moment(arrival.facts.at) if isinstance(arrival.facts, Mending) else arrival.at
+            if at < since:
+                then = self.generations.at(arrival.tenant, instant(at))
                 if then.number != generation.number:
                     found[entry] = then
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from .events import Arrival, Decision, Event, EventKind, Facts, OrderAdvanced, P
 from .generation import Generation, fill
 from .lane import Told
 from .ledger import (
+    EPOCH,
     HELD,
     Record,
     Step,
@@ -78,6 +79,7 @@ class Judge:
         self.pipeline, self.programme, self.kinds = generation.pipeline, generation.programme, generation.kinds
         self.units, self.versions = generation.programme.units, generation.versions
         self._buckets: dict[str, _Buckets] = {}
+        self._received: tuple[int, datetime] = (0, EPOCH)  #: of the last event, as a moment
         self._tally: Tally | None = None  #: of the event at hand, once something in it is bounded
 
     def judge(self, arrival: Arrival, entry: int, received: int) -> Judged:
@@ -112,13 +114,15 @@ class Judge:
 
     def _event(self, arrival: Arrival, person: Person | None, received: int) -> Event:
         kind = self.kinds.get(arrival.kind)
+        if self._received[0] != received:
+            self._received = received, moment(received)
         return Event(
             tenant=arrival.tenant,
             id=arrival.id,
             source=arrival.source,
             kind=arrival.kind,
             at=arrival.at,
-            received=moment(received),
+            received=self._received[1],
             member=person.number if person else 0,
             facts=arrival.facts,
             others=self._others(arrival, kind) if kind is not None and kind.members else _NOBODY,
@@ -171,21 +175,21 @@ class Judge:
         self, event: Event, plan: Plan, entry: int, person: Person | None, original: Original | None = None
     ) -> Situation:
         """Everything the plan's plugins declared they need, as it stands before this event."""
-        working, needs, now = self.working, plan.needs, instant(event.received)
+        working, needs = self.working, plan.needs
         member = person.view if person is not None else None
         if member is not None and (needs.profile or self.generation.ladders):
             member = self._full_view(member, needs.profile)
-        counters = self._counters(plan, event) if needs.counters else {}
-        balances = (
-            {unit: working.balance(event.member, unit, now) for unit in needs.balances} if needs.balances else _NONE
-        )
+        balances = _NONE
+        if needs.balances:
+            now = instant(event.received)
+            balances = MappingProxyType({unit: working.balance(event.member, unit, now) for unit in needs.balances})
         name = entry_name(entry)
         return Situation(
             now=event.received,
             programme=self.programme,
             member=member,
-            balances=MappingProxyType(balances),
-            counters=MappingProxyType(counters),
+            balances=balances,
+            counters=MappingProxyType(self._counters(plan, event)) if needs.counters else _NONE,
             own=_NONE,
             stock=MappingProxyType(working.stock) if needs.stock else _NONE,
             chance=Chance(self.chance, name),
@@ -196,13 +200,15 @@ class Judge:
 
     def _counters(self, plan: Plan, event: Event) -> dict[tuple[str, str], int]:
         """What the declared counters stand at now."""
-        day, member, stored = self.programme.local_date(event.at), event.member, self.working.counters
-        return {
-            key: self.working.count(member, *key, day)
-            if bucket is None
-            else stored.get((0 if bucket[0] else member, *bucket[1:]), 0)
-            for key, bucket in self.buckets(plan, day).counters.items()
-        }
+        day, member, stored = self.programme.local_date(event.at), event.member, self.working.counters.get
+        buckets = self.buckets(plan, day)
+        found = {key: stored((member, name, grain, start), 0) for key, name, grain, start in buckets.single}
+        for key in buckets.shared:
+            _, name, grain, start = buckets.counters[key]  # type: ignore[misc]
+            found[key] = stored((0, name, grain, start), 0)
+        for key in buckets.summed:
+            found[key] = self.working.count(member, *key, day)
+        return found
 
     def buckets(self, plan: Plan, day: date) -> _Buckets:
         """Where the declared counters of *plan* are kept on *day*."""
@@ -216,14 +222,14 @@ class Judge:
         body = self.working.profiles.get(member.number) if profile else None
         if not tiers and body is None:
             return member
-        changes: dict[str, Any] = {"tiers": tiers}
+        birthday = member.birthday
         if body is not None:
             opened = vault.open_sealed(self._key(member.number), body)
             document = msgspec.json.decode(opened) if opened else {}
             if document.get("birthday"):
                 month, day = document["birthday"][-5:].split("-")
-                changes["birthday"] = Birthday(int(month), int(day))
-        return msgspec.structs.replace(member, **changes)
+                birthday = Birthday(int(month), int(day))
+        return Member(member.number, member.status, member.enrolled_at, member.tags, birthday, tiers, member.language)
 
     # -- the ordinary event -------------------------------------------------------------------------------------------
 
@@ -243,7 +249,7 @@ class Judge:
     ) -> tuple[Page, str, list[Verdict], list[Skipped]]:
         plan = self.pipeline.plan(event.kind)
         skipped: list[Skipped] = []
-        proposals: list[Effect] = []
+        proposals: Sequence[Effect] = ()
         active = person is not None and (person.view.status == "active" or event.kind == "member.enrolled")
         kind = self.kinds[event.kind]
         # a kind that plugins declared for guests concerns the shop (shelves, tills), not a member
@@ -257,22 +263,23 @@ class Judge:
         own = self._private(plan, event, situation) if plan.own else _NONE
         if asked:
             if plan.earn is not None:
-                proposals += self._ask(plan.earn, skipped, event, situation, own)
+                proposals = self._ask(plan.earn, skipped, event, situation, own)
             if plan.redeem is not None:
-                proposals += self._ask(plan.redeem, skipped, event, situation, own)
+                proposals = [*proposals, *self._ask(plan.redeem, skipped, event, situation, own)]
         verdict, reasons, counted = self._review(plan, event, situation, proposals, skipped, own)
         if verdict == "deny":
             reason = next(r for r in reasons if r.verdict == "deny")
             raise Denied(reason.gentle or "this cannot be done now", rule=reason.rule, reason=reason.reason)
-        noted = [effect for effect in counted if isinstance(effect, Put)]
-        proposals += [effect for effect in counted if not isinstance(effect, Put)]
+        noted = [effect for effect in counted if type(effect) is Put] if counted else ()
+        if len(noted) < len(counted):
+            proposals = [*proposals, *[effect for effect in counted if type(effect) is not Put]]
         page = Page(entry, event, self.working, self.programme, received, held=verdict in ("hold", "step_up"))
         page.apply(self._settle(proposals, situation.counters))
         if page.deferred:
             page.seen = deferring.looked_at(page.deferred, event.member, self._read(plan, event), self.working.own)
         if noted:  # what a reviewer remembers it remembers now, whatever becomes of a held event
             page.follow(noted, (), (), (), ())
-        if active and verdict == "allow":
+        if active and verdict == "allow" and (plan.react is not None or plan.evaluate_tier is not None):
             self._follow(plan, page, event, situation, skipped, own, reasons)
         page.seed = hashlib.sha256(situation.chance.seed).hexdigest() if situation.chance.drawn else ""
         if skipped:
@@ -307,13 +314,25 @@ class Judge:
     def _private(self, plan: Plan, event: Event, situation: Situation) -> Mapping[str, Situation]:
         """The situation of each plugin that asked for own rows: nobody sees anybody else's."""
         private = {}
-        own, member = self.working.own, f"m:{event.member}"
+        own, member, s = self.working.own, f"m:{event.member}", situation
         for plugin, templates in plan.own.items():
             rows = {
                 template: own.get((plugin, member if template == "{member}" else fill(template, event)), _NONE)
                 for template in templates
             }
-            private[plugin] = msgspec.structs.replace(situation, own=rows)
+            private[plugin] = Situation(
+                s.now,
+                s.programme,
+                s.member,
+                s.balances,
+                s.counters,
+                rows,
+                s.stock,
+                s.chance,
+                s.original,
+                s.others,
+                s.entry,
+            )
         return private
 
     def _read(self, plan: Plan, event: Event) -> set[tuple[str, str]]:
@@ -330,17 +349,16 @@ class Judge:
         proposals: Sequence[Effect],
         skipped: list[Skipped],
         own: Mapping[str, Situation],
-    ) -> tuple[str, list[Verdict], list[Effect]]:
+    ) -> tuple[str, list[Verdict], Sequence[Effect]]:
         """The worst verdict, every reason, and what reviewers want counted."""
         if plan.review is None:
             return "allow", [], []
-        reasons, counted = [], []
-        for effect in self._ask(plan.review, skipped, event, situation, tuple(proposals), own):
-            if isinstance(effect, Verdict):
-                reasons.append(effect)
-            else:
-                counted.append(effect)
-        return max([r.verdict for r in reasons], key=VERDICTS.index, default="allow"), reasons, counted
+        said = self._ask(plan.review, skipped, event, situation, tuple(proposals), own)
+        reasons = [effect for effect in said if type(effect) is Verdict]
+        if not reasons:
+            return "allow", [], said
+        counted = [effect for effect in said if type(effect) is not Verdict]
+        return max([r.verdict for r in reasons], key=VERDICTS.index), reasons, counted
 
     def _follow(
         self,
@@ -401,14 +419,18 @@ class Judge:
         skipped: Sequence[Skipped],
         rows: Sequence[OrderEntry] = (),
         again: Sequence[Arrival] = (),
+        *,
+        order: str = "",
+        value: int = 0,
         **more: Any,
     ) -> Judged:
         if self._tally is not None and self._tally.today:
             day = day_number(page.day)
             page.count_again([(owner, name, "day", day, n, "") for (owner, name), n in self._tally.today.items() if n])
+        working = self.working
         for row in rows:
-            self.working.add_order(row)
-        if self.working.merged:
+            working.add_order(row)
+        if working.merged:
             merging.follow(page)
         sealed = self.seal(arrival, entry, event.member)
         if page.kept:  # it holds what plugins may know of a person
@@ -430,10 +452,10 @@ class Judge:
                     for s in skipped
                 ]
             )
-        working = self.working
-        if working.noted:
-            value = more.get("value", 0) if arrival.kind == "purchase.completed" else -1
-            more["orders"] = working.notes(entry, more.get("order", ""), event.member, value)
+        if len(working.noted) > (
+            arrival.kind == "purchase.completed"
+        ):  # that a sale names its order goes without saying
+            more["orders"] = working.notes()
         if working.took_now:
             more["took"] = tuple([(entry_name(of), place, amount) for of, place, amount in working.took_now])
         if working.restocked:
@@ -441,8 +463,9 @@ class Judge:
         if arrival.cause:
             more["cause"], more["depth"] = entry_name(arrival.cause), arrival.depth
         record = page.record(
-            status=status, verdict=verdict, facts=hashlib.sha256(sealed).hexdigest(), actor=arrival.actor, **more
-        )
+            status=status, verdict=verdict, order=order, value=value, facts=hashlib.sha256(sealed).hexdigest(), actor=arrival.actor,
+            **more,
+        )  # fmt: skip
         return Judged(record, sealed, page, skipped, again)
 
     # -- orders -------------------------------------------------------------------------------------------------------
@@ -977,6 +1000,9 @@ class _Buckets(NamedTuple):
     #: (counter, window) -> (shared by all members, name, grain, start); None: a sum of days
     counters: Mapping[tuple[str, str], tuple[bool, str, str, int] | None]
     named: Mapping[str, tuple[str, str]]  #: by the names that `evaluate_tier` and `react` read them under
+    single: Sequence[tuple[tuple[str, str], str, str, int]]  #: of these, the member's own buckets
+    shared: Sequence[tuple[str, str]]  #: those of all members
+    summed: Sequence[tuple[str, str]]  #: and those that are sums of days
 
 
 def _buckets(plan: Plan, day: date) -> _Buckets:
@@ -985,7 +1011,14 @@ def _buckets(plan: Plan, day: date) -> _Buckets:
         grain = grain_of(window)
         single = window in (grain, "budget")
         counters[name, window] = (window == "budget", name, grain, start_of(window, day)) if single else None
-    return _Buckets(day, counters, {f"counter:{name}/{window}": (name, window) for name, window in counters})
+    return _Buckets(
+        day,
+        counters,
+        named={f"counter:{name}/{window}": (name, window) for name, window in counters},
+        single=[(key, *bucket[1:]) for key, bucket in counters.items() if bucket is not None and not bucket[0]],
+        shared=[key for key, bucket in counters.items() if bucket is not None and bucket[0]],
+        summed=[key for key, bucket in counters.items() if bucket is None],
+    )
 
 
 class Totals(Mapping[str, int]):

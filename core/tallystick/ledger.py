@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -64,6 +65,7 @@ def parse_entry(name: str) -> int | None:
     return entry_number(writer, batch, place)
 
 
+@lru_cache(maxsize=8_192)
 def member_name(number: int) -> str:
     """A member as the ledger and the API name it."""
     return f"m-{number:012d}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -50,7 +51,7 @@ from .ledger import (
 )
 from .settle import Posting, Settlement, cap_key, plugin_of
 from .situation import Programme
-from .windows import grain_of, start_of
+from .windows import bucket_of, grain_of
 from .working import Working
 
 #: member, unit, usable from, expires at, sliding, waits for, issuer: gains with equal terms share a lot
@@ -123,12 +124,19 @@ class Page:
         """Use caps up, and add to counters."""
         if settled.caps:
             self._use_caps(settled.caps)
+        if not settled.counts:
+            return
         windows: dict[tuple[str, str, str, int], str] = {}
+        day, mine, add, noted = self.day, self.event.member, self.working.add, []
         for count in settled.counts:
-            member = 0 if count.window == "budget" else self.event.member
-            key = (count.rule, count.counter, grain_of(count.window), member)
-            if windows.setdefault(key, count.window) == count.window:  # windows that share daily buckets count once
-                self._count(member, count.counter, count.window, count.amount, _mode(count))
+            window, counter, amount = count.window, count.counter, count.amount
+            grain, start = bucket_of(window, day)
+            member = 0 if window == "budget" else mine
+            # windows that share daily buckets count once
+            if windows.setdefault((count.rule, counter, grain, member), window) == window and amount:
+                add((member, counter, grain, start), amount)
+                noted.append((member, counter, grain, start, amount, _mode(count)))
+        self.counts = (*self.counts, *noted)
 
     def _rest(self, settled: Settlement) -> None:
         if self.held:
@@ -153,8 +161,12 @@ class Page:
     ) -> None:
         """Everything of a settlement that moves no amount."""
         for put in puts:
-            key = put.key.replace("{member}", f"m:{self.event.member}")
-            owner = int(key[2:]) if key.startswith("m:") and key[2:].isdigit() else 0
+            key, owner = put.key, self.event.member
+            if key == "{member}":
+                key = f"m:{owner}"
+            else:
+                key = key.replace("{member}", f"m:{owner}")
+                owner = int(key[2:]) if key.startswith("m:") and key[2:].isdigit() else 0
             self.working.put_own(put.rule.partition(".")[0], key, put.name, owner, put.value)
         for tier in tiers:
             row = {
@@ -173,8 +185,10 @@ class Page:
             )
         for extend in extends:
             self._extend(extend)
-        self.intents = (*self.intents, *intents)
-        self.emits = (*self.emits, *emits)
+        if intents:
+            self.intents = (*self.intents, *intents)
+        if emits:
+            self.emits = (*self.emits, *emits)
 
     # -- gains ----------------------------------------------------------------------------------------------------
 
@@ -210,9 +224,7 @@ class Page:
             usable_from, waits = NEVER, "held"
         elif waits:
             usable_from = NEVER
-        total = 0
-        for posting in parts:
-            total += posting.amount
+        total = parts[0].amount if len(parts) == 1 else sum([posting.amount for posting in parts])
         lot = Lot(self.entry, len(self.lots), total, total, usable_from, expires_at, sliding, waits, issuer, fresh=True)
         self.working.credit(self.working.account(member, unit), lot)
         self.touched.add((member, unit))
@@ -440,7 +452,7 @@ class Page:
 
     def _count(self, member: int, counter: str, window: str, amount: int, mode: str) -> None:
         if amount:
-            start, grain = start_of("day" if grain_of(window) == "day" else window, self.day), grain_of(window)
+            grain, start = bucket_of(window, self.day)
             self.working.add((member, counter, grain, start), amount)
             self.counts = (*self.counts, (member, counter, grain, start, amount, mode))
 
@@ -492,10 +504,14 @@ class Page:
         touched = self.touched if len(self.touched) < 2 else sorted(self.touched)
         return {unit: accounts[member, unit].posted for member, unit in touched if member == number}
 
-    def record(self, **more: Any) -> Record:
+    def record(
+        self, *, status: str, verdict: str = "allow", order: str = "", value: int = 0, facts: str = "", actor: str = "",
+        **more: Any,
+    ) -> Record:  # fmt: skip
         """The frozen page."""
         event = self.event
-        return Record(
+        written = Record if not more else partial(Record, **more)
+        return written(
             entry=self.name,
             tenant=event.tenant,
             id=event.id,
@@ -506,6 +522,12 @@ class Page:
             generation=self.programme.generation,
             programme=self.programme.hash,
             member=member_name(event.member) if event.member else "",
+            status=status,
+            verdict=verdict,
+            order=order,
+            value=value,
+            facts=facts,
+            actor=actor,
             explanation=tuple(self.steps),
             transfers=tuple(self.transfers),
             lots=tuple(self.lots),
@@ -514,7 +536,6 @@ class Page:
             takes=tuple(self.takes),
             gives=tuple(self.gives),
             seed=self.seed,
-            **more,
         )
 
 

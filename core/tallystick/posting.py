@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec.structs import astuple as fields_of
 
 from .effects import Command, Emit, Notify
 from .events import Arrival
@@ -29,18 +30,18 @@ def post(
     previous: bytes,
     now: int,
 ) -> None:
-    """Append what was *judged* and the *states* it left, tenant by tenant, as batch *number* of the leased writer."""
+    """Append what was *judged*, in the order of entries, and the *states* it left, as batch *number* of the leased writer."""
     records, transfers, beside, claims, intents, bodies = [], [], [], [], [], []
     repairs: list[Row] = []
     repaired: list[Row] = []
-    for _, entry, one, extra in sorted(judged, key=lambda item: item[1]):
-        record, page = one.record, one.page
+    for _, entry, one, extra in judged:
+        record, page, tenant = one.record, one.page, one.record.tenant
         body = canonical(record)
         bodies.append(body)
         member = int(record.member[2:]) if record.member else 0
-        records.append((entry, record.tenant, member, record.received, body, one.sealed))
-        for place, t in enumerate(record.transfers):
-            transfers.append((entry, place, record.tenant, t.debit, t.credit, t.unit, t.amount, t.rule, t.lot, t.into))
+        records.append((entry, tenant, member, record.received, body, one.sealed))
+        for place, transfer in enumerate(record.transfers):
+            transfers.append((entry, place, tenant, *fields_of(transfer)))
         if extra:
             claims.append((record.tenant, record.source, record.id, entry))
         if len(page.touched) > len(record.balances):  # somebody else's, too
@@ -79,7 +80,6 @@ def link(
 def _post_accounts(store: Store, cur: Cursor, tenant: str, working: Working) -> None:
     fresh: list[Row] = []
     changed: list[Row] = []
-    lots: dict[tuple[int, int], tuple[int, str, Lot]] = {lot.key: (m, u, lot) for m, u, lot in working.lots.values()}
     for (member, unit), account in working.accounts.items():
         state = (account.posted, account.deficit)
         if account.was is None:
@@ -87,8 +87,6 @@ def _post_accounts(store: Store, cur: Cursor, tenant: str, working: Working) -> 
                 fresh.append((tenant, member, unit, *state))
         elif account.was != state:
             changed.append((*state, account.was[0], tenant, member, unit))
-        for key, lot in account.lots.items():
-            lots[key] = (member, unit, lot)
     if working.extended:
         store.extend_lots(cur, [(expires, now, tenant, m, u) for expires, now, m, u in working.extended])
     store.append_lots(
@@ -96,10 +94,19 @@ def _post_accounts(store: Store, cur: Cursor, tenant: str, working: Working) -> 
         [
             (tenant, m, u, lot.entry, lot.part, lot.amount, lot.left, lot.usable_from, lot.expires_at, int(lot.sliding),
              lot.waits, lot.issuer)
-            for m, u, lot in lots.values()
-            if lot.fresh
+            for m, u, lot in working.opened
         ],
     )  # fmt: skip
+    if len(working.lots) > len(working.opened):
+        _change_lots(store, cur, tenant, working)
+    store.put_balances(cur, fresh, changed)
+
+
+def _change_lots(store: Store, cur: Cursor, tenant: str, working: Working) -> None:
+    lots: dict[tuple[int, int], tuple[int, str, Lot]] = {lot.key: (m, u, lot) for m, u, lot in working.lots.values()}
+    for (member, unit), account in working.accounts.items():
+        for key, lot in account.lots.items():
+            lots[key] = (member, unit, lot)
     store.change_lots(
         cur,
         [
@@ -109,18 +116,17 @@ def _post_accounts(store: Store, cur: Cursor, tenant: str, working: Working) -> 
             if not lot.fresh and lot.changed
         ],
     )  # fmt: skip
-    store.put_balances(cur, fresh, changed)
 
 
 def _post_orders(store: Store, cur: Cursor, tenant: str, working: Working) -> None:
     fresh, changed = [], []
     for entries in working.orders.values():
         for row in entries:
-            role, returned, lines = row.row
+            state = row.row
             if row.fresh:
-                fresh.append((tenant, row.order, row.entry, role, row.member, row.value, returned, lines))
-            elif row.row != row.was:
-                changed.append((role, returned, lines, tenant, row.order, row.entry))
+                fresh.append((tenant, row.order, row.entry, state[0], row.member, row.value, *state[1:]))
+            elif state != row.was:
+                changed.append((*state, tenant, row.order, row.entry))
     store.append_order_entries(cur, fresh)
     store.change_orders(cur, changed)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
@@ -108,25 +108,40 @@ def settle(
     Raises :class:`EffectRefused` for an undeclared unit or an impossible amount.
     """
     out = Settlement()
-    gains: dict[str, _Unit] = {}
+    gains: list[Grant | Bonus | Multiply | Cap] = []
     plain = True
     for effect in proposals:
         kind = type(effect)
-        if kind is Grant:
-            _unit(gains, effect, units).grants.append(effect)  # type: ignore[arg-type]
-        elif kind is Bonus:
-            _unit(gains, effect, units).bonuses.append(effect)  # type: ignore[arg-type]
-        elif kind is Multiply:
-            _unit(gains, effect, units).factors.append(effect)  # type: ignore[arg-type]
-        elif kind is Cap:
-            _unit(gains, effect, units).caps.append(effect)  # type: ignore[arg-type]
+        if kind is Grant or kind is Bonus or kind is Multiply or kind is Cap:
+            gains.append(effect)  # type: ignore[arg-type]
         else:
-            _sort(effect, out, units)
+            _sort(effect, kind, out, units)
             plain = False
-    for unit in sorted(gains) if len(gains) > 1 else gains:
-        _settle_unit(gains[unit], units[unit], used, versions, out)
+    if len(gains) == 1 and _stands_alone(gains[0]):
+        _settle_alone(gains[0], units, versions, out)
+    elif gains:
+        by_unit = _by_unit(gains, units)
+        for unit in sorted(by_unit):
+            _settle_unit(by_unit[unit], units[unit], used, versions, out)
     out.plain = plain and bool(out.postings) and not out.caps
     return out
+
+
+def _stands_alone(gain: Grant | Bonus | Multiply | Cap) -> TypeGuard[Gain]:
+    """Whether the only proposal about gains is a gain of the member's own that a return takes back: nothing to weigh."""
+    kind = type(gain)
+    return (kind is Grant or kind is Bonus) and gain.reversible and not gain.to  # type: ignore[union-attr]
+
+
+def _settle_alone(gain: Gain, units: Mapping[str, Unit], versions: Mapping[str, str], out: Settlement) -> None:
+    """What `_settle_unit` comes to for a gain that stands alone."""
+    rule, unit, amount = gain.rule, gain.unit, gain.amount
+    if unit not in units:
+        raise _undeclared(gain)
+    effect, version = "grant" if type(gain) is Grant else "bonus", versions.get(plugin_of(rule), "")
+    out.steps = (Step(rule, effect, version, unit, amount, None, "", "", gain.lines, False, gain.data),)
+    if amount:
+        out.postings = (Posting(rule, amount, gain, gain.lines),)
 
 
 class _Unit:
@@ -141,14 +156,26 @@ class _Unit:
         self.caps: list[Cap] = []
 
 
-def _unit(gains: dict[str, _Unit], effect: Any, units: Mapping[str, Unit]) -> _Unit:
-    unit: str = effect.unit
-    found = gains.get(unit)
-    if found is None:
-        if unit not in units:
-            raise EffectRefused(f"{effect.rule}: unit {unit!r} is not declared", rule=effect.rule, unit=unit)
-        found = gains[unit] = _Unit()
+def _by_unit(gains: Iterable[Grant | Bonus | Multiply | Cap], units: Mapping[str, Unit]) -> dict[str, _Unit]:
+    found: dict[str, _Unit] = {}
+    for effect in gains:
+        if effect.unit not in units:
+            raise _undeclared(effect)
+        unit = found.setdefault(effect.unit, _Unit())
+        match effect:
+            case Grant():
+                unit.grants.append(effect)
+            case Bonus():
+                unit.bonuses.append(effect)
+            case Multiply():
+                unit.factors.append(effect)
+            case Cap():
+                unit.caps.append(effect)
     return found
+
+
+def _undeclared(effect: Any) -> EffectRefused:
+    return EffectRefused(f"{effect.rule}: unit {effect.unit!r} is not declared", rule=effect.rule, unit=effect.unit)
 
 
 _ROOMS = {
@@ -157,14 +184,21 @@ _ROOMS = {
 }  # fmt: skip
 
 
-def _sort(effect: Effect, out: Settlement, units: Mapping[str, Unit]) -> None:
-    room = _ROOMS.get(type(effect))
+#: Of these, the ones that are about a unit.
+_OF_UNITS = frozenset(kind for kind in _ROOMS if "unit" in kind.__struct_fields__)
+
+
+def _sort(effect: Any, kind: type[Effect], out: Settlement, units: Mapping[str, Unit]) -> None:
+    room = _ROOMS.get(kind)
     if room is None:
-        raise EffectRefused(f"{effect.rule}: {type(effect).__name__} cannot be settled", rule=effect.rule)
-    unit = getattr(effect, "unit", None)
-    if unit is not None and unit not in units:
-        raise EffectRefused(f"{effect.rule}: unit {unit!r} is not declared", rule=effect.rule, unit=unit)
-    setattr(out, room, (*getattr(out, room), effect))
+        raise EffectRefused(f"{effect.rule}: {kind.__name__} cannot be settled", rule=effect.rule)
+    if kind in _OF_UNITS and effect.unit not in units:
+        raise _undeclared(effect)
+    found = getattr(out, room)
+    if found:
+        found.append(effect)
+    else:
+        setattr(out, room, [effect])
 
 
 @lru_cache(maxsize=4_096)

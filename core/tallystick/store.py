@@ -169,13 +169,12 @@ class Store:
                 [list(column) for column in zip(*rows, strict=True)],
             )
             return {row[0] for row in cur.fetchall()}
-        fresh = set()
-        execute = cur.execute
-        for row in rows:
-            execute("INSERT INTO claim (tenant, source, id, entry) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
-            if cur.rowcount:
-                fresh.add(row[3])
-        return fresh
+        cur.executemany(
+            "INSERT INTO claim (tenant, source, id, entry) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
+        )
+        if cur.rowcount == len(rows):
+            return {row[3] for row in rows}
+        return {entry for tenant, source, id, entry in rows if self.find_claim(cur, tenant, source, id) == entry}
 
     def find_claim(self, cur: Cursor, tenant: str, source: str, id: str) -> int | None:
         """The entry that claimed an event id."""

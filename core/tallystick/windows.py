@@ -42,6 +42,17 @@ def start_of(window: str, day: date) -> int:
     return day_number(day) - rolling_days(window) + 1
 
 
+@lru_cache(maxsize=4_096)
+def bucket_of(window: str, day: date) -> tuple[str, int]:
+    """Grain and first local day of the bucket in which something that happens on *day* is counted for *window*.
+
+    >>> bucket_of("month", date(1970, 2, 3)), bucket_of("P30D", date(1970, 2, 3)), bucket_of("budget", date(1970, 2, 3))
+    (('month', 31), ('day', 33), ('lifetime', 0))
+    """
+    grain = grain_of(window)
+    return grain, start_of("day" if grain == "day" else window, day)
+
+
 def rolling_days(window: str) -> int:
     """How many local days a rolling window spans; raises ValueError for anything else."""
     match = _ROLLING.match(window)

@@ -13,9 +13,6 @@ from .ledger import Account, Lot, OrderNote, OrderState, Record, entry_name, mom
 from .situation import Balance, LotView, Member
 from .windows import grain_of, start_of
 
-_ABSENT = object()
-#: How a sale stands in its order at first: no record says so, for its kind does.
-PLAIN_SALE: OrderState = ("sale", 0, "")
 CounterKey = tuple[int, str, str, int]  # member, counter, grain, first day
 
 
@@ -83,6 +80,14 @@ class NotRead(Exception):
         self.entry, self.stock = entry, stock
 
 
+def _put_back(where: dict[Any, Any], key: Any, value: Any) -> None:
+    """Let *key* be what it was; None: nothing."""
+    if value is None:
+        where.pop(key, None)
+    else:
+        where[key] = value
+
+
 class Working:
     """One tenant's state within a batch.  Every change is logged, so that a failing event leaves no trace."""
 
@@ -96,6 +101,7 @@ class Working:
         self.accounts: dict[tuple[int, str], Account] = {}
         self.complete: set[int] = set()
         self.lots: dict[tuple[int, int], tuple[int, str, Lot]] = {}
+        self.opened: list[tuple[int, str, Lot]] = []  #: of these, the ones that this batch opens
         self.counters: dict[CounterKey, int] = {}
         self.counted: dict[CounterKey, int] = {}
         self.known_counters: set[str] = set()
@@ -129,17 +135,19 @@ class Working:
         """Forget everything since :meth:`begin`."""
         for kind, thing, *old in reversed(self._log):
             if kind == "item":
-                key, value = old
-                if value is _ABSENT:
-                    thing.pop(key, None)
-                else:
-                    thing[key] = value
+                _put_back(thing, *old)
             elif kind == "account":
                 thing.posted, thing.deficit = old[0], old[1]
                 thing.lots = old[2]
+            elif kind == "count":
+                key, value, added = old
+                _put_back(self.counters, key, value)
+                _put_back(self.counted, key, added)
             elif kind == "credit":
                 thing.posted, thing.deficit = old[0], old[1]
                 thing.lots.pop(old[2], None)
+                self.lots.pop(old[2], None)
+                self.opened.pop()
             elif kind == "lot":
                 thing.left, thing.usable_from, thing.expires_at, thing.waits = old
             elif kind == "order":
@@ -150,7 +158,7 @@ class Working:
 
     def set(self, where: dict[Any, Any], key: Any, value: Any) -> None:
         """Write one item, undoably."""
-        self._log.append(("item", where, key, where.get(key, _ABSENT)))
+        self._log.append(("item", where, key, where.get(key)))
         where[key] = value
 
     def touch(self, account: Account) -> Account:
@@ -167,8 +175,10 @@ class Working:
 
     def credit(self, account: Account, lot: Lot) -> Lot:
         """Put a fresh lot into *account*, undoably; cheaper than announcing the whole account."""
-        self._log.append(("credit", account, account.posted, account.deficit, lot.key))
-        self.set(self.lots, lot.key, (account.member, account.unit, lot))
+        key = (lot.entry, lot.part)
+        self._log.append(("credit", account, account.posted, account.deficit, key))
+        held = self.lots[key] = (account.member, account.unit, lot)
+        self.opened.append(held)
         return account.credit(lot)
 
     def original(self, entry: int) -> tuple[Record, bytes | None] | None:
@@ -254,8 +264,11 @@ class Working:
     def add(self, key: CounterKey, amount: int) -> None:
         """Add to a counter's bucket."""
         if amount:
-            self.set(self.counters, key, self.counters.get(key, 0) + amount)
-            self.set(self.counted, key, self.counted.get(key, 0) + amount)
+            counters, counted = self.counters, self.counted
+            value, added = counters.get(key), counted.get(key)
+            self._log.append(("count", None, key, value, added))
+            counters[key] = amount if value is None else value + amount
+            counted[key] = amount if added is None else added + amount
 
     def take_stock(self, key: str, amount: int) -> None:
         """Take from (or, negative, put back into) a stock; never below zero."""
@@ -321,18 +334,8 @@ class Working:
         self.set(self.took, key, self.took.get(key, 0) + amount)
         self.took_now.append((entry, place, amount))
 
-    def notes(self, entry: int, order: str, member: int, value: int) -> tuple[OrderNote, ...]:
-        """What the event *entry* did to orders; a plain sale of *order* goes without saying."""
-        if len(self.noted) == 1:
-            row, was = self.noted[0]
-            if was is None and (row.entry, row.order, row.member, row.value, row.row) == (
-                entry,
-                order,
-                member,
-                value,
-                PLAIN_SALE,
-            ):
-                return ()
+    def notes(self) -> tuple[OrderNote, ...]:
+        """What the event at hand did to orders."""
         seen: set[int] = set()
         notes = []
         for row, was in self.noted:

@@ -69,10 +69,10 @@ FAULTS = {
     "another's lot is ours": (
         "working.py", "if member not in self.people:", "if False:", f"{REFUNDS}::test_points_go_back_although_the_lot_was_opened_beside_somebody_elses[sqlite]"),
     "what is counted twice is counted once": (
-        "working.py", "self.set(self.counted, key, self.counted.get(key, 0) + amount)", "self.set(self.counted, key, amount)",
+        "working.py", "counted[key] = amount if added is None else added + amount", "counted[key] = amount",
         f"{REFUNDS}::test_two_counts_of_one_rule_both_count[sqlite]"),
     "every claim is the first": (
-        "store.py", "            if cur.rowcount:\n                fresh.add(row[3])", "            fresh.add(row[3])", f"{CROWD}::test_the_same_event_fifty_times_is_one_event_and_one_answer[sqlite]"),
+        "store.py", "        if cur.rowcount == len(rows):\n            return {row[3]", "        if True:\n            return {row[3]", f"{CROWD}::test_the_same_event_fifty_times_is_one_event_and_one_answer[sqlite]"),
     "a refused id stays claimed": (
         "engine.py", "self.store.unclaim(cur, refused)", "pass", f"{BATCHES}::test_a_refused_id_is_free_for_the_next_in_the_same_batch[sqlite]"),
     "other facts under a known id are the same": (
