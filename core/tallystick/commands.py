@@ -76,10 +76,12 @@ class Show:
         """As which option and as what of the answer it is known."""
         return self.declared.id.partition(".")[2]
 
-    def open(self, built: House, tenant: str, url: str) -> tuple[Any, list[str]]:
-        """Call the plugin's function when the year was played; *url* is where the demo is or will be served."""
+    def open(self, built: House, tenant: str, url: str, limit: int | None = None) -> tuple[Any, list[str]]:
+        """Call the plugin's function when the year was played, or its first *limit* baskets; *url* is where the demo is or
+        will be served.
+        """
         function = discovery.load(self.declared.run, plugin=self.plugin)
-        given = {"language": language(), "url": url}
+        given = {"language": language(), "url": url, "limit": limit}
         wanted = inspect.signature(function).parameters
         found: tuple[Any, list[str]] = function(
             visit(built, tenant, self.plugin, self.declared.id),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from tallystick.ledger import Record, instant, member_name
 from . import agreement as agreements
 from . import settle, store
 from .agreement import Agreement
+from .convoy import Note, receive_many
 from .errors import NotAgreed, NotPossible, OutsideTerms
 from .exchange import Answer, Message, Unreachable, receive
 from .hooks import Coalition
@@ -61,28 +62,42 @@ class Desk:
 
     def record(self, kind: str, id: str, at: datetime, member: int, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Record one event; what its explanation says.  What somebody would have to look at first is not possible here."""
-        (outcome,) = self.errand.record([_document(kind, id, at, member, data)])
+        (told,) = self.record_many([Note(kind, id, at, member, data)])
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    def record_many(self, notes: Sequence[Note]) -> list[Mapping[str, Any] | TallyError | Unreachable]:
+        """Record events as one batch; what each explanation says, or why not, as :meth:`record` has it."""
+        outcomes = self.errand.record([_document(*note) for note in notes]) if notes else ()
+        return [self._told(note, outcome) for note, outcome in zip(notes, outcomes, strict=True)]
+
+    def _told(self, note: Note, outcome: Any) -> Mapping[str, Any] | TallyError | Unreachable:
         if isinstance(outcome, TallyError):
-            if outcome.code in PASSING:
-                raise Unreachable from outcome
-            raise outcome
+            return Unreachable(outcome.message) if outcome.code in PASSING else outcome
         record: Record = outcome.record
         if record.status in (
             "held",
             "step_up",
         ):  # nobody waits at a till for that: it is undone, and the transfer refused
             void = {"entry": record.entry, "reason": "transfers between brands do not wait"}
-            self.errand.record([_document("entry.voided", f"{id}/undone", self.now, 0, void)])
-            raise NotPossible
+            self.errand.record([_document("entry.voided", f"{note.id}/undone", self.now, 0, void)])
+            return NotPossible()
         for step in record.explanation:
             if step.data and "act" in step.data:
                 return step.data
-        raise NotPossible
+        return NotPossible()
 
     def rows(self, key: str) -> Mapping[str, Any]:
         """The plugin's own rows under *key*."""
+        return self.rows_many((key,)).get(key, {})
+
+    def rows_many(self, keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+        """The plugin's own rows under each of *keys* that has any."""
+        if not keys:
+            return {}
         with self.errand.house.db.connect() as conn:
-            return store.own_rows(conn, self.errand.tenant, key)
+            return store.rows_under(conn, self.errand.tenant, keys)
 
     def agreement(self, partner: str) -> Agreement | None:
         """The latest agreement with a partner."""
@@ -179,6 +194,10 @@ class Neighbour:
     def ask(self, message: Message) -> Answer:
         """Say something to the partner."""
         return receive(self.desk, message)
+
+    def ask_many(self, messages: Sequence[Message]) -> list[Answer | None]:
+        """Say messages of one action together."""
+        return receive_many(self.desk, messages)
 
 
 def partner_of(desk: Desk, name: str) -> Neighbour:
