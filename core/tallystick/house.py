@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
 from pathlib import Path
@@ -262,7 +263,11 @@ class House:
         """One outcome per event.  An engine has one thread: while the writer runs, everything goes through it."""
         if history or not self.writer.running:
             return self.perform(lambda: self.engine.record(arrivals, history=history))
-        return [future.result() for future in [self.writer.submit(arrival) for arrival in arrivals]]
+        return [future.result() for future in self.writer.submit_all(arrivals)]
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """A connection to look with: it waits for nobody who writes, and nobody waits for it."""
+        return database.reading(self.db)
 
     def pass_for(self, tenant: str, door: str, *words: str) -> str:
         """What opens a plugin's public route *door* without a key, for *words*: the ``{pass}`` of its path."""

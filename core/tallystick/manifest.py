@@ -102,6 +102,7 @@ class DeclaredRoute:
     summary: Text = _NO_TEXT
     public: bool = False  #: opened without a key, by the ``{pass}`` in its path that the house has signed
     rate: int = 5  #: of a public one: requests a second with the same pass
+    grouped: bool = False  #: of a public one: whether the endpoint takes many knocks at once
 
 
 @attrs.frozen(kw_only=True)
@@ -443,6 +444,7 @@ SCHEMA: Final[schema.Schema] = {
             "summary": _TEXT,
             "public": {"type": "boolean"},
             "rate": {"type": "integer", "min": 1, "max": 1000},
+            "grouped": {"type": "boolean"},
         }
     ),
     "commands": _table({"run": {"type": "object", "required": True}, "summary": _TEXT, "report": {"type": "boolean"}}),
@@ -556,8 +558,8 @@ def _unguarded(section: str, name: str, route: Mapping[str, Any]) -> Iterator[Mi
         yield Mistake((section, name, "public"), message)
     if not public and "permission" not in route:
         yield Mistake((section, name), '"permission" is missing; expected what a key must be allowed to do')
-    if not public and ("{pass}" in path or "rate" in route):
-        yield Mistake((section, name), '"{pass}" and "rate" are for a route that says public = true')
+    if not public and ("{pass}" in path or "rate" in route or "grouped" in route):
+        yield Mistake((section, name), '"{pass}", "rate" and "grouped" are for a route that says public = true')
 
 
 def _unfinished(data: Mapping[str, Any]) -> Iterator[Mistake]:

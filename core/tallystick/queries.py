@@ -6,7 +6,7 @@ Instants are microseconds since 1970.  Every question names its tenant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -165,21 +165,28 @@ def balances(conn: sa.Connection, tenant: str, member: int, now: int) -> dict[st
     >>> balances(conn, "corner-shop", 4711, now)["points"].usable
     120
     """
+    return balances_of(conn, tenant, [member], now).get(member, {})
+
+
+def balances_of(conn: sa.Connection, tenant: str, members: Collection[int], now: int) -> dict[int, dict[str, Balance]]:
+    """The :func:`balances` of several members, each by unit; who never had any is left out."""
     lot, account = tables.lot, tables.balance
     due, pending, usable = _parts(now)
+    which = account.c.member == next(iter(members)) if len(members) == 1 else account.c.member.in_(sorted(members))
     statement = (
-        sa.select(account.c.unit, account.c.posted, account.c.deficit, usable, pending, due)
+        sa.select(account.c.member, account.c.unit, account.c.posted, account.c.deficit, usable, pending, due)
         .select_from(account)
         .outerjoin(
             lot,
             sa.and_(*(lot.c[name] == account.c[name] for name in ("tenant", "member", "unit")), lot.c.remaining > 0),
         )
-        .where(account.c.tenant == tenant, account.c.member == member)
-        .group_by(account.c.unit, account.c.posted, account.c.deficit)
-        .order_by(account.c.unit)
+        .where(account.c.tenant == tenant, which)
+        .group_by(account.c.member, account.c.unit, account.c.posted, account.c.deficit)
+        .order_by(account.c.member, account.c.unit)
     )
-    return {
-        row.unit: Balance(
+    found: dict[int, dict[str, Balance]] = {}
+    for row in conn.execute(statement) if members else ():
+        found.setdefault(row.member, {})[row.unit] = Balance(
             unit=row.unit,
             posted=row.posted,
             usable=int(row.usable) - row.deficit,
@@ -187,8 +194,7 @@ def balances(conn: sa.Connection, tenant: str, member: int, now: int) -> dict[st
             due=int(row.due),
             deficit=row.deficit,
         )
-        for row in conn.execute(statement)
-    }
+    return found
 
 
 def _parts(now: int) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int], sa.ColumnElement[int]]:

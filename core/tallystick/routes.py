@@ -6,13 +6,15 @@ Key, permission, tenant, member, size and form of what comes are dealt with befo
 
 A route that says ``public = true`` asks for no key: the ``{pass}`` in its path, which the house has signed, says which
 tenant it is for and what it is about (:mod:`tallystick.passes`).  Its endpoint gets a :class:`Knock` and nothing else,
-and returns HTML, or the media type and the bytes of something else, and headers if the answer needs some.
+and returns HTML, or the media type and the bytes of something else, and headers if the answer needs some.  One that
+says ``grouped = true`` takes all knocks together that came while it answered the last ones.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from functools import cache
 from types import MappingProxyType
@@ -50,6 +52,7 @@ class Brought:
     summary: Text
     page: bool = False
     public: bool = False  #: opened by a pass in the path instead of a key
+    grouped: bool = False  #: whether the endpoint takes many knocks at once
     rate: int = 5  #: of a public one: requests a second with the same pass
     #: the plugin's own permissions, with the roles that have them
     permissions: Mapping[str, frozenset[str]] = {}
@@ -109,6 +112,19 @@ class Request:
         )
 
 
+class Came(NamedTuple):
+    """What somebody brings to a public door."""
+
+    found: passes.Pass
+    language: Language
+    query: Mapping[str, str]
+    media: str
+    body: bytes
+    method: str
+    path: str = ""
+    headers: Mapping[str, str] = _NONE
+
+
 @attrs.frozen(kw_only=True)
 class Knock:
     """What comes to a public route: whoever has the link may send it; what the link is about, the house has signed."""
@@ -144,7 +160,7 @@ def brought(manifests: Iterable[Manifest]) -> Iterator[Brought]:
                 yield Brought(
                     plugin=declared.id, id=route.id, method=method, path=route.path, permission=route.permission,
                     endpoint=route.endpoint, summary=route.summary, permissions=permissions,
-                    public=route.public, rate=route.rate,
+                    public=route.public, grouped=route.grouped, rate=route.rate,
                 )  # fmt: skip
         for page in declared.pages:
             yield Brought(
@@ -226,30 +242,72 @@ def answer(
     return str(found).encode() if door.page else msgspec.json.encode(found, order="deterministic")
 
 
-def answer_knock(
-    house: House, door: Brought, found: passes.Pass, language: Language,
-    query: Mapping[str, str], media: str, body: bytes, method: str, path: str = "", headers: Mapping[str, str] = _NONE,
-) -> Said:  # fmt: skip
+def answer_knock(house: House, door: Brought, came: Came) -> Said:
     """Call a public door's endpoint; what it returns.  Raises as :func:`answer` does."""
-    endpoint = load(door)
-    plugin = _plugin(house.registry.latest(found.tenant), door)
-    said = _call(
-        door, endpoint,
-        Knock(
-            house=house, tenant=found.tenant, plugin=plugin, words=found.words, method=method, query=query, media=media,
-            body=body, language=language, now=moment(house.clock()), path=path, headers=headers,
-        ),
+    plugin = _plugin(house.registry.latest(came.found.tenant), door)
+    return _said(_call(door, load(door), _knock(house, plugin, came, moment(house.clock()))))
+
+
+def answer_knocks(house: House, door: Brought, came: Sequence[Came]) -> list[Said | TallyError | Future[Said]]:
+    """Call a public door's endpoint that takes many, once for each tenant; what each is answered, perhaps later.
+
+    Raises as :func:`answer` does.
+    """
+    endpoint, now = load(door), moment(house.clock())
+    found: list[Any] = [None] * len(came)
+    tenants: dict[str, list[int]] = {}
+    for place, one in enumerate(came):
+        tenants.setdefault(one.found.tenant, []).append(place)
+    for tenant, places in tenants.items():
+        plugin = _plugin(house.registry.latest(tenant), door)
+        answers = _call(door, endpoint, [_knock(house, plugin, came[place], now) for place in places])
+        for place, answer in zip(places, answers, strict=True):
+            match answer:
+                case TallyError():
+                    found[place] = answer
+                case Future():
+                    found[place] = _said_later(door, answer)
+                case _:
+                    found[place] = _said(answer)
+    return found
+
+
+def _knock(house: House, plugin: Any, came: Came, now: datetime) -> Knock:
+    return Knock(
+        house=house, tenant=came.found.tenant, plugin=plugin, words=came.found.words, method=came.method, query=came.query,
+        media=came.media, body=came.body, language=came.language, now=now, path=came.path, headers=came.headers,
     )  # fmt: skip
-    return Said("text/html; charset=utf-8", said.encode()) if isinstance(said, str) else Said(*said)
+
+
+def _said(answer: Any) -> Said:
+    return Said("text/html; charset=utf-8", answer.encode()) if isinstance(answer, str) else Said(*answer)
+
+
+def _said_later(door: Brought, answer: Future[Any]) -> Future[Said]:
+    later: Future[Said] = Future()
+
+    def done(answer: Future[Any]) -> None:
+        try:
+            later.set_result(_said(_named(door, answer.result)))
+        except Exception as error:  # noqa: BLE001  whoever asked hears of it
+            later.set_exception(error)
+
+    answer.add_done_callback(done)
+    return later
 
 
 def _plugin(generation: Generation, door: Brought) -> Any:
     return next((part.plugin for part in generation.pipeline.parts if part.id == door.plugin), None)
 
 
-def _call(door: Brought, endpoint: Endpoint, request: Request | Knock, **given: Any) -> Any:
+def _call(door: Brought, endpoint: Endpoint, what: Request | Knock | Sequence[Knock], **given: Any) -> Any:
+    return _named(door, lambda: endpoint.call(what, **given))
+
+
+def _named(door: Brought, call: Callable[[], Any]) -> Any:
+    """What *call* returns or refuses; whatever else goes wrong in it is the plugin's failure."""
     try:
-        return endpoint.call(request, **given)
+        return call()
     except TallyError:
         raise
     except Exception as error:

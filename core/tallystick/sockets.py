@@ -40,6 +40,7 @@ class Desk(Protocol):
     @property
     def house(self) -> House: ...
     def limit(self, whose: str, rate: float, burst: float) -> None: ...
+    async def answer_knock(self, door: routes.Brought, text: str, came: routes.Came) -> routes.Said: ...
 
 
 class PublicSocket:
@@ -78,7 +79,8 @@ class PublicSocket:
         rate = float(self.door.rate)
         while True:
             try:
-                message = await asyncio.wait_for(socket.receive(), IDLE)
+                async with asyncio.timeout(IDLE):
+                    message = await socket.receive()
             except TimeoutError:
                 await socket.close(1000)
                 return
@@ -89,11 +91,8 @@ class PublicSocket:
                 if len(body) > MESSAGE:
                     raise TooLarge(f"a message has at most {MESSAGE} bytes", limit=MESSAGE)
                 self.desk.limit(f"{self.door.id} {text}", rate, rate * 4)
-                answer = await run_in_threadpool(
-                    routes.answer_knock, self.desk.house, self.door, found, language, query, "application/json", body,
-                    "WEBSOCKET",
-                )  # fmt: skip
-                said = answer.body
+                came = routes.Came(found, language, query, "application/json", body, "WEBSOCKET")
+                said = (await self.desk.answer_knock(self.door, text, came)).body
             except TooLarge:
                 await socket.close(_LARGE)
                 return

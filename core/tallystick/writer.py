@@ -88,10 +88,17 @@ class Writer:
 
     def submit(self, arrival: Arrival) -> Future[Outcome]:
         """Queue one event; the future's result is the outcome: a receipt or a refusal, never an exception of its own."""
-        future: Future[Outcome] = Future()
-        future.set_running_or_notify_cancel()  # what was handed in will be recorded: nobody can call it back
-        self.hand_in([(arrival, future.set_result)])
-        return future
+        return self.submit_all([arrival])[0]
+
+    def submit_all(self, arrivals: Sequence[Arrival]) -> list[Future[Outcome]]:
+        """Queue events as :meth:`submit` does, so that those of one call are recorded together."""
+        futures: list[Future[Outcome]] = [Future() for _ in arrivals]
+        for future in futures:
+            future.set_running_or_notify_cancel()  # what was handed in will be recorded: nobody can call it back
+        for start in range(0, len(arrivals), MAX_BATCH // 2):
+            part = slice(start, start + MAX_BATCH // 2)
+            self.hand_in([(a, f.set_result) for a, f in zip(arrivals[part], futures[part], strict=True)])
+        return futures
 
     def perform(self, work: Callable[[], T]) -> T:
         """Do *work* between two batches, in the thread that owns the engine; what it returns or raises.

@@ -1,9 +1,16 @@
 """A stand-in for site-packages, where tests lay down plugins as their wheels would."""
 
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tallystick import config, discovery
+from tallystick.document import Document
+from tallystick.house import House, build_house, prepare
 
 MANIFEST = 'id = "{id}"\napi = ">=1,<2"\nsummary = "A plugin."\n'
 
@@ -53,4 +60,27 @@ def site(tmp_path, monkeypatch):
     yield site
     for package in site.packages:
         for module in [name for name in sys.modules if name.partition(".")[0] == package]:
+            del sys.modules[module]
+
+
+@contextmanager
+def house_of(
+    folder: Path, name: str, manifest: str, modules: Mapping[str, str], settings: str,
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000,
+) -> Iterator[House]:  # fmt: skip
+    """An open house in *folder* with one plugin, laid down there as its wheel would; *settings* say ``{url}`` of the database."""
+    package = Site(folder).install(name, code="", manifest=manifest)
+    for module, code in modules.items():
+        (package / f"{module}.py").write_text(code)
+    sys.path.insert(0, str(folder))
+    try:
+        installed = {name: discovery.discover()[name]}
+        text = settings.format(url=f"sqlite:///{folder / 'tally.db'}")
+        checked = config.check(Document(text, "tally.toml"), installed=installed)
+        prepare(checked, installed=installed)
+        with build_house(checked, installed=installed, clock=clock) as house:
+            yield house
+    finally:
+        sys.path.remove(str(folder))
+        for module in [each for each in sys.modules if each.partition(".")[0] == package.name]:
             del sys.modules[module]

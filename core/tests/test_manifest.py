@@ -140,6 +140,7 @@ def test_glue_is_of_layer_glue_without_saying_so() -> None:
         ('permission = "points.adjust"\n', "public = true\n", 'a public route has "{pass}" in its path and no "permission"'),
         ('permission = "points.adjust"\n', 'permission = "points.adjust"\npublic = true\n', 'a public route has "{pass}"'),
         ('permission = "points.adjust"\n', 'permission = "points.adjust"\nrate = 5\n', "are for a route that says public = true"),
+        ('permission = "points.adjust"\n', 'permission = "points.adjust"\ngrouped = true\n', "are for a route that says public = true"),
         ('roles = ["admin"]', 'roles = ["chief"]', 'found "chief"; expected one of "owner", "admin"'),
         ('factory = "tallystick_points.hooks:Points"\n', "", 'hooks need "factory" beside them'),
         ('metadata = "tallystick_points.tables:METADATA"\n', "", 'tables need "metadata" beside them'),

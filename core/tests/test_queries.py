@@ -77,6 +77,8 @@ def test_nothing_is_known_of_a_member_without_entries_or_of_another_tenants(book
     with database.reading(books.db) as conn:
         assert queries.balances(conn, TENANT, bob, 0) == {}
         assert queries.balances(conn, "other", ann, 0) == {}
+        both = queries.balances_of(conn, TENANT, {ann, bob}, 0)
+        assert both == {ann: queries.balances(conn, TENANT, ann, 0)} and queries.balances_of(conn, TENANT, (), 0) == {}
         assert queries.balances_at(conn, "other", ann, 1 << 60) == {}
         assert queries.lots(conn, "other", ann, 0) == []
         assert queries.statement(conn, "other", ann).lines == ()

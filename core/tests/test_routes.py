@@ -14,11 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from core.tests.conftest import Site
-from tallystick import config, discovery, keys, passes, people, routes, switchboard
-from tallystick.document import Document
+from core.tests.conftest import house_of
+from tallystick import discovery, keys, passes, people, routes, switchboard
 from tallystick.errors import NotFound, PluginBroken
-from tallystick.house import build_house, prepare
 from tallystick.ledger import member_name
 from tallystick.manifest import ROLES
 from tallystick.web import PUBLIC_BODY, SMALL_BODY, build_app
@@ -131,34 +129,21 @@ class Wood:
 @pytest.fixture(scope="module")
 def wood(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wood]:
     folder = tmp_path_factory.mktemp("wood")
-    package = Site(folder).install("nuts", code="", manifest=MANIFEST)
-    (package / "routes.py").write_text(ROUTES)
-    (package / "tree.py").write_text(TREE)
-    sys.path.insert(0, str(folder))
-    try:
-        installed = {"nuts": discovery.discover()["nuts"]}
-        settings = SETTINGS.format(url=f"sqlite:///{folder / 'tally.db'}")
-        checked = config.check(Document(settings, "tally.toml"), installed=installed)
-        prepare(checked, installed=installed)
-        with build_house(checked, installed=installed, clock=lambda: NOW) as house:
-            made, members = {}, {}
-            with house.db.begin() as conn:
-                for tenant in checked.tenants:
-                    for name in ("ann", "bob"):
-                        number = people.enrol(conn, house.secret, tenant, NOW, external_ids=[name])
-                        members[f"{tenant}/{name}"] = member_name(number)
-                    for role in ROLES:
-                        own = int(members[f"{tenant}/ann"][2:]) if role == "member" else 0
-                        key = keys.create(conn, tenant=tenant, role=role, name=role, now=NOW, member=own)
-                        made[f"{tenant}/{role}"] = key[1]
+    with house_of(folder, "nuts", MANIFEST, {"routes": ROUTES, "tree": TREE}, SETTINGS, lambda: NOW) as house:
+        made, members = {}, {}
+        with house.db.begin() as conn:
+            for tenant in house.config.tenants:
+                for name in ("ann", "bob"):
+                    number = people.enrol(conn, house.secret, tenant, NOW, external_ids=[name])
+                    members[f"{tenant}/{name}"] = member_name(number)
+                for role in ROLES:
+                    own = int(members[f"{tenant}/ann"][2:]) if role == "member" else 0
+                    key = keys.create(conn, tenant=tenant, role=role, name=role, now=NOW, member=own)
+                    made[f"{tenant}/{role}"] = key[1]
+        assert "tallystick_nuts.routes" not in sys.modules
+        with TestClient(build_app(house)) as client:
             assert "tallystick_nuts.routes" not in sys.modules
-            with TestClient(build_app(house)) as client:
-                assert "tallystick_nuts.routes" not in sys.modules
-                yield Wood(client, house, made, members)
-    finally:
-        sys.path.remove(str(folder))
-        for name in [name for name in sys.modules if name.partition(".")[0] == "tallystick_nuts"]:
-            del sys.modules[name]
+            yield Wood(client, house, made, members)
 
 
 #: Every door of the manifest with the roles that have its permission.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from core.tests.conftest import Site
-from tallystick import assets, config, discovery, passes, sockets
+from core.tests.conftest import house_of
+from tallystick import assets, passes, sockets
 from tallystick.document import Document
 from tallystick.errors import InvalidManifest, NotFound
-from tallystick.house import build_house, prepare
 from tallystick.manifest import from_document
 from tallystick.web import build_app
 
@@ -33,12 +31,20 @@ endpoint = "tallystick_larks.wire:sing"
 methods = ["WEBSOCKET"]
 public = true
 rate = 50
+[routes."larks.choir"]
+path = "/v1/larks/{pass}/choir"
+endpoint = "tallystick_larks.wire:choir"
+methods = ["POST", "WEBSOCKET"]
+public = true
+grouped = true
+rate = 50
 [assets."larks.book"]
 path = "/v1/larks/book"
 folder = "static/book"
 """
 CODE = """\
 import json
+from concurrent.futures import ThreadPoolExecutor
 from tallystick.errors import NotFound, TooLarge
 class Wire:
     def earn(self, event, situation):
@@ -47,9 +53,20 @@ def sing(knock):
     said = json.loads(knock.body)
     if said == "nothing":
         raise NotFound("no such song")
-    if said == "break":
+    if said.startswith("break"):
         raise ZeroDivisionError
     return "application/json", json.dumps([knock.tenant, list(knock.words), said]).encode()
+voices = ThreadPoolExecutor(1)
+def choir(knocks):
+    assert len({knock.tenant for knock in knocks}) == 1
+    if any(knock.body == b'"break all"' for knock in knocks):
+        raise ZeroDivisionError
+    return [voices.submit(sing, knock) if b"later" in knock.body else alone(knock) for knock in knocks]
+def alone(knock):
+    try:
+        return sing(knock)
+    except NotFound as refusal:
+        return refusal
 """
 SETTINGS = """\
 [house]
@@ -70,38 +87,31 @@ class Wire:
     def __init__(self, client: TestClient, secret: bytes) -> None:
         self.client, self._secret = client, secret
 
+    def path(self, tenant: str = "oak", door: str = "larks.sing", way: str = "sing", nest: str = "7") -> str:
+        return f"/v1/larks/{passes.issue(self._secret, passes.Pass(door, tenant, ('nest', nest)))}/{way}"
+
     def open(self, tenant: str = "oak", door: str = "larks.sing", **more: Any) -> Any:
-        text = passes.issue(self._secret, passes.Pass(door, tenant, ("nest", "7")))
-        return self.client.websocket_connect(f"/v1/larks/{text}/sing", **more)
+        return self.client.websocket_connect(self.path(tenant, door), **more)
+
+    def choir(self, nest: str = "7") -> Any:
+        return self.client.websocket_connect(self.path(door="larks.choir", way="choir", nest=nest))
 
 
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
     folder = tmp_path_factory.mktemp("wire")
-    package = Site(folder).install("larks", code="", manifest=MANIFEST)
-    (package / "wire.py").write_text(CODE)
-    book = package / "static" / "book"
-    (book / "songs").mkdir(parents=True)
-    (book / "index.html").write_text("<h1>Larks</h1>")
-    (book / "songs" / "index.html").write_text("<h1>Songs</h1>")
-    (book / "secret.py").write_text("1")
-    (book / ".hidden.js").write_text("1")
-    (book / "large.js.gz").write_bytes(gzip.compress(b"let a = 1"))
-    (package / "static" / "beside.js").write_text("1")
-    (book / "away.js").symlink_to(package / "static" / "beside.js")
-    sys.path.insert(0, str(folder))
-    try:
-        installed = {"larks": discovery.discover()["larks"]}
-        settings = SETTINGS.format(url=f"sqlite:///{folder / 'tally.db'}")
-        checked = config.check(Document(settings, "tally.toml"), installed=installed)
-        prepare(checked, installed=installed)
-        with (
-            build_house(checked, installed=installed) as house,
-            TestClient(build_app(house), base_url="http://testserver") as client,
-        ):
+    with house_of(folder, "larks", MANIFEST, {"wire": CODE}, SETTINGS) as house:
+        book = folder / "tallystick_larks" / "static" / "book"
+        (book / "songs").mkdir(parents=True)
+        (book / "index.html").write_text("<h1>Larks</h1>")
+        (book / "songs" / "index.html").write_text("<h1>Songs</h1>")
+        (book / "secret.py").write_text("1")
+        (book / ".hidden.js").write_text("1")
+        (book / "large.js.gz").write_bytes(gzip.compress(b"let a = 1"))
+        (book.parent / "beside.js").write_text("1")
+        (book / "away.js").symlink_to(book.parent / "beside.js")
+        with TestClient(build_app(house), base_url="http://testserver") as client:
             yield Wire(client, house.secret)
-    finally:
-        sys.path.remove(str(folder))
 
 
 def test_each_message_gets_its_answer_in_order(wire: Wire) -> None:
@@ -121,6 +131,27 @@ def test_a_refusal_is_an_answer_and_the_socket_goes_on(wire: Wire, said: str, co
         assert socket.receive_json()["code"] == code
         socket.send_text('"on"')
         assert socket.receive_json()[2] == "on"
+
+
+@pytest.mark.parametrize(
+    "said, answer",
+    [
+        ("nothing", "not_found"),
+        ("break", "plugin_failed"),
+        ("break all", "plugin_failed"),
+        ("break later", "plugin_failed"),
+    ],
+)
+def test_what_comes_together_is_answered_one_by_one(wire: Wire, said: str, answer: str) -> None:
+    """Whoever sings beside one that is refused, or fails at once or later, gets the answer all the same."""
+    with wire.choir("1") as one, wire.choir("2") as two, wire.choir("3") as three:
+        for turn in range(3):
+            for socket, text in ((one, f"{turn}"), (two, said), (three, f"{turn} later")):
+                socket.send_text(json.dumps(text))
+            assert [one.receive_json()[2], three.receive_json()[2]] == [f"{turn}", f"{turn} later"]
+            assert two.receive_json()["code"] == answer
+    posted = wire.client.post(wire.path(door="larks.choir", way="choir"), content=b'"posted"')
+    assert posted.json()[2] == "posted"
 
 
 @pytest.mark.parametrize("how", [{"tenant": "elm"}, {"tenant": "nobody"}, {"door": "larks.other"}])

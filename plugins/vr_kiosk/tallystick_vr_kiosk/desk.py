@@ -1,47 +1,40 @@
-"""The house's side of the conversation with devices: a frame comes in, an answer goes out, the same for the same frame.
+"""The house's side of the conversation with devices: frames come in, answers go out, the same for the same frame.
 
-A frame's number is taken first, then what it asks for is done.  If the house dies in between, the device sends the frame
-again and it is done then; whatever is done carries the frame's operation as its identity, so that twice is once.
+All frames that came together are taken together: one transaction takes their numbers and does what is the plugin's own
+to do, one batch records the events they ask for, and one more transaction keeps what they are answered.  If the house
+dies in between, the devices send their frames again and what is missing is done then; whatever is done carries the
+frame's operation as its identity, so that twice is once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import attrs
 import msgspec
 
+from tallystick import queries
 from tallystick.errors import TallyError, UnknownMember
 from tallystick.ledger import instant, member_name, moment
 
-from . import codes, frames, store
-from .errors import (
-    AllowanceSpent,
-    BadFrame,
-    CodeRefused,
-    ConfirmationNeeded,
-    DeviceRefused,
-    NotOffered,
-    OfflineLimit,
-    SessionEnded,
-    TooManyTries,
-)
-from .frames import Frame
+from . import frames, store
+from .errors import AllowanceSpent, BadFrame, CodeRefused, DeviceRefused, NotOffered, OfflineLimit, TooManyTries
+from .frames import Frame, Sealed
 from .settings import Settings
 from .store import Connection
+from .teller import TRIES, Asked, Teller
 
 _SECOND: Final = 1_000_000
-#: Wrong codes a minute, of one device and about one member.
-TRIES: Final = 5
-#: How long a session lives without a frame, and an offline one by the device's clock, in microseconds.
-SESSION: Final = 120 * _SECOND
-OFFLINE_SESSION: Final = 600 * _SECOND
 #: How often a command is given, and the pause in between, in microseconds.
 COMMAND_TRIES: Final = 5
 COMMAND_PAUSE: Final = 20 * _SECOND
 _encode = msgspec.json.Encoder(order="deterministic").encode
+#: What hashes PINs and asks other plugins; everybody else must not wait for that.
+_slow: Final = ThreadPoolExecutor(2, thread_name_prefix="tally-kiosk")
 
 
 @attrs.frozen
@@ -66,6 +59,19 @@ class Answer:
         return _encode(found)
 
 
+class _New(NamedTuple):
+    """A frame that comes next, and its device's row before it."""
+
+    place: int
+    row: Any
+    frame: Frame
+    hash: str
+
+
+#: What comes of a frame: its answer, now or later, or the refusal of what is no frame or no device of ours.
+Taken: TypeAlias = Answer | TallyError | Future[Answer]
+
+
 @attrs.frozen
 class Desk:
     """Takes frames of one tenant's devices."""
@@ -81,77 +87,158 @@ class Desk:
 
     def take(self, device: str, body: bytes) -> Answer:
         """Take one frame of *device*.  Raises BadFrame, DeviceRefused; every other refusal is an answer."""
-        sealed, frame = frames.read_wire(body)
-        with self.house.db.begin() as conn:
-            row = store.load_device(conn, self.tenant, device, lock=True)
-            if row is None or frame.device != device:
-                raise BadFrame("that is no frame of this device")
+        (taken,) = self.take_all([(device, body)])
+        if isinstance(taken, Future):
+            return taken.result()
+        if isinstance(taken, TallyError):
+            raise taken
+        return taken
+
+    def take_all(self, came: Sequence[tuple[str, bytes]]) -> list[Taken]:
+        """Take a frame of each of many devices: what *take* returns or raises, for each."""
+        assert len({device for device, _ in came}) == len(came), "a device's frames are taken one after the other"
+        taken: list[Any] = [self._read(device, body) for device, body in came]
+        with self.house.reading() as conn:  # signatures take their time: nobody must wait for it behind a lock
+            known = store.load_devices(conn, self.tenant, [frame.device for _, frame in _heard(taken)])
+        for place, believed in enumerate(taken):
+            if not isinstance(believed, TallyError):
+                sealed, frame = believed
+                taken[place] = self._believed(sealed, frame, known.get(frame.device))
+        asked = self._admit(taken, known)
+        if asked:
+            for place, answer in zip(asked, self._record([*asked.values()]), strict=True):
+                taken[place] = answer
+        return taken
+
+    # -- whose frame it is ---------------------------------------------------------------------------------------------
+
+    def _read(self, device: str, body: bytes) -> tuple[Sealed, Frame] | TallyError:
+        try:
+            sealed, frame = frames.read_wire(body)
+        except BadFrame as refusal:
+            return refusal
+        return (sealed, frame) if frame.device == device else BadFrame("that is no frame of this device")
+
+    def _believed(self, sealed: Sealed, frame: Frame, row: Any) -> tuple[Sealed, Frame] | TallyError:
+        if row is None:
+            return BadFrame("that is no frame of this device")
+        try:
             frames.check_signature(sealed, row.public_key)
-            answer = self._admit(conn, row, frame, sealed.frame)
-        if answer is not None:
-            return answer
-        return self._done(frame)
+        except BadFrame as refusal:
+            return refusal
+        return sealed, frame
 
     # -- order ---------------------------------------------------------------------------------------------------------
 
-    def _admit(self, conn: Connection, row: Any, frame: Frame, text: str) -> Answer | None:
-        """Take the frame's number; None if it is to be done now."""
+    def _admit(self, taken: list[Any], known: Mapping[str, Any]) -> dict[int, Asked]:
+        """Take the frames' numbers, and put what they are answered in the place of each; what shall be recorded first."""
+        asked: dict[int, Asked] = {}
+        slow: list[tuple[int, Frame]] = []
+        if not _heard(taken):
+            return asked
+        with self.house.db.begin() as conn:
+            fresh, again = self._in_order(conn, taken, known)
+            teller = Teller.open(self, conn, [one.frame for one in fresh] + [frame for _, frame in again])
+            ask = partial(self._ask, teller, asked, slow)
+            self._take_new(conn, fresh, taken, ask)
+            for place, frame in again:
+                taken[place] = ask(place, frame)
+            answered = [(frame, _kept(taken[place])) for place, frame in again if taken[place] is not None]
+            store.keep_answers(conn, self.tenant, answered)
+        for place, frame in slow:  # its number stands in the database before anybody looks at it again
+            taken[place] = _slow.submit(self._slowly, frame)
+        return asked
+
+    def _in_order(
+        self, conn: Connection, taken: list[Any], known: Mapping[str, Any]
+    ) -> tuple[list[_New], list[tuple[int, Frame]]]:
+        """The frames that come next, and those that came before and have no answer yet; all others are answered."""
+        rows = store.load_devices(conn, self.tenant, [frame.device for _, frame in _heard(taken)], lock=True)
+        fresh, again = [], []
+        for place, believed in enumerate(taken):
+            if isinstance(believed, TallyError):
+                continue
+            sealed, frame = believed
+            row = rows.get(frame.device)
+            if row is None or row.public_key != known[frame.device].public_key:  # paired anew in this moment
+                checked = self._believed(sealed, frame, row)
+                if isinstance(checked, TallyError):
+                    taken[place] = checked
+                    continue
+            verdict, taken[place] = self._place(conn, row, frame, sealed.frame)
+            if verdict == "new":
+                fresh.append(_New(place, row, frame, frames.hash_of(sealed.frame)))
+            elif taken[place] is None:
+                again.append((place, frame))
+        return fresh, again
+
+    def _take_new(self, conn: Connection, fresh: Sequence[_New], taken: list[Any], ask: Any) -> None:
+        """Answer frames, and take their numbers."""
+        beats = [one.frame.device for one in fresh if one.frame.kind == "beat"]
+        orders = store.take_commands(conn, self.tenant, beats, self._now, tries=COMMAND_TRIES, pause=COMMAND_PAUSE)
+        allowances = store.open_grants(conn, self.tenant, beats)
+        kept, changes = [], []
+        for place, row, frame, hash in fresh:
+            changed = {"counter": frame.counter, "last": hash, "seen_at": self._now}
+            answer = self._within_limits(conn, row, frame, changed)
+            if answer is None and frame.kind == "beat":
+                answer = self._beat(frame, orders.get(frame.device, ()), allowances.get(frame.device, ()), changed)
+            taken[place] = answer = answer or ask(place, frame)
+            kept.append(
+                {
+                    "tenant": self.tenant, "device": frame.device, "epoch": frame.epoch, "counter": frame.counter,
+                    "hash": hash, "answer": _kept(answer).decode() if answer is not None else "", "at": self._now,
+                }
+            )  # fmt: skip
+            changes.append((row, changed))
+        store.keep_frames(conn, kept)
+        store.touch_devices(conn, self.tenant, changes)
+
+    def _place(self, conn: Connection, row: Any, frame: Frame, text: str) -> tuple[str, Answer | TallyError | None]:
+        """Where the frame stands, and what it is answered if that says all."""
         if row.state != "active":
-            raise DeviceRefused(f"the device is {row.state}", state=row.state)
+            return "", DeviceRefused(f"the device is {row.state}", state=row.state)
         old = frame.epoch == row.epoch and frame.counter <= row.counter
         known = store.load_frame(conn, self.tenant, frame.device, frame.epoch, frame.counter) if old else None
         verdict = frames.judge(
             frame, text, epoch=row.epoch, counter=row.counter, last=row.last, known=known.hash if known else None
         )
+        answer: Answer | None = None
         match verdict:
             case "gap":
-                return Answer("gap", frame.counter, expected=row.counter + 1)
+                answer = Answer("gap", frame.counter, expected=row.counter + 1)
             case "other_epoch":
                 store.raise_alarm(
                     conn, self.tenant, frame.device, "other_epoch", f"a frame of epoch {frame.epoch}", self._now
                 )
-                return Answer("refused", frame.counter, code=DeviceRefused.code)
+                answer = Answer("refused", frame.counter, code=DeviceRefused.code)
             case "copied":
                 detail = f"frame {frame.counter} came with other bytes: the device may have been copied"
                 store.set_aside(conn, self.tenant, frame.device, "copied", detail, self._now)
-                return Answer("quarantined", frame.counter, code=DeviceRefused.code)
-            case "again":
-                return Answer(**msgspec.json.decode(known.answer)) if known is not None and known.answer else None
-        hash = frames.hash_of(text)
-        changes: dict[str, Any] = {"counter": frame.counter, "last": hash, "seen_at": self._now}
-        answer: Answer | None = None
-        if frame.offline and frame.kind in ("event", "raw"):
-            day = self.now.toordinal()
-            events = row.offline_events + 1 if row.offline_day == day else 1
-            changes |= {"offline_day": day, "offline_events": events}
-            if events > self.settings.offline_events:
-                answer = Answer("refused", frame.counter, code=OfflineLimit.code)
-                detail = "too many events from the time offline"
-                store.raise_alarm(conn, self.tenant, frame.device, OfflineLimit.code, detail, self._now)
-        elif frame.kind == "beat":
-            answer, more = self._beat(conn, frame)
-            changes |= more
-        body = _encode(attrs.asdict(answer)).decode() if answer is not None else ""
-        store.keep_frame(
-            conn, self.tenant, frame.device, frame.epoch, frame.counter, hash=hash, answer=body, at=self._now
-        )
-        store.touch_device(conn, self.tenant, row, **changes)
-        return answer
+                answer = Answer("quarantined", frame.counter, code=DeviceRefused.code)
+            case "again" if known is not None and known.answer:
+                answer = Answer(**msgspec.json.decode(known.answer))
+        return verdict, answer
 
-    def _keep(self, conn: Connection, frame: Frame, answer: Answer) -> None:
-        body = _encode(attrs.asdict(answer))
-        store.keep_answer(conn, self.tenant, frame.device, frame.epoch, frame.counter, body)
+    def _within_limits(self, conn: Connection, row: Any, frame: Frame, changed: dict[str, Any]) -> Answer | None:
+        """Count what a device sends of the time offline; the refusal if it was too much."""
+        if not frame.offline or frame.kind not in ("event", "raw"):
+            return None
+        day = self.now.toordinal()
+        events = row.offline_events + 1 if row.offline_day == day else 1
+        changed |= {"offline_day": day, "offline_events": events}
+        if events <= self.settings.offline_events:
+            return None
+        detail = "too many events from the time offline"
+        store.raise_alarm(conn, self.tenant, frame.device, OfflineLimit.code, detail, self._now)
+        return Answer("refused", frame.counter, code=OfflineLimit.code)
 
-    def _beat(self, conn: Connection, frame: Frame) -> tuple[Answer, dict[str, Any]]:
+    def _beat(self, frame: Frame, orders: Sequence[Any], allowances: Sequence[Any], changed: dict[str, Any]) -> Answer:
         """The device is well; it is told what to do, what it may give, and what time it is."""
-        given = store.take_commands(
-            conn, self.tenant, frame.device, self._now, tries=COMMAND_TRIES, pause=COMMAND_PAUSE
-        )
-        allowances = store.grants(conn, self.tenant, frame.device)
         said = {
             "now": self.now.isoformat(),
             "commands": [
-                {"id": one.id, "command": one.command, "facts": msgspec.json.decode(one.facts)} for one in given
+                {"id": one.id, "command": one.command, "facts": msgspec.json.decode(one.facts)} for one in orders
             ],
             "allowances": [
                 {"grant": one.id, "points": one.points, "until": moment(one.until).isoformat()}
@@ -160,286 +247,171 @@ class Desk:
             ],
         }
         health = {name: value for name, value in frame.data.items() if isinstance(value, int | str | bool)}
-        version = str(frame.data.get("version", ""))[:40]
-        return Answer("done", frame.counter, said), {"version": version, "health": _encode(health).decode()[:1000]}
+        changed["version"] = str(frame.data.get("version", ""))[:40]
+        changed["health"] = _encode(health).decode()[:1000]
+        return Answer("done", frame.counter, said)
 
     # -- what frames ask for ---------------------------------------------------------------------------------------------
 
-    def _done(self, frame: Frame) -> Answer:
-        """Do what a frame asks for, once; every refusal is an answer."""
+    def _ask(
+        self, teller: Teller, asked: dict[int, Asked], slow: list[tuple[int, Frame]], place: int, frame: Frame
+    ) -> Answer | None:
+        """What the frame is answered; None if something is to be recorded first, or it takes longer."""
+        if _takes_long(frame):
+            slow.append((place, frame))
+            return None
         try:
-            match frame.kind:
-                case "identify":
-                    said = self._identify(frame)
-                case "event":
-                    said = self._event(frame)
-                case "redeem":
-                    said = self._redeem(frame)
-                case "raw":
-                    said = self._raw(frame)
-                case "done":
-                    said = self._receipt(frame)
-                case _:
-                    with self.house.db.begin() as conn:
-                        store.end_session(
-                            conn, self.tenant, self._session_id(frame, str(frame.data.get("session", "")))
-                        )
-                    said = {}
-            answer = Answer("done", frame.counter, said)
+            said = teller.ask(frame)
         except TallyError as refusal:
-            answer = Answer("refused", frame.counter, code=refusal.code)
-        if frame.kind in (
-            "identify",
-            "redeem",
-        ):  # what was refused or seen once stays so; the rest is the ledger's to repeat
-            with self.house.db.begin() as conn:
-                self._keep(conn, frame, answer)
-        return answer
+            return Answer("refused", frame.counter, code=refusal.code)
+        if isinstance(said, Asked):
+            asked[place] = said
+            return None
+        return Answer("done", frame.counter, said)
 
-    def _session_id(self, frame: Frame, operation: str) -> str:
-        return f"{frame.device}/{operation}"
-
-    def _identify(self, frame: Frame) -> dict[str, Any]:
-        data, at = frame.data, instant(frame.at) if frame.offline else self._now
-        code, phone = str(data.get("code", "")), str(data.get("phone", ""))
+    def _record(self, asked: Sequence[Asked]) -> list[Answer]:
+        """Record what frames ask for, and keep what they are answered."""
+        errand = self.house.errand("vr_kiosk", self.tenant, "vr_kiosk.line")
+        outcomes = _record_each(errand, [self._document(one) for one in asked])
+        done = [(one, outcome.record) for one, outcome in zip(asked, outcomes, strict=True) if not _is_no(outcome)]
+        with self.house.reading() as conn:
+            seen = store.spots_found(conn, self.tenant, [one.member for one, _ in done if one.kind == _TOUCHED])
+        tasks, touched = [], []
+        for one, _ in done:
+            if one.kind == _TOUCHED:
+                spots = seen.setdefault((one.member, one.facts["showroom"]), set())
+                if one.facts["spot"] not in spots:
+                    spots.add(one.facts["spot"])
+                    touched.append(one)
+                tasks += self._tasks(one, spots)
+        if tasks:
+            _record_each(errand, tasks)  # before the spots are kept: after a crash they are touched again
         with self.house.db.begin() as conn:
-            self._not_too_often(conn, frame.device)
-        level = "pin"
-        member: int | None
-        if code:
-            with self.house.db.begin() as conn:
-                member, level = self._by_code(conn, code, at, self._session_id(frame, frame.operation))
-        else:
-            member = self._by_phone(phone, str(data.get("pin", "")))
-        with self.house.db.begin() as conn:
-            row = store.member_of(conn, self.tenant, member) if member else None
-            if row is None:
-                self._wrong(conn, frame.device)
-            else:
-                until = at + (OFFLINE_SESSION if frame.offline else SESSION)
-                id = self._session_id(frame, frame.operation)
-                store.open_session(conn, self.tenant, id, frame.device, row.number, level, until)
-                return {"session": frame.operation, **self._view(conn, row, level)}
-        raise CodeRefused
+            store.keep_found(conn, self.tenant, [(one.member, one.facts) for one in touched])
+            store.keep_wishes(
+                conn, self.tenant, [(one.member, one.facts) for one, _ in done if one.kind == _WISHED], self._now
+            )
+            for one, outcome in zip(asked, outcomes, strict=True):
+                if isinstance(outcome, AllowanceSpent):
+                    detail = "it gave more than its allowance while nobody could be asked"
+                    store.set_aside(conn, self.tenant, one.frame.device, outcome.code, detail, self._now)
+            purses = queries.balances_of(conn, self.tenant, {one.member for one, _ in done}, self._now)
+            answers = [
+                Answer("refused", one.frame.counter, code=outcome.code) if _is_no(outcome) else
+                Answer("done", one.frame.counter, self._told(outcome.record, purses.get(one.member, {})))
+                for one, outcome in zip(asked, outcomes, strict=True)
+            ]  # fmt: skip
+            store.keep_answers(
+                conn, self.tenant, [(one.frame, _kept(answer)) for one, answer in zip(asked, answers, strict=True)]
+            )
+        return answers
 
-    def _by_code(self, conn: Connection, text: str, at: int, operation: str) -> tuple[int | None, str]:
-        code = codes.read_code(text)
-        row = store.find_alias(conn, self.tenant, code.alias) if code is not None else None
-        if code is None or row is None:
-            return None, ""
-        secret = codes.secret_of(self.house.secret, self.tenant, code.alias)
-        if code.card is not (row.kind == "card") or not codes.is_right(secret, code, at // _SECOND):
-            return None, ""
-        if not code.card and not store.use_code(conn, self.tenant, code.alias, code.step, operation):
-            return None, ""
-        return row.member, "card" if code.card else "code"
-
-    def _by_phone(self, phone: str, pin: str) -> int | None:
-        """A member by external id and PIN; who does not exist costs as much time as a wrong PIN."""
-        try:
-            member = self.house.errand("vr_kiosk", self.tenant, "vr_kiosk.identify").member(phone) if phone else 0
-        except UnknownMember:
-            member = 0
-        with self.house.db.begin() as conn:
-            self._not_too_often(conn, f"m:{member}")
-            right = store.is_pin(conn, self.tenant, member, pin)
-            if not right and member:
-                store.note_try(conn, self.tenant, f"m:{member}", self._now)
-        return member if right else None
-
-    def _not_too_often(self, conn: Connection, who: str) -> None:
-        if store.tries(conn, self.tenant, who, self._now) >= TRIES:
-            raise TooManyTries
-
-    def _wrong(self, conn: Connection, device: str) -> None:
-        store.note_try(conn, self.tenant, device, self._now)
-        if store.tries(conn, self.tenant, device, self._now) == TRIES:
-            store.raise_alarm(conn, self.tenant, device, "guessing", f"{TRIES} wrong codes in a minute", self._now)
-
-    def _view(self, conn: Connection, row: Any, level: str) -> dict[str, Any]:
-        """What the device may show of a member: nothing that says who it is."""
-        settings = self.settings
-        usable, pending = store.usable(conn, self.tenant, row.number, settings.unit, self._now)
-        shelves = {name: f"vr_kiosk:reward/{name}" for name, one in settings.rewards.items() if one.stock}
-        left = store.stock_left(conn, self.tenant, list(shelves.values()))
-        language = row.language or "en"
-        return {
-            "language": row.language,
-            "level": level,
-            "usable": usable,
-            "pending": pending,
-            "tiers": store.tiers_of(conn, self.tenant, row.number),
-            "rewards": [
-                {
-                    "name": one.name, "title": one.title.languages, "points": one.points, "picture": one.picture,
-                    "left": left.get(shelves[one.name], 0) if one.stock else None,
-                    "confirm": level == "card" or one.points > settings.pin_above,
-                }
-                for one in settings.rewards.values()
-            ],
-            "wishes": [wish.product for wish in store.wishes(conn, self.tenant, row.number)],
-            "title": settings.title.in_language(language),
-        }  # fmt: skip
-
-    def _who(self, frame: Frame) -> Any:
-        """The session that a frame names; it lives on by being used."""
-        id = self._session_id(frame, str(frame.data.get("session", "")))
-        at = instant(frame.at) if frame.offline else self._now
-        with self.house.db.connect() as conn:
-            row = store.load_session(conn, self.tenant, id)
-        if row is None or row.device != frame.device or row.expires_at < at:
-            raise SessionEnded
-        if not frame.offline and row.expires_at - at < SESSION // 2:
-            with self.house.db.begin() as conn:
-                store.change_session(conn, self.tenant, id, expires_at=at + SESSION)
-        return row
-
-    # -- events ----------------------------------------------------------------------------------------------------------
-
-    def _event(self, frame: Frame) -> dict[str, Any]:
-        session = self._who(frame)
-        with self.house.db.connect() as conn:
-            member = store.member_of(conn, self.tenant, session.member)
-        kind, facts = str(frame.data.get("type", "")), frame.data.get("facts", {})
-        if member is None or kind not in self.settings.sends or not isinstance(facts, Mapping):
-            raise NotOffered(f"devices do not send {kind[:80]!r} here")
-        if kind.startswith("vr_kiosk."):
-            facts = self._checked(kind, facts, member)
-        outcome = self._record(frame, kind, facts, member.number)
-        if kind == "vr_kiosk.touched":
-            self._touched(frame, facts, member.number)
-        elif kind == "vr_kiosk.wished":
-            with self.house.db.begin() as conn:
-                store.keep_wish(
-                    conn, self.tenant, member.number, str(facts["product"]), str(facts["showroom"]), self._now
-                )
-        return self._told(outcome, member.number)
-
-    def _checked(self, kind: str, facts: Mapping[str, Any], member: Any) -> Mapping[str, Any]:
-        """What happened in a showroom must be possible there; labels are ours to say."""
-        room = self.settings.showrooms.get(str(facts.get("showroom", "")))
-        if room is None:
-            raise NotOffered("there is no such showroom")
-        if kind == "vr_kiosk.attended":
-            found = next((one for one in room.happenings if one.name == facts.get("happening")), None)
-            tags = set(msgspec.json.decode(member.tags))
-            if (
-                found is None
-                or not found.since <= self.now < found.until
-                or (found.guests and not tags & {*found.guests})
-            ):
-                raise NotOffered("nothing like that happens now, or not for this member")
-            return facts
-        name = facts.get("product" if kind == "vr_kiosk.wished" else "spot")
-        spot = room.spot(str(name))
-        if spot is None or (kind == "vr_kiosk.wished" and not spot.product):
-            raise NotOffered("there is no such thing in the showroom")
-        if kind == "vr_kiosk.wished":
-            return {"showroom": room.name, "product": spot.name}
-        return {
-            "showroom": room.name, "room": spot.room, "spot": spot.name, "action": facts.get("action", "touched"),
-            "product": spot.name if spot.product else "", "labels": list(spot.labels),
-        }  # fmt: skip
-
-    def _touched(self, frame: Frame, facts: Mapping[str, Any], member: int) -> None:
-        """Whoever has found all that a task asks for has done it, once."""
-        room, spot = self.settings.showrooms[str(facts["showroom"])], str(facts["spot"])
-        with self.house.db.connect() as conn:
-            seen = store.spots_found(conn, self.tenant, member, room.name)
-        if spot not in seen:
-            with self.house.db.begin() as conn:
-                store.keep_found(conn, self.tenant, member, room.name, spot)
-        seen.add(spot)
-        for task in room.tasks:
-            if sum(task.label in spot.labels for spot in room.spots if spot.name in seen) >= task.count:
-                said = {"showroom": room.name, "task": task.name}
-                self._record(
-                    frame, "vr_kiosk.task_done", said, member, id=f"task/{member_name(member)}/{room.name}/{task.name}"
-                )
-
-    def _record(self, frame: Frame, kind: str, facts: Mapping[str, Any], member: int, *, id: str = "") -> Any:
-        """Send one event through the door; its id is the operation, so that it happens once however often it is sent."""
+    def _document(self, asked: Asked) -> dict[str, Any]:
+        """The event as it goes through the door; its id is the operation, so that it happens once however often it is sent."""
+        frame = asked.frame
         at = min(frame.at.astimezone(UTC), self.now) if frame.offline else self.now
-        document = {
-            "id": id or f"{frame.device}/{frame.operation}", "source": f"vr_kiosk/{frame.device}" if not id else "vr_kiosk",
-            "type": kind, "time": at.isoformat(), "member": member_name(member), "data": dict(facts),
+        return {
+            "id": f"{frame.device}/{frame.operation}", "source": f"vr_kiosk/{frame.device}", "type": asked.kind,
+            "time": at.isoformat(), "member": member_name(asked.member), "data": dict(asked.facts),
         }  # fmt: skip
-        [outcome] = self.house.errand("vr_kiosk", self.tenant, f"device:{frame.device}").record([document])
-        return outcome
 
-    def _told(self, outcome: Any, member: int) -> dict[str, Any]:
-        """What came of an event, as a device may show it.  Raises the refusal."""
-        if isinstance(outcome, TallyError):
-            raise outcome
-        record = outcome.record
-        with self.house.db.connect() as conn:
-            usable, pending = store.usable(conn, self.tenant, member, self.settings.unit, self._now)
+    def _tasks(self, asked: Asked, seen: set[str]) -> list[dict[str, Any]]:
+        """Whoever has found all that a task asks for has done it, once."""
+        room, member = self.settings.showrooms[asked.facts["showroom"]], member_name(asked.member)
+        return [
+            {
+                **self._document(asked), "id": f"task/{member}/{room.name}/{task.name}", "source": "vr_kiosk",
+                "type": "vr_kiosk.task_done", "data": {"showroom": room.name, "task": task.name},
+            }
+            for task in room.tasks
+            if task.label in asked.facts["labels"]
+            and sum(task.label in spot.labels for spot in room.spots if spot.name in seen) >= task.count
+        ]  # fmt: skip
+
+    def _told(self, record: Any, purse: Mapping[str, queries.Balance]) -> dict[str, Any]:
+        """What came of an event, as a device may show it."""
+        balance = purse.get(self.settings.unit)
         gained = {step.unit: 0 for step in record.explanation if step.unit}
         for step in record.explanation:
             if step.unit and not step.member:
                 gained[step.unit] += step.amount
         return {
             "entry": record.entry, "status": record.status, "gained": gained, "gives": list(record.gives),
-            "usable": usable, "pending": pending,
+            "usable": balance.usable if balance else 0, "pending": balance.pending if balance else 0,
         }  # fmt: skip
 
-    # -- redeeming ---------------------------------------------------------------------------------------------------------
+    # -- what takes longer -----------------------------------------------------------------------------------------------
 
-    def _redeem(self, frame: Frame) -> dict[str, Any]:
-        reward = self.settings.rewards.get(str(frame.data.get("reward", "")))
-        if reward is None:
-            raise NotOffered("there is no such reward here")
-        pin = str(frame.data.get("pin", ""))
-        session = self._who(frame)
-        with self.house.db.connect() as conn:
-            member = store.member_of(conn, self.tenant, session.member)
-        if member is None:
-            raise SessionEnded
-        if (session.level == "card" or reward.points > self.settings.pin_above) and session.level != "pin":
-            self._confirm(frame, session, member.number, pin)
-        facts: dict[str, Any] = {"device": frame.device, "reward": reward.name}
-        if frame.offline:
-            facts |= {"grant": self._grant(frame), "at": frame.at.isoformat()}
-        outcome = self._record(frame, "vr_kiosk.redeemed", facts, member.number)
-        if isinstance(outcome, AllowanceSpent):
+    def _slowly(self, frame: Frame) -> Answer:
+        """In a thread of its own: PINs, which are hashed slowly on purpose, and what other plugins decode."""
+        try:
+            match frame.kind:
+                case "identify":
+                    said = self._identify(frame)
+                case "redeem":
+                    return self._redeem(frame)
+                case _:
+                    said = self._raw(frame)
+            answer = Answer("done", frame.counter, said)
+        except TallyError as refusal:
+            answer = Answer("refused", frame.counter, code=refusal.code)
+        with self.house.db.begin() as conn:
+            store.keep_answers(conn, self.tenant, [(frame, _kept(answer))])
+        return answer
+
+    def _identify(self, frame: Frame) -> dict[str, Any]:
+        """A member by external id and PIN; who does not exist costs as much time as a wrong PIN."""
+        phone, pin = str(frame.data.get("phone", "")), str(frame.data.get("pin", ""))
+        try:
+            member = self.house.errand("vr_kiosk", self.tenant, "vr_kiosk.identify").member(phone) if phone else 0
+        except UnknownMember:
+            member = 0
+        right = self._is_pin(frame.device, member, pin)
+        with self.house.db.begin() as conn:
+            teller = Teller.open(self, conn, [frame])
+            if right and (said := teller.welcome(frame, member, "pin")) is not None:
+                return said
+            teller.wrong(frame.device)
+        raise CodeRefused
+
+    def _redeem(self, frame: Frame) -> Answer:
+        with self.house.reading() as conn:
+            teller = Teller.open(self, conn, [frame])
+            asks = teller.asks_for_pin(frame)
+        if asks:
+            session = teller.who(frame)
+            right = self._is_pin(frame.device, session.member, str(frame.data["pin"]))
             with self.house.db.begin() as conn:
-                detail = "it gave more than its allowance while nobody could be asked"
-                store.set_aside(conn, self.tenant, frame.device, outcome.code, detail, self._now)
-        return self._told(outcome, member.number)
-
-    def _confirm(self, frame: Frame, session: Any, member: int, pin: str) -> None:
-        if not pin:
-            raise ConfirmationNeeded
-        right = False
+                if right:
+                    store.change_session(conn, self.tenant, session.id, level="pin")
+                else:
+                    Teller.open(self, conn, []).wrong(frame.device)
+            if not right:
+                raise CodeRefused
         with self.house.db.begin() as conn:
-            self._not_too_often(conn, f"m:{member}")
-            right = store.is_pin(conn, self.tenant, member, pin)
-            if right:
-                store.change_session(conn, self.tenant, session.id, level="pin")
-            else:
-                store.note_try(conn, self.tenant, f"m:{member}", self._now)
-                self._wrong(conn, frame.device)
-        if not right:
-            raise CodeRefused
+            asked = Teller.open(self, conn, [frame]).redeem(frame)
+        (answer,) = self._record([asked])
+        return answer
 
-    def _grant(self, frame: Frame) -> str:
-        """The allowance that an offline redemption names: it must have been open by the device's own clock."""
-        name = str(frame.data.get("grant", ""))
+    def _is_pin(self, device: str, member: int, pin: str) -> bool:
+        """Whether it is the member's PIN.  Raises TooManyTries, for right ones as well once there were too many wrong ones."""
+        who = f"m:{member}"
+        with self.house.reading() as conn:
+            if max(store.tries(conn, self.tenant, one, self._now) for one in (who, device)) >= TRIES:
+                raise TooManyTries
+            row = store.load_pin(conn, self.tenant, member)
+        right = store.is_pin(row, pin)  # outside of any transaction: it takes long
         with self.house.db.begin() as conn:
-            found = next((one for one in store.grants(conn, self.tenant, frame.device) if one.id == name), None)
-            if found is None or instant(frame.at) > found.until:
-                detail = "it gave a reward without an allowance while nobody could be asked"
-                store.set_aside(conn, self.tenant, frame.device, AllowanceSpent.code, detail, self._now)
-            else:
-                return name
-        raise AllowanceSpent("there is no such allowance, or it had ended")
-
-    # -- devices of others, receipts -----------------------------------------------------------------------------------------
+            if store.tries(conn, self.tenant, who, self._now) >= TRIES:
+                raise TooManyTries
+            if not right and member:
+                store.note_try(conn, self.tenant, who, self._now)
+        return right
 
     def _raw(self, frame: Frame) -> dict[str, Any]:
         """Bytes of a scanner or another device behind this one: the first plugin that understands them says what happened."""
-        session = self._who(frame) if frame.data.get("session") else None
-        with self.house.db.connect() as conn:
+        with self.house.db.begin() as conn:
+            session = Teller.open(self, conn, [frame]).who(frame) if frame.data.get("session") else None
             row = store.load_device(conn, self.tenant, frame.device)
         body = str(frame.data.get("bytes", "")).encode()
         about = {"id": row.id, "name": row.name, "place": row.place}
@@ -457,23 +429,52 @@ class Desk:
                 break
         if documents is None:
             raise BadFrame("no plugin understands this device")
-        told = []
+        made = []
         for place, one in enumerate(documents[:50]):
             if one.get("type") not in self.settings.sends:
                 raise NotOffered("devices do not send that here")
-            document = {
-                **one, "id": f"{frame.device}/{frame.operation}/{place}", "source": f"vr_kiosk/{frame.device}",
-                "time": self.now.isoformat(), **({"member": member_name(session.member)} if session else {}),
-            }  # fmt: skip
-            [outcome] = self.house.errand("vr_kiosk", self.tenant, f"device:{frame.device}").record([document])
-            told.append(outcome.code if isinstance(outcome, TallyError) else outcome.record.entry)
-        return {"entries": told}
-
-    def _receipt(self, frame: Frame) -> dict[str, Any]:
-        """A device says what came of a command."""
-        with self.house.db.begin() as conn:
-            store.answer_command(
-                conn, self.tenant, frame.device, str(frame.data.get("command", "")),
-                done=frame.data.get("done") is True, said=str(frame.data.get("said", "")),
+            made.append(
+                {
+                    **one, "id": f"{frame.device}/{frame.operation}/{place}", "source": f"vr_kiosk/{frame.device}",
+                    "time": self.now.isoformat(), **({"member": member_name(session.member)} if session else {}),
+                }
             )  # fmt: skip
-        return {}
+        outcomes = _record_each(self.house.errand("vr_kiosk", self.tenant, "vr_kiosk.line"), made)
+        return {"entries": [one.code if _is_no(one) else one.record.entry for one in outcomes]}
+
+
+_TOUCHED: Final = "vr_kiosk.touched"
+_WISHED: Final = "vr_kiosk.wished"
+
+
+def _heard(taken: Sequence[Any]) -> list[tuple[Sealed, Frame]]:
+    return [one for one in taken if not isinstance(one, TallyError)]
+
+
+def _kept(answer: Answer) -> bytes:
+    return _encode(attrs.asdict(answer))
+
+
+def _is_no(outcome: Any) -> bool:
+    return isinstance(outcome, TallyError)
+
+
+def _takes_long(frame: Frame) -> bool:
+    match frame.kind:
+        case "identify":
+            return not frame.data.get("code")
+        case "redeem":
+            return bool(frame.data.get("pin"))
+        case _:
+            return frame.kind == "raw"
+
+
+def _record_each(errand: Any, documents: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """One outcome each; what the door does not take spoils nobody else's."""
+    try:
+        return list(errand.record(documents)) if documents else []
+    except TallyError as refusal:
+        if len(documents) == 1:
+            return [refusal]
+        half = len(documents) // 2
+        return [*_record_each(errand, documents[:half]), *_record_each(errand, documents[half:])]

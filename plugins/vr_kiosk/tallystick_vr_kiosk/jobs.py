@@ -18,8 +18,8 @@ KEPT: Final = 30 * 86_400 * 1_000_000
 def end_allowances(errand: Any) -> None:
     """End what is over, a day after its end: until then the device may bring what it gave in time."""
     now = instant(errand.now)
-    with errand.house.db.connect() as conn:
-        over = [one for one in store.grants(conn, errand.tenant) if one.until + GRACE <= now]
+    with errand.house.reading() as conn:
+        over = store.over_grants(conn, errand.tenant, now - GRACE)
     for one in over:
         [outcome] = errand.record([
             {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Meta, Struct
 
-from tallystick.errors import NotFound
+from tallystick.errors import NotFound, TallyError
 from tallystick.ledger import instant, moment
 
 from . import care, codes, desk, frames, pairing, showroom, store
@@ -69,7 +70,7 @@ def _paired(knock: Any, asks: Asks) -> dict[str, Any]:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(asks.public_key)).verify(signature, letters.encode())
     except (InvalidSignature, binascii.Error, ValueError):
         raise PairingEnded from None
-    with knock.house.db.connect() as conn:
+    with knock.house.reading() as conn:
         row = store.load_pairing(conn, knock.tenant, letters)
         found = store.load_device(conn, knock.tenant, row.device) if row is not None and row.device else None
     if row is None or row.public_key != asks.public_key or row.expires_at < instant(knock.now):
@@ -96,11 +97,29 @@ def about(settings: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def line(knock: Any) -> tuple[str, bytes]:
-    """One frame, over HTTP or a socket; see :mod:`tallystick_vr_kiosk.frames`."""
-    [device] = knock.words
-    found = desk.Desk(knock.house, knock.tenant, knock.plugin.settings, knock.now)
-    return _JSON, found.take(device, knock.body).encoded()
+def line(knocks: Sequence[Any]) -> Sequence[Any]:
+    """Frames of many devices, one of each, over HTTP or sockets; see :mod:`tallystick_vr_kiosk.frames`."""
+    first = knocks[0]
+    found = desk.Desk(first.house, first.tenant, first.plugin.settings, first.now)
+    return [_sent(taken) for taken in found.take_all([(knock.words[0], knock.body) for knock in knocks])]
+
+
+def _sent(taken: desk.Taken) -> Any:
+    """An answer as it goes out, now or later."""
+    if isinstance(taken, TallyError):
+        return taken
+    if isinstance(taken, desk.Answer):
+        return _JSON, taken.encoded()
+    later: Future[tuple[str, bytes]] = Future()
+
+    def done(answer: Future[desk.Answer]) -> None:
+        try:
+            later.set_result((_JSON, answer.result().encoded()))
+        except Exception as error:  # noqa: BLE001  whoever asked hears of it
+            later.set_exception(error)
+
+    taken.add_done_callback(done)
+    return later
 
 
 def show(knock: Any) -> tuple[str, bytes]:
@@ -167,7 +186,7 @@ class Grant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def devices(request: Any) -> list[Device]:
     """All devices."""
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         return [_device(row) for row in store.list_devices(conn, request.tenant)]
 
 
@@ -208,7 +227,7 @@ class Told(Struct, frozen=True, kw_only=True):
 
 def orders(request: Any) -> list[Told]:
     """The device's commands, newest first."""
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         care.find(conn, request.tenant, request.path["device"])
         rows = store.list_commands(conn, request.tenant, request.path["device"])
     return [
@@ -233,7 +252,7 @@ class Alarm(Struct, frozen=True, kw_only=True):
 
 def alarms(request: Any) -> list[Alarm]:
     """The last hundred, newest first."""
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         rows = store.list_alarms(conn, request.tenant)
     return [Alarm(device=row.device, code=row.code, detail=row.detail, at=moment(row.at)) for row in rows]
 

@@ -15,10 +15,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tallystick import tables
 from tallystick.effects import Command
 
+from .frames import Frame
 from .tables import alarm, alias, attempt, command, device, found, frame, grant, pairing, pin, session, used, wish
 
 Connection = sa.Connection
 _MINUTE: Final = 60 * 1_000_000
+#: Commands that a device is given at once.
+AT_ONCE: Final = 20
 
 
 def _mine(table: sa.Table, tenant: str, **keys: Any) -> sa.ColumnElement[bool]:
@@ -33,53 +36,51 @@ def _bound(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
     return sa.and_(*(table.c[name] == sa.bindparam(f"b_{name}") for name in names))
 
 
-# what every frame asks for is put together once
+def _any_of(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return column.in_(sa.bindparam("b_any", expanding=True))
+
+
+# what every group of frames asks for is put together once
 _LOAD_DEVICE: Final = sa.select(device).where(_bound(device, "tenant", "id"))
-_LOCK_DEVICE: Final = _LOAD_DEVICE.with_for_update()
+_LOAD_DEVICES: Final = sa.select(device).where(_bound(device, "tenant"), _any_of(device.c.id)).order_by(device.c.id)
+_LOCK_DEVICES: Final = _LOAD_DEVICES.with_for_update()
 _LOAD_FRAME: Final = sa.select(frame).where(_bound(frame, "tenant", "device", "epoch", "counter"))
 _KEEP_FRAME: Final = frame.insert()
 _TOUCH: Final = device.update().where(_bound(device, "tenant", "id")).values(
     {name: sa.bindparam(f"n_{name}") for name in ("counter", "last", "seen_at", "offline_day", "offline_events", "version", "health")}
 )  # fmt: skip
+_KEEP_ANSWER: Final = (
+    frame.update().where(_bound(frame, "tenant", "device", "epoch", "counter")).values(answer=sa.bindparam("n_answer"))
+)
 _DUE: Final = (
     sa.select(command)
-    .where(_bound(command, "tenant", "device"), command.c.state == "waiting", command.c.due_at <= sa.bindparam("b_now"))
+    .where(
+        _bound(command, "tenant"), _any_of(command.c.device), command.c.state == "waiting", command.c.due_at <= sa.bindparam("b_now")
+    )
     .order_by(command.c.created_at, command.c.id)
-    .limit(20)
-    .with_for_update()
-)
+)  # fmt: skip
 _OPEN: Final = (
     sa.select(grant)
-    .where(_bound(grant, "tenant", "device"), grant.c.state == "open")
+    .where(_bound(grant, "tenant"), _any_of(grant.c.device), grant.c.state == "open")
     .order_by(grant.c.until, grant.c.id)
 )
-
-
-def _purse() -> sa.Select[Any]:
-    """Posted, due and pending of one member and unit."""
-    lots, balances = tables.lot, tables.balance
-    now: sa.BindParameter[int] = sa.bindparam("b_now", type_=sa.BigInteger())
-    mine = sa.and_(_bound(lots, "tenant", "member", "unit"), lots.c.remaining > 0)
-    waiting = sa.and_(mine, lots.c.usable_from > now, lots.c.expires_at > now)
-    return sa.select(
-        sa.select(balances.c.posted)
-        .where(_bound(balances, "tenant", "member", "unit"))
-        .scalar_subquery()
-        .label("posted"),
-        sa.select(sa.func.sum(lots.c.remaining)).where(mine, lots.c.expires_at <= now).scalar_subquery().label("due"),
-        sa.select(sa.func.sum(lots.c.remaining)).where(waiting).scalar_subquery().label("pending"),
-    )
-
-
-_PURSE: Final = _purse()
+_SESSIONS: Final = sa.select(session).where(_bound(session, "tenant"), _any_of(session.c.id))
+_MEMBERS: Final = sa.select(tables.member).where(_bound(tables.member, "tenant"), _any_of(tables.member.c.number))
+_FOUND: Final = sa.select(found).where(_bound(found, "tenant"), _any_of(found.c.member))
 
 
 # --- devices --------------------------------------------------------------------------------------------------------
 
 
-def load_device(conn: sa.Connection, tenant: str, id: str, *, lock: bool = False) -> Any:
+def load_device(conn: sa.Connection, tenant: str, id: str) -> Any:
     """A device's row, or None."""
-    return conn.execute(_LOCK_DEVICE if lock else _LOAD_DEVICE, {"b_tenant": tenant, "b_id": id}).one_or_none()
+    return conn.execute(_LOAD_DEVICE, {"b_tenant": tenant, "b_id": id}).one_or_none()
+
+
+def load_devices(conn: sa.Connection, tenant: str, ids: Sequence[str], *, lock: bool = False) -> dict[str, Any]:
+    """The devices' rows, by id; those that are not there are left out.  Locked in the order of their ids."""
+    query = _LOCK_DEVICES if lock else _LOAD_DEVICES
+    return {row.id: row for row in conn.execute(query, {"b_tenant": tenant, "b_any": ids})}
 
 
 def list_devices(conn: sa.Connection, tenant: str) -> Sequence[Any]:
@@ -97,11 +98,17 @@ def change_device(conn: sa.Connection, tenant: str, id: str, **values: Any) -> N
     conn.execute(device.update().where(_mine(device, tenant, id=id)).values(**values))
 
 
-def touch_device(conn: sa.Connection, tenant: str, row: Any, **values: Any) -> None:
-    """What a frame changes of its device: its number, and how the device is."""
+def touch_devices(conn: sa.Connection, tenant: str, changes: Sequence[tuple[Any, Mapping[str, Any]]]) -> None:
+    """What frames change of their devices' rows: their number, and how the device is."""
     names = ("counter", "last", "seen_at", "offline_day", "offline_events", "version", "health")
-    said = {f"n_{name}": values.get(name, getattr(row, name)) for name in names}
-    conn.execute(_TOUCH, {"b_tenant": tenant, "b_id": row.id, **said})
+    if changes:
+        conn.execute(
+            _TOUCH,
+            [
+                {"b_tenant": tenant, "b_id": row.id, **{f"n_{name}": said.get(name, getattr(row, name)) for name in names}}
+                for row, said in changes
+            ],
+        )  # fmt: skip
 
 
 def set_aside(conn: sa.Connection, tenant: str, id: str, code: str, detail: str, now: int) -> None:
@@ -134,15 +141,23 @@ def load_frame(conn: sa.Connection, tenant: str, device_id: str, epoch: int, cou
     return conn.execute(_LOAD_FRAME, mine).one_or_none()
 
 
-def keep_frame(conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int, **values: Any) -> None:
-    """Take a frame: its number is used from now on."""
-    conn.execute(_KEEP_FRAME, {"tenant": tenant, "device": device_id, "epoch": epoch, "counter": counter, **values})
+def keep_frames(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Take frames: their numbers are used from now on."""
+    if rows:
+        conn.execute(_KEEP_FRAME, rows)
 
 
-def keep_answer(conn: sa.Connection, tenant: str, device_id: str, epoch: int, counter: int, answer: bytes) -> None:
-    """What the same frame is answered with from now on."""
-    mine = _mine(frame, tenant, device=device_id, epoch=epoch, counter=counter)
-    conn.execute(frame.update().where(mine).values(answer=answer.decode()))
+def keep_answers(conn: sa.Connection, tenant: str, answers: Iterable[tuple[Frame, bytes]]) -> None:
+    """What the same frames are answered with from now on."""
+    rows = [
+        {
+            "b_tenant": tenant, "b_device": one.device, "b_epoch": one.epoch, "b_counter": one.counter,
+            "n_answer": answer.decode(),
+        }
+        for one, answer in answers
+    ]  # fmt: skip
+    if rows:
+        conn.execute(_KEEP_ANSWER, rows)
 
 
 # --- pairing --------------------------------------------------------------------------------------------------------
@@ -230,9 +245,13 @@ def set_pin(conn: sa.Connection, tenant: str, member: int, text: str, now: int) 
     conn.execute(row.on_conflict_do_update(index_elements=["tenant", "member"], set_=changes))
 
 
-def is_pin(conn: sa.Connection, tenant: str, member: int, text: str) -> bool:
-    """Whether it is the member's PIN; takes as long if there is none."""
-    row = conn.execute(sa.select(pin).where(_mine(pin, tenant, member=member))).one_or_none()
+def load_pin(conn: sa.Connection, tenant: str, member: int) -> Any:
+    """The member's PIN as it is kept, or None."""
+    return conn.execute(sa.select(pin).where(_mine(pin, tenant, member=member))).one_or_none()
+
+
+def is_pin(row: Any, text: str) -> bool:
+    """Whether it is the PIN of the row; takes as long if there is none."""
     right = _slow(text, row.salt if row is not None else "00" * 16)
     return row is not None and secrets.compare_digest(right, row.hash)
 
@@ -256,9 +275,9 @@ def open_session(
     conn.execute(row.on_conflict_do_nothing())
 
 
-def load_session(conn: sa.Connection, tenant: str, id: str) -> Any:
-    """Who stands there, or None."""
-    return conn.execute(sa.select(session).where(_mine(session, tenant, id=id))).one_or_none()
+def load_sessions(conn: sa.Connection, tenant: str, ids: Sequence[str]) -> dict[str, Any]:
+    """Who stands there, by the sessions' ids."""
+    return {row.id: row for row in conn.execute(_SESSIONS, {"b_tenant": tenant, "b_any": ids})} if ids else {}
 
 
 def change_session(conn: sa.Connection, tenant: str, id: str, **values: Any) -> None:
@@ -292,17 +311,19 @@ def keep_commands(conn: sa.Connection, tenant: str, found: Iterable[tuple[int, A
             add_command(conn, tenant, effect.device, key, effect.command, effect.facts, at)
 
 
-def take_commands(conn: sa.Connection, tenant: str, device_id: str, now: int, *, tries: int, pause: int) -> list[Any]:
-    """Commands that are due; each comes again after *pause* until the device has answered, *tries* times at most."""
-    given = []
-    for row in conn.execute(_DUE, {"b_tenant": tenant, "b_device": device_id, "b_now": now}).all():
-        mine = _mine(command, tenant, device=device_id, id=row.id)
+def take_commands(
+    conn: sa.Connection, tenant: str, devices: Sequence[str], now: int, *, tries: int, pause: int
+) -> dict[str, list[Any]]:
+    """Commands that are due, by device; each comes again after *pause* until the device has answered, *tries* times at most."""
+    given: dict[str, list[Any]] = {}
+    for row in conn.execute(_DUE, {"b_tenant": tenant, "b_any": devices, "b_now": now}).all() if devices else ():
+        mine = _mine(command, tenant, device=row.device, id=row.id)
         if row.tries >= tries:
             conn.execute(command.update().where(mine).values(state="given_up"))
-            raise_alarm(conn, tenant, device_id, "command_given_up", f"{row.command} was not answered", now)
-            continue
-        conn.execute(command.update().where(mine).values(tries=row.tries + 1, due_at=now + pause))
-        given.append(row)
+            raise_alarm(conn, tenant, row.device, "command_given_up", f"{row.command} was not answered", now)
+        elif len(given.setdefault(row.device, [])) < AT_ONCE:
+            conn.execute(command.update().where(mine).values(tries=row.tries + 1, due_at=now + pause))
+            given[row.device].append(row)
     return given
 
 
@@ -327,11 +348,17 @@ def keep_grant(conn: sa.Connection, tenant: str, device_id: str, id: str, points
     conn.execute(row.on_conflict_do_nothing())
 
 
-def grants(conn: sa.Connection, tenant: str, device_id: str = "", *, state: str = "open") -> Sequence[Any]:
-    """Allowances in a state, of one device or all."""
-    if device_id and state == "open":
-        return conn.execute(_OPEN, {"b_tenant": tenant, "b_device": device_id}).all()
-    mine = _mine(grant, tenant, state=state, **({"device": device_id} if device_id else {}))
+def open_grants(conn: sa.Connection, tenant: str, devices: Sequence[str]) -> dict[str, list[Any]]:
+    """Allowances that are open, by device, the one that ends first before the others."""
+    by_device: dict[str, list[Any]] = {}
+    for row in conn.execute(_OPEN, {"b_tenant": tenant, "b_any": devices}) if devices else ():
+        by_device.setdefault(row.device, []).append(row)
+    return by_device
+
+
+def over_grants(conn: sa.Connection, tenant: str, before: int) -> Sequence[Any]:
+    """Allowances that are open and ended before an instant."""
+    mine = sa.and_(_mine(grant, tenant, state="open"), grant.c.until <= before)
     return conn.execute(sa.select(grant).where(mine).order_by(grant.c.until, grant.c.id)).all()
 
 
@@ -343,10 +370,14 @@ def end_grant(conn: sa.Connection, tenant: str, device_id: str, id: str) -> None
 # --- wishes, and what is kept of a member ----------------------------------------------------------------------------
 
 
-def keep_wish(conn: sa.Connection, tenant: str, member: int, product: str, showroom: str, now: int) -> None:
-    """A product on the member's wish list, once."""
-    row = _insert(conn, wish).values(tenant=tenant, member=member, product=product, showroom=showroom, at=now)
-    conn.execute(row.on_conflict_do_nothing())
+def keep_wishes(conn: sa.Connection, tenant: str, found: Sequence[tuple[int, Mapping[str, Any]]], now: int) -> None:
+    """Products on members' wish lists, each once."""
+    rows = [
+        {"tenant": tenant, "member": member, "product": facts["product"], "showroom": facts["showroom"], "at": now}
+        for member, facts in found
+    ]
+    if rows:
+        conn.execute(_insert(conn, wish).on_conflict_do_nothing(), rows)
 
 
 def wishes(conn: sa.Connection, tenant: str, member: int) -> Sequence[Any]:
@@ -356,34 +387,39 @@ def wishes(conn: sa.Connection, tenant: str, member: int) -> Sequence[Any]:
     ).all()
 
 
-def keep_found(conn: sa.Connection, tenant: str, member: int, showroom: str, spot: str) -> None:
-    """The member has touched a spot."""
-    row = _insert(conn, found).values(tenant=tenant, member=member, showroom=showroom, spot=spot)
-    conn.execute(row.on_conflict_do_nothing())
+def keep_found(conn: sa.Connection, tenant: str, touched: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Spots that members have touched."""
+    rows = [
+        {"tenant": tenant, "member": member, "showroom": facts["showroom"], "spot": facts["spot"]}
+        for member, facts in touched
+    ]
+    if rows:
+        conn.execute(_insert(conn, found).on_conflict_do_nothing(), rows)
 
 
-def spots_found(conn: sa.Connection, tenant: str, member: int, showroom: str) -> set[str]:
-    """The spots that the member has touched in a showroom."""
-    return set(conn.scalars(sa.select(found.c.spot).where(_mine(found, tenant, member=member, showroom=showroom))))
+def spots_found(conn: sa.Connection, tenant: str, members: Sequence[int]) -> dict[tuple[int, str], set[str]]:
+    """The spots that members have touched, by member and showroom."""
+    spots: dict[tuple[int, str], set[str]] = {}
+    for row in conn.execute(_FOUND, {"b_tenant": tenant, "b_any": members}) if members else ():
+        spots.setdefault((row.member, row.showroom), set()).add(row.spot)
+    return spots
 
 
 # --- what is read of the house's rows ---------------------------------------------------------------------------------
 
 
-def member_of(conn: sa.Connection, tenant: str, number: int) -> Any:
-    """Number, status, language and tags of whom a number answers as; None if forgotten."""
-    rows = tables.member
-    while True:
-        row = conn.execute(sa.select(rows).where(rows.c.tenant == tenant, rows.c.number == number)).one_or_none()
-        if row is None or not row.merged_into:
-            return row if row is not None and row.status == "active" else None
-        number = row.merged_into
-
-
-def usable(conn: sa.Connection, tenant: str, member: int, unit: str, now: int) -> tuple[int, int]:
-    """What the member can spend of a unit now, and what is pending."""
-    row = conn.execute(_PURSE, {"b_tenant": tenant, "b_member": member, "b_unit": unit, "b_now": now}).one()
-    return int(row.posted or 0) - int(row.due or 0) - int(row.pending or 0), int(row.pending or 0)
+def members_of(conn: sa.Connection, tenant: str, numbers: Iterable[int]) -> dict[int, Any]:
+    """By number, the row of whom it answers as: number, language, tags; who was forgotten is left out."""
+    rows: dict[int, Any] = {}
+    wanted = {*numbers}
+    while wanted := wanted - {*rows}:
+        read = conn.execute(_MEMBERS, {"b_tenant": tenant, "b_any": sorted(wanted)}).all()
+        rows |= dict.fromkeys(wanted) | {row.number: row for row in read}
+        wanted = {row.merged_into for row in read if row.merged_into}
+    for number in rows:
+        while rows[number] is not None and rows[number].merged_into:
+            rows[number] = rows[rows[number].merged_into]
+    return {number: row for number, row in rows.items() if row is not None and row.status == "active"}
 
 
 def tiers_of(conn: sa.Connection, tenant: str, member: int) -> dict[str, str]:
