@@ -9,29 +9,54 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 import click
 import msgspec
 
-from . import config as configuration
-from . import database, demo, doctor, exporting, house, keys, migrate, people, proofs, queries, report, rulebook, vault
 from .commands import Section, Show, WithPlugins, WithShows, sections
 from .discovery import Installed
 from .errors import InvalidConfig, InvalidRequest, ProofFailed, TallyError, UnknownEntry
-from .importing import Bookmark, Importer, Refusal, Tally, open_events
 from .intake import read_document
+from .later import later
 from .ledger import Account, Lot, Record, member_name, moment, parse_entry
 from .manifest import ROLES, Manifest
-from .mapping import load_mapping
-from .receipts import explanation
 from .ruledesk import ruledesk
 from .server import listen, run_server, serve_with
-from .store import Store
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
 from .upkeep import expected_heads, upkeep
 from .workbench import in_force, workbench
+
+if TYPE_CHECKING:
+    from . import config as configuration
+    from . import (
+        database,
+        demo,
+        doctor,
+        exporting,
+        house,
+        importing,
+        keys,
+        migrate,
+        people,
+        proofs,
+        queries,
+        receipts,
+        report,
+        rulebook,
+        store,
+        vault,
+    )
+    from . import mapping as mappings
+else:
+    configuration, database, demo, doctor, exporting = later("config", "database", "demo", "doctor", "exporting")
+    house, importing, keys, mappings, migrate = later("house", "importing", "keys", "mapping", "migrate")
+    people, proofs, queries, receipts, report = later("people", "proofs", "queries", "receipts", "report")
+    rulebook, store, vault = later("rulebook", "store", "vault")
+
+#: What `tally export` writes, as its own module has them.
+BOOKS = ("records", "transfers", "lots", "balances")
 
 
 @click.group(cls=WithPlugins, context_settings={"help_option_names": ["-h", "--help"]})
@@ -386,7 +411,9 @@ def show_member(desk: Desk, member: str, tenant: str | None) -> None:
         chosen = tenant_of(built.config, tenant)
         row = people.load(conn, built.secret, chosen, member)
         profile = people.load_profile(conn, chosen, row.number)
-        balances = load_balances(Store(built.db.dialect.name, locking=False), conn, chosen, row.number, house.now())
+        balances = load_balances(
+            store.Store(built.db.dialect.name, locking=False), conn, chosen, row.number, house.now()
+        )
     document = {
         "member": row.name,
         "status": row.status,
@@ -410,7 +437,7 @@ def show_member(desk: Desk, member: str, tenant: str | None) -> None:
     desk.answer(document, *lines)
 
 
-def load_balances(store: Store, conn: Any, tenant: str, number: int, now: int) -> dict[str, dict[str, int]]:
+def load_balances(store: store.Store, conn: Any, tenant: str, number: int, now: int) -> dict[str, dict[str, int]]:
     """A member's balances per unit at *now*: posted, usable, pending and due."""
     cur = store.cursor(conn)
     accounts = {
@@ -527,7 +554,7 @@ def explain_entry(desk: Desk, entry: str, tenant: str | None) -> None:
         with database.reading(built.db) as conn:
             record = queries.load_record(conn, chosen, number)
         why = rulebook.told(built, chosen, number, language())
-    told = explanation(record, language())
+    told = receipts.explanation(record, language())
     receipt = told.receipt
     lines = [f"{receipt.entry}  {receipt.type}  {receipt.status}  {receipt.time.isoformat()}  {receipt.member}"]
     for reason, each in zip(told.steps, why, strict=True):
@@ -627,13 +654,13 @@ def import_events(
     refused = refused or file.with_name(f"{file.name}.refused.jsonl")
     with desk.house() as built, Refusals(refused) as refusals:
         chosen = tenant_of(built.config, tenant)
-        rules = load_mapping(mapping, built.kinds(chosen)) if mapping is not None else None
+        rules = mappings.load_mapping(mapping, built.kinds(chosen)) if mapping is not None else None
         workspace = built.config.house.data_dir
-        bookmark = Bookmark(
+        bookmark = importing.Bookmark(
             workspace, file, chosen, history, enrol, mapping.read_bytes() if mapping is not None else b""
         )
         with Progress(file.name) as progress:
-            importer = Importer(
+            importer = importing.Importer(
                 built,
                 chosen,
                 mapping=rules,
@@ -643,7 +670,7 @@ def import_events(
                 on_refusal=refusals.add,
                 on_progress=progress.show,
             )
-            events = open_events(file, rules, history=history, workspace=workspace)
+            events = importing.open_events(file, rules, history=history, workspace=workspace)
             tally = importer.run(events, done=bookmark.read(), checkpoint=bookmark.write)
         bookmark.remove()
     for line in refusals.first:
@@ -663,7 +690,7 @@ class Refusals:
         self.first: list[str] = []  #: some of them, for the terminal
         self._file: IO[bytes] | None = None
 
-    def add(self, refusal: Refusal) -> None:
+    def add(self, refusal: importing.Refusal) -> None:
         """Write one down."""
         if self._file is None:
             self._file = self.path.open("wb")
@@ -700,7 +727,7 @@ class Progress:
             self._task = self._bar.add_task(self.title, total=self.total)
         return self
 
-    def show(self, tally: Tally) -> None:
+    def show(self, tally: importing.Tally) -> None:
         """Move to where *tally* says."""
         if self._bar is not None:
             self._bar.update(self._task, completed=tally.read)
@@ -711,7 +738,7 @@ class Progress:
 
 
 @command(cli, "export")
-@click.argument("book", type=click.Choice([*exporting.BOOKS]))
+@click.argument("book", type=click.Choice(BOOKS))
 @tenant_option
 @option(
     "--format",
@@ -832,7 +859,7 @@ def _play(desk: Desk, path: Path, limit: int | None, shows: Sequence[Show], addr
         with Progress(say("a year of purchases"), limit or demo.BASKETS) as progress:
             played = demo.play(built, limit=limit, workspace=path.parent, on_progress=progress.show)
         tenant = built.config.tenants[demo.TENANT]
-        shown = [(show, *show.open(built, demo.TENANT, address, limit)) for show in shows]
+        shown = [(show, *show.open(built, demo.TENANT, address)) for show in shows]
         built.relay()
         more = sections(built, demo.TENANT)
         with database.reading(built.db) as conn:

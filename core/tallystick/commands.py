@@ -1,6 +1,6 @@
 """Commands that plugins bring: ``tally <plugin> <command>``, listed from manifests, imported when they are called.
 
-A command is a plain function.  Its first argument is the :class:`Visit`; its other parameters are the command line: one
+A command is a plain function.  Its first argument is the :class:`~tallystick.house.Errand`; its other parameters are the command line: one
 without a default is an argument, any other an option (a bool a flag); ``Annotated[date | None, {"en": ..., "zh": ...}]`` says what
 it is for.  It may ask for ``language``.  It returns a document for programs and lines for people.
 """
@@ -10,33 +10,34 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import date
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import attrs
 import click
 
 from . import discovery
 from .errors import InvalidRequest
-from .house import Errand, House
-from .jobs import Job, Turn
-from .ledger import moment
 from .manifest import DeclaredCommand, DeclaredDemo, Manifest
 from .terminal import Command, Desk, Group, Option, Root, command, language, option, say, tenant_of, tenant_option
 
-
-@attrs.frozen
-class Visit(Errand):
-    """What a plugin's command gets: the same as a job."""
+if TYPE_CHECKING:
+    from .house import Errand, House
 
 
-def visit(built: House, tenant: str, plugin: str, name: str) -> Visit:
-    """A visit of *plugin* as *tenant* has set it up, now.  Raises InvalidRequest if the tenant does not run it."""
-    generation = built.registry.latest(tenant)
-    part = next((part for part in generation.pipeline.parts if part.id == plugin), None)
-    if part is None:
+def visit(built: House, tenant: str, plugin: str, name: str) -> Errand:
+    """What a command of *plugin* gets: the plugin as *tenant* has set it up, now.
+
+    Raises InvalidRequest if the tenant does not run it.
+    """
+    if all(part.id != plugin for part in built.registry.latest(tenant).pipeline.parts):
         raise InvalidRequest(say("{tenant} does not run {plugin}", tenant=tenant, plugin=plugin))
-    job = Job(tenant=tenant, name=name, run=lambda _: None)
-    return Visit(built, Turn(job, moment(built.clock()), "", lambda _: None), part.plugin, generation)
+    return built.errand(plugin, tenant, name)
+
+
+def bringing(section: str) -> Mapping[str, Manifest]:
+    """The manifests of installed plugins that may have this *section*; to read one takes ten times a look at its text."""
+    installed = discovery.discover()
+    return discovery.manifests({name: each for name, each in installed.items() if each.mentions(section)})[0]
 
 
 @attrs.frozen
@@ -93,8 +94,7 @@ class Show:
 def shows() -> list[Show]:
     """What the installed plugins bring for ``tally demo``, by name; of two of one name, the first plugin's."""
     found: dict[str, Show] = {}
-    manifests, _ = discovery.manifests(discovery.discover())
-    for plugin, manifest in sorted(manifests.items()):
+    for plugin, manifest in sorted(bringing("demos").items()):
         for declared in manifest.demos:
             if manifest.root is not None:
                 tables = (manifest.root / declared.settings).read_text("utf-8")
@@ -170,19 +170,21 @@ class WithPlugins(Root):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Our own, then those of plugins that bring any."""
-        return [*super().list_commands(ctx), *sorted(self._manifests())]
+        return [*super().list_commands(ctx), *sorted(self._manifests(ctx))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command of ours by its name, or the group of a plugin."""
         found = super().get_command(ctx, cmd_name)
         if found is not None:
             return found
-        manifest = self._manifests().get(cmd_name)
+        manifest = self._manifests(ctx).get(cmd_name)
         return PluginGroup(manifest) if manifest is not None else None
 
-    def _manifests(self) -> dict[str, Manifest]:
-        found, _ = discovery.manifests(discovery.discover())
-        mine = {group_of(manifest): manifest for manifest in reversed(found.values()) if manifest.commands}
+    def _manifests(self, ctx: click.Context) -> dict[str, Manifest]:
+        if "tallystick.commands" not in ctx.meta:
+            ctx.meta["tallystick.commands"] = bringing("commands")
+        found: Mapping[str, Manifest] = ctx.meta["tallystick.commands"]
+        mine = {group_of(manifest): manifest for manifest in reversed([*found.values()]) if manifest.commands}
         return {name: manifest for name, manifest in mine.items() if name not in self.commands}
 
 

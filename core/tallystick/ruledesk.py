@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 import msgspec
 
-from . import pumps, rulebook
-from .config import Config, Tenant
 from .document import Document
 from .errors import InvalidRequest
-from .generation import Generation
-from .house import build_generation
+from .later import later
 from .ledger import parse_entry
-from .rulebook import Place, Suspicion, WhyNot
-from .rules.lint import Finding
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
 from .workbench import in_force
+
+if TYPE_CHECKING:
+    from . import house, pumps, rulebook
+    from .config import Config, Tenant
+    from .generation import Generation
+    from .rulebook import Place, Suspicion, WhyNot
+    from .rules import lint as lints
+else:
+    house, pumps, rulebook, lints = later("house", "pumps", "rulebook", "rules.lint")
 
 #: Who asks, as a dry run names it.
 ACTOR = "command"
@@ -38,7 +42,7 @@ def rules() -> None:
 
 def _generation(desk: Desk, tenant: str | None) -> Generation:
     chosen = in_force(desk)[tenant_of(desk.config(), tenant)]
-    return build_generation(chosen, 0, 0, desk.installed())
+    return house.build_generation(chosen, 0, 0, desk.installed())
 
 
 @command(rules, "list")
@@ -131,14 +135,16 @@ def lint(desk: Desk, tenant: str | None) -> None:
 
 def _suspicions(desk: Desk, config: Config, tenant: Tenant) -> Iterator[Suspicion]:
     """What reading the rules shows, and what trying them does."""
-    generation = build_generation(tenant, 0, 0, desk.installed())
+    generation = house.build_generation(tenant, 0, 0, desk.installed())
     yield from rulebook.suspicions(generation)
     tried = attrs.evolve(config, tenants={**config.tenants, tenant.id: tenant})
     for pump in pumps.search(tried, tenant.id, desk.installed()):
         plugin, _, rule = pump.rule.partition(".")
         english = f"{rule}: buying and bringing everything back leaves {pump.gained:,} {pump.unit}"
-        finding = Finding("points_pump", rule, english, f"{rule}：买入后全部退回，仍可留下 {pump.gained:,} {pump.unit}")
-        yield Suspicion(plugin, finding, rulebook.written_at(generation, plugin, rule), pump.story)
+        finding = lints.Finding(
+            "points_pump", rule, english, f"{rule}：买入后全部退回，仍可留下 {pump.gained:,} {pump.unit}"
+        )
+        yield rulebook.Suspicion(plugin, finding, rulebook.written_at(generation, plugin, rule), pump.story)
 
 
 def _place(document: Document, tenant: str, suspicion: Suspicion) -> Place:
@@ -149,7 +155,7 @@ def _place(document: Document, tenant: str, suspicion: Suspicion) -> Place:
         path = ("tenants", tenant, "plugins", suspicion.plugin, *suspicion.path)
         line, column = document.place(path)
     said = finding.text(language())
-    return Place(
+    return rulebook.Place(
         code=finding.code, severity=finding.severity, rule=f"{suspicion.plugin}.{finding.rule}",
         text=f"{suspicion.plugin}.{said}" if said.startswith(finding.rule) else said,
         file=document.file if line else "", line=line, column=column, story=suspicion.story,

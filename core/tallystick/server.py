@@ -17,12 +17,15 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from .errors import InvalidRequest
-from .house import House
 from .terminal import say
+
+if TYPE_CHECKING:
+    from .house import House
 
 log = logging.getLogger("tallystick")
 

@@ -10,20 +10,26 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 import msgspec
 
-from . import config as configuration
-from . import database, discovery, house
-from .config import Config
+from . import discovery
 from .discovery import Installed
 from .errors import InvalidRequest, TallyError, UnknownTenant
-from .house import House
+from .later import later
 from .problems import Language, problem_document
 from .words import translate
+
+if TYPE_CHECKING:
+    from . import config as configuration
+    from . import database, house
+    from .config import Config
+    from .house import House
+else:
+    configuration, database, house = later("config", "database", "house")
 
 
 def chosen_language(argv: Sequence[str], environ: Mapping[str, str]) -> Language:

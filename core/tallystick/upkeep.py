@@ -6,20 +6,25 @@ import gc
 import os
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 import click
 import msgspec
 
-from . import backup, database, house, keys, proofs, vault, witness, yardstick
-from . import config as configuration
 from .errors import InvalidRequest, ProofFailed, UnknownEntry
-from .house import House
+from .later import later
 from .ledger import Head, Record, parse_entry
-from .receipts import explanation
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
-from .witness import Signer, VerifierKey
+
+if TYPE_CHECKING:
+    from . import backup, database, house, keys, proofs, receipts, vault, witness, yardstick
+    from . import config as configuration
+    from .house import House
+    from .witness import VerifierKey
+else:
+    backup, configuration, database, house, keys = later("backup", "config", "database", "house", "keys")
+    proofs, receipts, vault, witness, yardstick = later("proofs", "receipts", "vault", "witness", "yardstick")
 
 upkeep = Group("upkeep")
 
@@ -34,7 +39,7 @@ _key = option("--key", help="The verifier key the house has published; by defaul
 def show_head(desk: Desk, sign: bool, show_key: bool, output: IO[bytes]) -> None:
     """Print how far every writer has come; signed, it proves later that nothing was cut off or rewritten."""
     with desk.house() as built:
-        signer = Signer(built.secret)
+        signer = witness.Signer(built.secret)
         if show_key:
             desk.answer({"key": str(signer.key)}, str(signer.key))
             return
@@ -51,7 +56,7 @@ def expected_heads(built: House, file: Path | None, key: str | None) -> list[Hea
     """The heads in a signed file; none without a file.  Raises ProofFailed if the signature does not fit."""
     if file is None:
         return []
-    chosen = witness.read_key(key) if key else Signer(built.secret).key
+    chosen = witness.read_key(key) if key else witness.Signer(built.secret).key
     return witness.read_head(chosen.open(_text(file)))
 
 
@@ -73,7 +78,7 @@ def write_receipt(desk: Desk, entry: str, tenant: str | None, output: IO[bytes])
         found = proofs.entry_proof(conn, tenant_of(built.config, tenant), number) if number is not None else None
         if found is None:
             raise UnknownEntry(f"there is no entry {entry}")
-        signer = Signer(built.secret)
+        signer = witness.Signer(built.secret)
         text = witness.write_head(signer.key.name, [found.head], found.at)
         output.write(
             witness.write_receipt(found.body, found.index, found.count, found.path, found.previous, signer.sign(text))
@@ -88,7 +93,7 @@ def verify_receipt(desk: Desk, file: Path, key: str | None) -> None:
     receipt = witness.read_receipt(file.read_bytes())
     chosen = witness.read_key(key) if key else _own_key(desk)
     record, head = witness.check_receipt(receipt, chosen)
-    told = explanation(record, language())
+    told = receipts.explanation(record, language())
     document = {"entry": record.entry, "writer": head.writer, "batch": head.number, "signed_by": chosen.name}
     moved = [f"  {t['debit']} -> {t['credit']}: {t['amount']:,} {t['unit']}" for t in told.transfers]
     desk.answer(
@@ -103,7 +108,7 @@ def _own_key(desk: Desk) -> VerifierKey:
     if not desk.path.exists():
         raise InvalidRequest(say("give the verifier key of the house that wrote the receipt with --key"))
     with desk.house() as built:
-        return Signer(built.secret).key
+        return witness.Signer(built.secret).key
 
 
 # --- backups ---------------------------------------------------------------------------------------------------------

@@ -7,22 +7,32 @@ import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from . import certify as certification
-from . import database, discovery, house, queries, rehearsal, removal, resolve, scaffold, schema, switchboard
-from .config import Tenant
+from . import discovery, schema
 from .document import Document
 from .errors import InvalidRequest, LockOutdated, NotFound, Problem
-from .resolve import Lock
-from .switchboard import Change
+from .later import later
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
+
+if TYPE_CHECKING:
+    from . import certify as certification
+    from . import database, house, queries, rehearsal, removal, resolve, scaffold, switchboard
+    from .config import Tenant
+    from .resolve import Lock
+    from .switchboard import Change
+else:
+    certification, database, house, queries = later("certify", "database", "house", "queries")
+    rehearsal, removal, resolve, scaffold = later("rehearsal", "removal", "resolve", "scaffold")
+    (switchboard,) = later("switchboard")
 
 #: Beside tally.toml: who runs in which order, for version control.
 LOCK = "plugins.lock"
+#: What can be asked of `tally certify`, as its own module has them after "none".
+LEVELS = ("bronze", "silver", "gold", "platinum")
 #: Who changed it, as the audit names it.
 ACTOR = "command"
 
@@ -339,10 +349,8 @@ def _summary(found: rehearsal.Rehearsal, changed: int = 0) -> list[str]:
 @command(workbench, "certify")
 @click.argument("plugin")
 @option("--postgresql", help="The URL of an empty PostgreSQL database, for gold.")
-@option(
-    "--level", type=click.Choice(certification.LEVELS[1:]), default="platinum", help="Ask no more than this level does."
-)
-@option("--at-least", type=click.Choice(certification.LEVELS[1:]), help="Refuse with exit status 1 below this level.")
+@option("--level", type=click.Choice(LEVELS), default="platinum", help="Ask no more than this level does.")
+@option("--at-least", type=click.Choice(LEVELS), help="Refuse with exit status 1 below this level.")
 def certify(desk: Desk, plugin: str, postgresql: str | None, level: certification.Level, at_least: str | None) -> None:
     """Compute a plugin's level, bronze to platinum, from checks; PLUGIN is an installed one's id or a project's folder."""
     path = Path(plugin) if (Path(plugin) / "pyproject.toml").is_file() else None
