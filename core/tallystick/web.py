@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import resources
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from .errors import (
     UnsupportedMedia,
 )
 from .events import Arrival, EventKind
+from .gathering import Gathering
 from .house import House
 from .intake import LIMITS, read_json
 from .keys import Keyring
@@ -276,10 +278,11 @@ class PublicEndpoint(Endpoint):
         found = await run_in_threadpool(routes.recognise, house, door, visit.path["pass"])
         self.desk.limit(f"{door.id} {visit.path['pass']}", float(door.rate), float(door.rate * 4))
         body = await _body(visit, PUBLIC_BODY) if visit.method not in ("GET", "HEAD") else b""
-        said = await run_in_threadpool(
-            routes.answer_knock, house, door, found, language, dict(QueryParams(visit.query)), visit.header(b"content-type"),
-            body, visit.method, visit.place, visit.texts(),
+        came = routes.Came(
+            found, language, dict(QueryParams(visit.query)), visit.header(b"content-type"), body, visit.method, visit.place,
+            visit.texts(),
         )  # fmt: skip
+        said = await self.desk.answer_knock(door, visit.path["pass"], came)
         headers = _OPEN_PAGE if said.media.startswith("text/html") else _OPEN
         more = tuple((name.lower().encode(), text.encode("latin-1")) for name, text in said.headers.items())
         return _raw(200, said.body, said.media.encode(), (*headers, *more))
@@ -297,6 +300,7 @@ class Desk:
         self._kinds: dict[str, tuple[float, Mapping[str, EventKind]]] = {}
         self._permissions: dict[str, tuple[float, Mapping[str, frozenset[str]]]] = {}
         self._waiting: Waiting | None = None
+        self._gatherings: dict[str, Gathering[routes.Came]] = {}  # by the doors' ids
         self._openapi: tuple[Any, bytes] | None = None
         self._script: bytes | None = None
 
@@ -324,6 +328,17 @@ class Desk:
         if self._rate is not None:
             self.limit(principal.key, self._rate, self._burst)
         return principal
+
+    async def answer_knock(self, door: routes.Brought, text: str, came: routes.Came) -> routes.Said:
+        """Answer what came with the pass *text*, alone or with whatever else came while the last were answered."""
+        if not door.grouped:
+            return await run_in_threadpool(routes.answer_knock, self.house, door, came)
+        gathering = self._gatherings.get(door.id)
+        if gathering is None:
+            gathering = Gathering(partial(routes.answer_knocks, self.house, door))
+            self._gatherings[door.id] = gathering
+        said: routes.Said = await gathering.answer(text, came)
+        return said
 
     def limit(self, whose: str, rate: float, burst: float) -> None:
         """A bucket per key or pass: *rate* drops a second run in, *burst* is full.  Raises RateLimited."""
