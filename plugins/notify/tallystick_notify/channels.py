@@ -33,6 +33,7 @@ class Parcel:
     zone: ZoneInfo = ZoneInfo("UTC")
     wording: Wording | None = None
     addresses: tuple[str, ...] = ()  #: where the member is; read a moment ago from what is sealed, kept nowhere
+    print: str = ""  #: of the address of a mail, by which we know it again without keeping it
     proof: str = ""  #: with the id, what only we can have written
     unsubscribe: str = ""  #: link that withdraws consent
     seen: str = ""  #: link that tells us it was looked at
@@ -46,7 +47,7 @@ class Result:
 
     state: Literal["sent", "again", "dead"]
     reason: str = ""
-    reference: str = ""  #: what the other side will call it when it tells more
+    reference: str = ""  #: what the other side will call it when it tells more; of a mail, the print of its address
     gone: tuple[str, ...] = ()  #: addresses that exist no more
 
 

@@ -53,13 +53,16 @@ class Mail:
                     rcpt_options=["NOTIFY=FAILURE"] if server.has_extn("dsn") else [],
                 )  # fmt: skip
         except smtplib.SMTPRecipientsRefused as error:
-            code = next(iter(error.recipients.values()))[0]
-            return Result("dead", f"bounced_{code}") if code >= 500 else Result("again", str(code))
+            code, said = next(iter(error.recipients.values()))
+            if code < 500:
+                return Result("again", str(code))
+            status = _STATUS.match(said.decode("ascii", "replace"))
+            return Result("dead", f"bounced_{status[0] if status else code}", parcel.print)
         except smtplib.SMTPResponseException as error:
             return Result("again", str(error.smtp_code))
         except OSError as error:
             return Result("again", type(error).__name__)
-        return Result("sent")
+        return Result("sent", reference=parcel.print)
 
     def _written(self, parcel: Parcel, address: str) -> bytes:
         assert parcel.wording is not None

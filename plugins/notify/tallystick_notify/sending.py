@@ -24,7 +24,7 @@ from tallystick.ledger import instant, member_name, moment
 from . import store
 from .channels import Parcel, Result
 from .egress import Unanswered
-from .errands import Errand, link, proof
+from .errands import Errand, link, print_of, proof
 from .plan import SYSTEMS, allowed, next_attempt
 from .settings import Way
 from .wording import choose, render
@@ -39,6 +39,8 @@ TOGETHER = {"webhook": 32, "file": 32, "inbox": 100}
 SLOW = 5.0
 #: So many failures in a row, and a channel rests.
 FAILURES, REST = 5, timedelta(minutes=1)
+#: How long nothing is sent to an address that mail came back from because it does not exist.
+LEFT_ALONE = timedelta(days=180)
 
 
 @attrs.define
@@ -134,7 +136,7 @@ def _attempt(errand: Errand, way: Way, lane: Lane, due: store.Due) -> Mapping[st
     if result.state == "sent":
         return {**told, "reference": result.reference}
     if result.state == "dead":
-        return told
+        return {**told, "reference": result.reference} if result.reference else told
     again = next_attempt(due.attempts, moment(due.message.created_at), errand.now, secrets.randbelow(1000) / 1000)
     return {**told, "state": "dead"} if again is None else {"reason": result.reason, "due_at": instant(again)}
 
@@ -144,17 +146,22 @@ def _pack(errand: Errand, way: Way, due: store.Due) -> Parcel | Result:
     row, settings = due.message, errand.plugin.settings
     if row.expires_at and row.expires_at <= instant(errand.now):
         return Result("dead", "expired")
-    language, addresses = settings.language, tuple[str, ...]()
+    language, addresses, print_ = settings.language, tuple[str, ...](), ""
     if row.member and way.kind not in SYSTEMS:
         with errand.house.db.connect() as conn:
             person = store.persons(conn, errand.tenant, [row.member]).get(row.member, store.Person())
             wishes = store.wishes(conn, errand.tenant, [row.member]).get(row.member, ())
             if way.channel.address:
                 addresses = store.addresses(conn, errand.tenant, row.member, way.channel.address)
+            if way.kind == "mail" and addresses:
+                print_ = print_of(errand.house.secret, errand.tenant, addresses[0])
+            came_back = print_ and store.came_back(conn, errand.tenant, print_, instant(errand.now - LEFT_ALONE))
         if person.status != "active" or not allowed(row.purpose, way.name, wishes):
             return Result("dead", "withdrawn")
         if way.channel.address and not addresses:
             return Result("dead", "no_address")
+        if came_back:
+            return Result("dead", "address_bounced")
         language = person.language or language
     facts, zone, wording = msgspec.json.decode(row.facts), errand.plugin.programme.zone, None
     if way.channel.words:
@@ -165,7 +172,7 @@ def _pack(errand: Errand, way: Way, due: store.Due) -> Parcel | Result:
     return Parcel(
         id=row.id, tenant=errand.tenant, member=member_name(row.member) if row.member else "", template=row.template,
         purpose=row.purpose, facts=facts, created=moment(row.created_at), now=errand.now, language=language, zone=zone,
-        wording=wording, addresses=addresses, **_links(errand, way, row),
+        wording=wording, addresses=addresses, print=print_, **_links(errand, way, row),
     )  # fmt: skip
 
 

@@ -292,6 +292,17 @@ def bounced(conn: sa.Connection, tenant: str, id: str, channel: str, reason: str
     return conn.execute(found.values(state="bounced", reason=reason, at=now)).rowcount > 0
 
 
+def came_back(conn: sa.Connection, tenant: str, print_: str, since: int) -> bool:
+    """Whether a mail to the address of this print came back since then because there is no such mailbox."""
+    mine = sa.and_(delivery.c.tenant == tenant, delivery.c.reference == print_, delivery.c.at >= since)
+    # RFC 3463: x.1.* is about the address, 5.2.1 a mailbox that takes nothing any more; a full one or a policy may change
+    gone = sa.or_(
+        delivery.c.reason.like("bounced\\_5.1.%", escape="\\"),
+        delivery.c.reason.in_(["bounced_5.2.1", *(f"bounced_{code}" for code in (550, 551, 553))]),
+    )
+    return bool(conn.scalar(sa.select(sa.exists().where(mine, gone))))
+
+
 def by_reference(conn: sa.Connection, tenant: str, channel: str, reference: str) -> str:
     """The message that the other side calls *reference*; empty if none."""
     mine = sa.and_(delivery.c.tenant == tenant, delivery.c.reference == reference, delivery.c.channel == channel)

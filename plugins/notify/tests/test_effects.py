@@ -93,6 +93,47 @@ def test_a_letter_that_comes_back_later_is_known_as_bounced(shop, post: Post, tm
     assert (report(shop)["sent"], report(shop)["bounced"], report(shop)["reasons"]) == (1, 1, {"bounced_5.1.1": 1})
 
 
+@pytest.mark.parametrize("status, left_alone", [("5.1.1", True), ("5.2.1", True), ("5.2.2", False), ("5.7.1", False)])
+def test_an_address_that_does_not_exist_is_left_alone_for_half_a_year(
+    small_shop, post: Post, status: str, left_alone: bool
+) -> None:
+    shop = small_shop(post.channel())
+    ann = shop.joins("ann", email="ann@example.com")
+    bob, cyd = shop.joins("bob", email="ANN@example.com"), shop.joins("cyd", email="cyd@example.com")
+
+    def sends(key: str) -> int:
+        before = len(post.letters)
+        for number in (ann, bob, cyd):
+            shop.tells(number, key=key)
+        shop.works()
+        return len(post.letters) - before
+
+    assert sends("before") == 3
+    head = next(one for one in post.letters if b"To: ann@" in one).decode().replace("\r\n", "\n").partition("\n\n")[0]
+    with TestClient(build_app(shop.stage.house)) as client:
+        client.post(links(shop)["bounces"], content=dsn(head, status=status))
+    assert sends("behind") == (1 if left_alone else 3)
+    reasons = [reason for _, _, reason in shop.deliveries()]
+    assert reasons.count("address_bounced") == (2 if left_alone else 0)
+    shop.goes_by(days=181)
+    assert sends("later") == 3
+
+
+@pytest.mark.parametrize("said, left_alone", [("550 nobody here", True), ("550 5.7.1 not from you", False)])
+def test_a_mail_server_that_knows_no_such_mailbox_is_not_asked_again(
+    small_shop, post: Post, said: str, left_alone: bool
+) -> None:
+    shop = small_shop(post.channel())
+    ann = shop.joins("ann", email="ann@example.com")
+    post.refuses = said
+    shop.tells(ann, key="1")
+    shop.works()
+    post.refuses = ""
+    shop.tells(ann, key="2")
+    shop.works()
+    assert len(post.letters) == (0 if left_alone else 1)
+
+
 def test_a_mail_server_posts_what_came_back_and_nobody_else_can(small_shop, post: Post) -> None:
     shop = small_shop(post.channel())
     head = sent(shop, post)
