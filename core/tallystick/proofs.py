@@ -4,15 +4,24 @@ The records are the truth: each batch's Merkle root fixes its records, each chai
 Transfers must repeat the records.  For everything that follows from them (lots, balances, counters, claims) the pass adds
 up ``weight(key) * amount`` over the journal and subtracts the same over the tables, with weights nobody can foresee: if
 anything anywhere differs by one, the sum is not zero.  Only then a second pass looks for the keys that differ.
+
+Rows that belong to an entry (transfers, claims, lots, orders, mentions) are read in the order of the journal, some hundred
+entries at a time: what is equal row by row cancels out and never comes to the sums.  A piece in which anything is out of
+place is gone through once more entry by entry, which names what it is.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Protocol
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -43,6 +52,8 @@ _MASK = _BUCKETS - 1
 MAX_FINDINGS = 100
 _CHUNK = 500  # members per statement
 _FLUSH = 20_000  # entries kept in memory while rebuilding
+_AT_ONCE = 500  # entries compared at a time
+_END = 1 << 62  # after every entry
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -147,21 +158,22 @@ def verify(
     heads exported earlier: with them truncation and rewriting are found too.  With *tenant*, what follows from the journal
     is checked for that tenant alone; the chain always is for all.  *progress* is told how many entries were read.
     """
-    # prime the transaction: drivers' own cursors below must see the same snapshot
-    conn.execute(sa.select(sa.literal(1)))
-    findings = _Findings()
-    keys = _Keys()
-    sketch = _Sketch(keys)
-    read = _Pass(conn, sketch, keys, findings, tenant, progress)
-    read.journal({head.writer: head for head in expected})
-    _subtract_tables(conn, sketch, keys, tenant)
-    if any(sketch.sums):
-        exact = _Exact(sketch, keys)
-        _Pass(conn, exact, keys, _Findings(), tenant, None).journal({})
-        _subtract_tables(conn, exact, keys, tenant)
-        keys.describe(exact.found, findings)
-    if not findings.found:  # a journal that is not sound cannot be played
-        _check_sliding(conn, tenant, findings)
+    with _uncollected():
+        # prime the transaction: drivers' own cursors below must see the same snapshot
+        conn.execute(sa.select(sa.literal(1)))
+        findings = _Findings()
+        keys = _Keys()
+        sketch = _Sketch(keys)
+        read = _Pass(conn, sketch, keys, findings, tenant, progress)
+        read.journal({head.writer: head for head in expected})
+        _subtract_tables(conn, sketch, keys, tenant)
+        if any(sketch.sums):
+            exact = _Exact(sketch, keys)
+            _Pass(conn, exact, keys, _Findings(), tenant, None).journal({})
+            _subtract_tables(conn, exact, keys, tenant)
+            keys.describe(exact.found, findings)
+        if not findings.found:  # a journal that is not sound cannot be played
+            _check_sliding(conn, tenant, findings)
     _check_sums(read.sums, findings)
     return Report(
         batches=read.batches,
@@ -170,6 +182,18 @@ def verify(
         findings=tuple(findings.found[:MAX_FINDINGS]),
         sums=_nested(read.sums),
     )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nothing here refers back to itself, and looking whether it does is a quarter of the time."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 # --- making anew -----------------------------------------------------------------------------------------------------
@@ -489,12 +513,12 @@ class _Leaf(Struct, gc=False):
     id: str
     source: str
     received: int
+    kind: str = ""
     member: str = ""
     facts: str = ""
-    transfers: list[_Transfer] = []
-    kind: str = ""
     order: str = ""
     value: int = 0
+    transfers: list[_Transfer] = []
     lots: list[_Given] = []
     counts: list[tuple[int, str, str, int, int, str]] = []
     takes: list[tuple[str, int, bool]] = []
@@ -511,16 +535,133 @@ class _Explained(_Leaf, gc=False):
 
 #: Effects that change when a lot can be used or expires.
 _TERMS = frozenset({"usable", "grace"})
-_read_plain = msgspec.json.Decoder(_Leaf).decode
-_read_explained = msgspec.json.Decoder(_Explained).decode
+_plain: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Leaf)
+_explained: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Explained)
+
+
+def _reader(text: bytes) -> msgspec.json.Decoder[Any]:
+    # few explanations change the terms of a lot, and reading all of them is a third of the work
+    return _explained if b'"usable"' in text or b'"grace"' in text else _plain
 
 
 def _read_leaf(body: bytes) -> _Leaf:
-    # few explanations change the terms of a lot, and reading all of them is a third of the work
-    return _read_explained(body) if b'"usable"' in body or b'"grace"' in body else _read_plain(body)
+    leaf: _Leaf = _reader(body).decode(body)
+    return leaf
+
+
+def _read_leaves(bodies: Sequence[bytes]) -> list[_Leaf] | None:
+    """Many at once; None if not each of them is one record on one line."""
+    text = b"\n".join(bodies)
+    if not all(bodies) or text.count(b"\n") != len(bodies) - 1:
+        return None
+    try:
+        leaves: list[_Leaf] = _reader(text).decode_lines(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return leaves if len(leaves) == len(bodies) else None
 
 
 _read_term = msgspec.json.Decoder(_Term).decode
+
+
+_BATCHES = "SELECT writer, number, count, root, previous, chain FROM batch ORDER BY writer, number"
+_TRANSFERS = "SELECT entry, place, tenant, debit, credit, unit, amount, rule, lot, into_lot FROM transfer"
+_LOTS = "SELECT entry, part, tenant, member, unit, amount, sliding, issuer, remaining, usable_from, expires_at FROM lot"
+_ORDERS = "SELECT entry, tenant, order_id, role, member, value, returned, lines FROM order_entry"
+
+
+class _Piece(NamedTuple):
+    """Some entries and every row that belongs to them, each list in the order of the journal."""
+
+    records: list[Any]
+    transfers: list[Any]
+    claims: list[Any]
+    lots: list[Any]
+    orders: list[Any]
+    mentions: list[Any]
+
+
+class _Beside:
+    """Records and what belongs to them, read side by side; all but the journal itself of one tenant, if there is one."""
+
+    def __init__(self, conn: sa.Connection, tenant: str | None) -> None:
+        self.streams = [
+            _InOrder(_stream(conn, sql, of, order=order))
+            for sql, order, of in (
+                ("SELECT entry, tenant, member, received, body, facts FROM record", "entry", None),
+                (_TRANSFERS, "entry, place", None),
+                ("SELECT entry, tenant, source, id FROM claim", "entry", tenant),
+                (_LOTS, "entry, part", tenant),
+                (_ORDERS, "entry, order_id", tenant),
+                ("SELECT entry, member, tenant FROM entry_member", "entry, member", tenant),
+            )
+        ]
+
+    def until(self, entry: int) -> _Piece:
+        """All that comes before *entry* and was not taken yet."""
+        return _Piece(*(stream.until(entry) for stream in self.streams))
+
+
+class _InOrder:
+    """Rows that begin with their entry's number, in this order."""
+
+    def __init__(self, rows: Iterator[Any]) -> None:
+        self._rows = rows
+        self._kept: list[Any] = []
+
+    def until(self, entry: int) -> list[Any]:
+        kept = self._kept
+        while not kept or kept[-1][0] < entry:
+            more = list(islice(self._rows, _AT_ONCE))
+            if not more:
+                break
+            kept += more
+        end = bisect_left(kept, entry, key=itemgetter(0))
+        taken, self._kept = kept[:end], kept[end:]
+        return taken
+
+
+def _claim_keys(keys: _Keys, rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    return ((keys.claim, tenant, source, id, entry) for entry, tenant, source, id in rows)
+
+
+def _order_keys(keys: _Keys, rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    return ((keys.order, tenant, order, entry, *state) for entry, tenant, order, *state in rows)
+
+
+def _mention_keys(keys: _Keys, rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    return ((keys.member, tenant, member, entry) for entry, member, tenant in rows)
+
+
+def _as_written(batches: Sequence[Any], piece: _Piece) -> list[_Leaf] | None:
+    """The leaves of a piece whose rows and transfers are what its records say; None if anything is out of place."""
+    rows, done = piece.records, 0
+    for writer, number, count, *_ in batches:
+        first = ((writer << BATCH_BITS) | number) << PLACE_BITS
+        end = done + count
+        if not (done < end <= len(rows) and rows[done][0] >= first and rows[end - 1][0] < first + (1 << PLACE_BITS)):
+            return None
+        done = end
+    leaves = _read_leaves([row[4] for row in rows]) if done == len(rows) else None
+    if leaves is None:
+        return None
+    wanted: list[Any] = []
+    sha256 = hashlib.sha256
+    for (entry, tenant, member, received, _, facts), leaf in zip(rows, leaves, strict=True):
+        if (
+            leaf.tenant != tenant
+            or leaf.received != received
+            or leaf.entry
+            != f"{entry >> 51}-{(entry >> 12) & 0x7FFFFFFFFF}-{entry & 0xFFF}"  # entry_name, which is called less
+            or leaf.member != (f"m-{member:012d}" if member else "")
+            or (facts is not None and sha256(facts).hexdigest() != leaf.facts)
+        ):
+            return None
+        for place, (debit, credit, unit, amount, rule, lot, into) in enumerate(leaf.transfers):
+            if amount <= 0 or debit == credit:
+                return None
+            wanted.append((entry, place, tenant, debit, credit, unit, amount, rule, lot, into))
+    return leaves if wanted == piece.transfers else None
 
 
 class _Pass:
@@ -539,42 +680,75 @@ class _Pass:
         self.add, self.add_lot, self.keys = adding.add, adding.add_lot, keys
         self.batches = self.entries = self.transfers = 0
         self.sums: dict[tuple[str, str, str], int] = {}
+        self.expected: Mapping[int, Head] = {}
+        self.last: dict[int, tuple[int, bytes]] = {}  #: writer -> number and chain of the batch before
 
     def journal(self, expected: Mapping[int, Head]) -> None:
         """Read everything; *expected* by writer."""
-        records = _stream(self.conn, "SELECT entry, tenant, member, received, body, facts FROM record ORDER BY entry")
-        transfers = _Ahead(
-            _stream(
-                self.conn,
-                "SELECT entry, place, tenant, debit, credit, unit, amount, rule, lot, into_lot FROM transfer ORDER BY entry, place",
-            )
-        )
-        batches = _stream(
-            self.conn, "SELECT writer, number, count, root, previous, chain FROM batch ORDER BY writer, number"
-        )
-        last: dict[int, tuple[int, bytes]] = {}
+        self.expected = expected
+        beside = _Beside(self.conn, self.tenant)
+        batches: list[Any] = []
+        entries = 0
+        for row in _stream(self.conn, _BATCHES):
+            batches.append(row)
+            entries += row[2]
+            if entries >= _AT_ONCE or len(batches) >= _AT_ONCE:
+                self._piece(batches, beside)
+                batches, entries = [], 0
+        if batches:
+            self._piece(batches, beside)
+        self._one_by_one([], beside.until(_END))
+        for writer, head in expected.items():
+            if self.last.get(writer, (0,))[0] < head.number:
+                self._say(
+                    "head", f"writer {writer} ends before batch {head.number}, which a head names: the end was cut off"
+                )
+
+    def _piece(self, batches: list[Any], beside: _Beside) -> None:
+        """Some batches, their records, and all that belongs to these."""
+        writer, number = batches[-1][:2]
+        piece = beside.until((((writer << BATCH_BITS) | number) + 1) << PLACE_BITS)
+        leaves = _as_written(batches, piece)
+        if leaves is None:
+            self._one_by_one(batches, piece)
+            return
+        sha256, done = hashlib.sha256, 0
+        hashes = [sha256(b"\x00" + row[4]).digest() for row in piece.records]
+        for batch in batches:
+            self._batch(batch, hashes[done : done + batch[2]])
+            done += batch[2]
+        self._count(len(leaves), len(piece.transfers))
+        self._post_piece(piece, leaves)
+
+    def _count(self, entries: int, transfers: int) -> None:
+        before, self.entries = self.entries, self.entries + entries
+        self.transfers += transfers
+        if self.progress is not None and before // 10_000 != self.entries // 10_000:
+            self.progress(self.entries)
+
+    def _one_by_one(self, batches: list[Any], piece: _Piece) -> None:
+        """The same with a name for everything that is out of place."""
+        transfers, records = _Ahead(iter(piece.transfers)), iter(piece.records)
         record = next(records, None)
-        for writer, number, count, root, previous, chain in batches:
-            self.batches += 1
-            key = (writer << BATCH_BITS) | number
+        for batch in batches:
+            key = (batch[0] << BATCH_BITS) | batch[1]
             leaves: list[bytes] = []
             record = self._orphans(record, records, key, transfers)
             while record is not None and record[0] >> PLACE_BITS == key:
                 leaves.append(self._record(record, transfers))
                 record = next(records, None)
-            self._batch(writer, number, (count, bytes(root), bytes(previous), bytes(chain)), leaves, last)
-            head = expected.get(writer)
-            if head is not None and head.number == number and head.chain != bytes(chain):
-                self._say(
-                    "head", f"batch {number} of writer {writer} is not the one the head was made of", key << PLACE_BITS
-                )
-        self._orphans(record, records, 1 << 62, transfers)
-        self._compare(1 << 62, "", None, list(transfers.until(1 << 62)))
-        for writer, head in expected.items():
-            if last.get(writer, (0,))[0] < head.number:
-                self._say(
-                    "head", f"writer {writer} ends before batch {head.number}, which a head names: the end was cut off"
-                )
+            self._batch(batch, leaves)
+        self._orphans(record, records, _END, transfers)
+        self._compare(_END, "", None, list(transfers.until(_END)))
+        keys, add = self.keys, self.add
+        for key in (
+            *_claim_keys(keys, piece.claims),
+            *_order_keys(keys, piece.orders),
+            *_mention_keys(keys, piece.mentions),
+        ):
+            add(key, -1)
+        for row in piece.lots:
+            self._subtract_lot(row)
 
     def _say(self, code: str, message: str, entry: int | str = "", tenant: str = "") -> None:
         self.findings.add(code, message, entry, tenant)
@@ -586,17 +760,12 @@ class _Pass:
             record = next(records, None)
         return record
 
-    def _batch(
-        self,
-        writer: int,
-        number: int,
-        row: tuple[int, bytes, bytes, bytes],
-        leaves: Sequence[bytes],
-        last: dict[int, tuple[int, bytes]],
-    ) -> None:
-        count, root, previous, chain = row
+    def _batch(self, row: Any, leaves: Sequence[bytes]) -> None:
+        writer, number, count = row[:3]
+        root, previous, chain = map(bytes, row[3:])
+        self.batches += 1
         first = ((writer << BATCH_BITS) | number) << PLACE_BITS
-        before, link = last.get(writer, (0, GENESIS))
+        before, link = self.last.get(writer, (0, GENESIS))
         if number != before + 1:
             self._say("gap", f"batches {before + 1} to {number - 1} of writer {writer} are missing", first)
         elif previous != link:
@@ -611,14 +780,15 @@ class _Pass:
             self._say("root", f"a record of batch {number} of writer {writer} is not as it was written", first)
         if chain_hash(previous, root, writer, number, count) != chain:
             self._say("chain", f"the chain hash of batch {number} of writer {writer} does not fit", first)
-        last[writer] = (number, chain)
+        self.last[writer] = (number, chain)
+        head = self.expected.get(writer)
+        if head is not None and head.number == number and head.chain != chain:
+            self._say("head", f"batch {number} of writer {writer} is not the one the head was made of", first)
 
     def _record(self, row: Any, transfers: _Ahead) -> bytes:
         """Check one record against its row and its transfers, and add up what it says; its leaf hash."""
         entry, tenant, member, received, body, facts = row
-        self.entries += 1
-        if self.progress is not None and not self.entries % 10_000:
-            self.progress(self.entries)
+        self._count(1, 0)
         try:
             leaf = _read_leaf(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -672,6 +842,15 @@ class _Pass:
             self._move(leaf, debit, unit, -amount, lot, others)
             # what went into a fresh lot is in the lot's opening amount already
             self._move(leaf, credit, unit, amount, into, others, counted=into in fresh)
+        self._post_rest(leaf, others)
+        for row, sign in _order_rows(leaf, entry):
+            add((keys.order, tenant, *row), sign)
+        for other in others:
+            add((keys.member, tenant, parse_member(other) or 0, entry), 1)
+
+    def _post_rest(self, leaf: _Leaf, others: set[str]) -> None:
+        """What few entries have."""
+        tenant, keys, add = leaf.tenant, self.keys, self.add
         for member, counter, grain, start, amount, _mode in leaf.counts:
             add((keys.counter, tenant, member, counter, grain, start), amount)
         if isinstance(leaf, _Explained):
@@ -682,10 +861,121 @@ class _Pass:
             add((keys.taken, tenant, parse_entry(of), place), amount)
         for shelf, amount in _shelves(leaf):
             add((keys.stock, tenant, shelf), amount)
-        for row, sign in _order_rows(leaf, entry):
-            add((keys.order, tenant, *row), sign)
-        for other in others:
-            add((keys.member, tenant, parse_member(other) or 0, entry), 1)
+
+    def _post_piece(self, piece: _Piece, leaves: Sequence[_Leaf]) -> None:  # noqa: C901 - one loop that calls nothing
+        """As :meth:`_post` for each of them; what the tables say in the same words is left out on both sides."""
+        keys, add = self.keys, self.add
+        claims: list[Any] = []
+        orders: list[Any] = []
+        mentions: list[Any] = []
+        opened: list[tuple[int, str, _Leaf, _Given]] = []
+        moved: dict[str, dict[tuple[str, str], int]] = {}
+        lots: dict[tuple[str, str], int] = {}
+        explained = isinstance(leaves[0], _Explained)
+        for row, leaf in zip(piece.records, leaves, strict=True):
+            entry, tenant = row[0], leaf.tenant
+            if self.tenant is not None and self.tenant != tenant:
+                continue
+            mine, others = leaf.member, set()
+            claims.append((entry, tenant, leaf.source, leaf.id))
+            fresh: Collection[str] = ()
+            if leaf.lots:
+                fresh = [given.lot for given in leaf.lots]
+                opened += [(entry, tenant, leaf, given) for given in leaf.lots]
+            net = moved.get(tenant)
+            if net is None:
+                net = moved[tenant] = {}
+            for debit, credit, unit, amount, _, lot, into in leaf.transfers:
+                account = debit, unit
+                net[account] = net.get(account, 0) - amount
+                if debit[:2] == "m-":
+                    if debit != mine:
+                        others.add(debit)
+                    if lot:
+                        lots[tenant, lot] = lots.get((tenant, lot), 0) - amount
+                    else:
+                        add((keys.deficit, tenant, debit, unit), amount)
+                account = credit, unit
+                net[account] = net.get(account, 0) + amount
+                if credit[:2] == "m-":
+                    if credit != mine:
+                        others.add(credit)
+                    if not into:
+                        add((keys.deficit, tenant, credit, unit), -amount)
+                    elif into not in fresh:  # what went into a fresh lot is in the lot's opening amount already
+                        lots[tenant, into] = lots.get((tenant, into), 0) + amount
+            if leaf.orders:
+                for order, sign in _order_rows(leaf, entry):
+                    if sign > 0 and order[1] == entry:
+                        orders.append((entry, tenant, order[0], *order[2:]))
+                    else:
+                        add((keys.order, tenant, *order), sign)
+            elif leaf.kind == "purchase.completed":
+                orders.append((entry, tenant, leaf.order, "sale", row[2], leaf.value, 0, ""))
+            if explained or leaf.counts or leaf.took or leaf.takes or leaf.restocks:
+                self._post_rest(leaf, others)
+            if others:
+                mentions += sorted([(entry, parse_member(other) or 0, tenant) for other in others])
+        for tenant, net in moved.items():
+            for (account_name, unit), amount in net.items():
+                member = account_name[:2] == "m-"
+                if member and amount:
+                    add((keys.posted, tenant, account_name, unit), amount)
+                total = tenant, unit, "members" if member else account_name
+                self.sums[total] = self.sums.get(total, 0) + amount
+        self._cancel(claims, piece.claims, _claim_keys)
+        self._cancel(orders, piece.orders, _order_keys)
+        self._cancel(mentions, piece.mentions, _mention_keys)
+        self._cancel_lots(opened, piece.lots, lots)
+
+    def _cancel(
+        self, journal: list[Any], table: list[Any], name: Callable[[_Keys, Iterable[Any]], Iterator[Any]]
+    ) -> None:
+        if journal != table:
+            more = Counter(journal)
+            more.subtract(table)
+            for key, count in zip(name(self.keys, more), more.values(), strict=True):
+                if count:
+                    self.add(key, count)
+
+    def _cancel_lots(
+        self, opened: Sequence[tuple[int, str, _Leaf, _Given]], rows: Sequence[Any], moved: dict[tuple[str, str], int]
+    ) -> None:
+        """What never changes of a lot is compared; what does change is a difference between its opening and its row."""
+        fits = len(opened) == len(rows)
+        for (entry, tenant, leaf, given), row in zip(opened, rows, strict=False):
+            fits = fits and (
+                row[0] == entry
+                and given.lot == f"{leaf.entry}.{row[1]}"
+                and row[2] == tenant
+                and given.member == f"m-{row[3]:012d}"
+                and given.unit == row[4]
+                and given.amount == row[5]
+                and given.sliding == row[6]
+                and given.issuer == row[7]
+            )
+        if fits:
+            for (_, tenant, _, given), row in zip(opened, rows, strict=True):
+                left = given.left - row[8] + (moved.pop((tenant, given.lot), 0) if moved else 0)
+                # the expiry of sliding lots is played, see _check_sliding
+                longer = 0 if given.sliding else given.expires_at - row[10]
+                if left or longer or given.usable_from != row[9]:
+                    self.add_lot(tenant, given.lot, left, given.usable_from - row[9], longer, None, 1)
+                if given.amount != given.left:
+                    self.add((self.keys.deficit, tenant, given.member, given.unit), given.left - given.amount)
+        else:
+            for _, tenant, _, given in opened:
+                self._open(tenant, given)
+            for row in rows:
+                self._subtract_lot(row)
+        for (tenant, lot), amount in moved.items():
+            self.add_lot(tenant, lot, amount, 0, 0, None, 1)
+
+    def _subtract_lot(self, row: Any) -> None:
+        entry, part, tenant, member, unit, amount, sliding, issuer, left, usable_from, expires_at = row
+        terms = (member_name(member), unit, amount, sliding, issuer)
+        name = f"{entry_name(entry)}.{part}"
+        self.add_lot(tenant, name, left, usable_from, 0 if sliding else expires_at, terms, -1)
 
     def _open(self, tenant: str, given: _Given) -> None:
         # the expiry of sliding lots is played, see _check_sliding
@@ -776,17 +1066,8 @@ class _Ahead:
 
 
 def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: str | None) -> None:
-    """Subtract what the tables say; what is left over is what differs."""
+    """Subtract what the tables say that many entries make together; what is left over is what differs."""
     add = adding.add
-    lots = (
-        "SELECT tenant, member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, issuer FROM lot"
-    )
-    for of, member, unit, entry, part, amount, left, usable_from, expires_at, sliding, issuer in _stream(
-        conn, lots, tenant
-    ):
-        name = f"{entry_name(entry)}.{part}"
-        terms = (member_name(member), unit, amount, sliding, issuer)
-        adding.add_lot(of, name, left, usable_from, 0 if sliding else expires_at, terms, -1)
     for of, member, unit, posted, deficit in _stream(
         conn, "SELECT tenant, member, unit, posted, deficit FROM balance", tenant
     ):
@@ -800,30 +1081,27 @@ def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: 
         add((keys.taken, of, entry, place), -amount)
     for of, shelf, left in _stream(conn, "SELECT tenant, key, remaining FROM stock", tenant):
         add((keys.stock, of, shelf), -left)
-    orders = "SELECT tenant, order_id, entry, role, member, value, returned, lines FROM order_entry"
-    for of, *row in _stream(conn, orders, tenant):
-        add((keys.order, of, *row), -1)
-    for of, source, name, entry in _stream(conn, "SELECT tenant, source, id, entry FROM claim", tenant):
-        add((keys.claim, of, source, name, entry), -1)
-    for of, member, entry in _stream(conn, "SELECT tenant, member, entry FROM entry_member", tenant):
-        add((keys.member, of, member, entry), -1)
 
 
-def _stream(conn: sa.Connection, sql: str, tenant: str | None = None) -> Iterator[Any]:
+def _stream(conn: sa.Connection, sql: str, tenant: str | None = None, *, order: str = "") -> Iterator[Any]:
     """Rows of a query as tuples, fetched as they are used, past SQLAlchemy's result objects (a third of the time)."""
     driver: Any = conn.connection.driver_connection
-    if conn.dialect.name == "postgresql":
-        return _stream_from_server(driver, sql if tenant is None else f"{sql} WHERE tenant = %s", tenant)
-    rows: Iterator[Any] = (
-        driver.execute(sql) if tenant is None else driver.execute(f"{sql} WHERE tenant = ?", (tenant,))
-    )
+    postgres = conn.dialect.name == "postgresql"
+    if tenant is not None:
+        sql += " WHERE tenant = %s" if postgres else " WHERE tenant = ?"
+    if order:
+        sql += f" ORDER BY {order}"
+    given = () if tenant is None else (tenant,)
+    if postgres:
+        return _stream_from_server(driver, sql, given)
+    rows: Iterator[Any] = driver.execute(sql, given)
     return rows
 
 
-def _stream_from_server(driver: Any, sql: str, tenant: str | None) -> Iterator[Any]:
+def _stream_from_server(driver: Any, sql: str, given: tuple[Any, ...]) -> Iterator[Any]:
     with driver.cursor(name=f"proof_{secrets.token_hex(4)}") as cursor:  # named: it stays at the server
         cursor.itersize = 5_000
-        cursor.execute(sql, () if tenant is None else (tenant,), binary=True)
+        cursor.execute(sql, given, binary=True)
         yield from cursor
 
 
