@@ -7,10 +7,11 @@ import tomllib
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
+from tallystick import errands
 from tallystick.errors import EventConflict, NotFound
 from tallystick.ledger import member_name
 from tallystick.values import CURRENCIES
@@ -18,8 +19,9 @@ from tallystick.values import CURRENCIES
 from . import agreement as agreements
 from . import events, exchange, pages, settle
 from .agreement import Agreement, Signed
-from .desk import Desk, Errand, partner_of
+from .desk import Desk, Neighbour, introduction, partner_of
 from .errors import NotAgreed, OutsideTerms, TransferClosed
+from .hooks import Coalition
 from .pages import money
 from .settlement import Settlement, desks_of, preview_period, settle_period
 
@@ -63,10 +65,7 @@ _WORDS: Final = {
 }  # fmt: skip
 
 
-class Visit(Errand, Protocol):
-    """An errand that can find a member."""
-
-    def member(self, reference: str) -> int: ...
+Visit: TypeAlias = errands.Work[Coalition]
 
 
 # --- keys and agreements ---------------------------------------------------------------------------------------------
@@ -131,18 +130,29 @@ def _made(desk: Desk, file: Path) -> Agreement:
         partner = str(said.pop("partner"))
     except (OSError, ValueError, KeyError) as error:
         raise NotAgreed(f"{file.name} holds no terms: {error}") from None
-    theirs = partner_of(desk, partner).desk
+    theirs = _key_of(desk, partner) if "keys" not in said else ""
     one, two = sorted((desk.brand, partner))
     before = desk.agreement(partner)
     document = {
         "format": agreements.FORMAT, "name": before.name if before else f"{one}-{two}"[:40], "version": before.version + 1 if before else 1,
         "brands": (one, two), "currency": desk.errand.plugin.programme.currency,
-        "keys": {each.brand: (agreements.public_key(each.key()),) for each in (desk, theirs)}, **said,
+        "keys": {desk.brand: (agreements.public_key(desk.key()),), partner: (theirs,)}, **said,
     }  # fmt: skip
     try:
         return msgspec.convert(document, type=Agreement)
     except msgspec.ValidationError as error:
         raise NotAgreed(f"{file.name} holds no terms: {error}") from None
+
+
+def _key_of(desk: Desk, partner: str) -> str:
+    """The key by which a partner signs agreements: one in another deployment tells it over the line."""
+    way = partner_of(desk, partner)
+    if isinstance(way, Neighbour):
+        return agreements.public_key(way.desk.key())
+    said = introduction(desk, way)
+    if said is None or not said.key:
+        raise NotAgreed(f"{partner} does not say by which key it signs; write it into the terms under [keys]")
+    return said.key
 
 
 def _signature(desk: Desk, text: str) -> str:
@@ -235,12 +245,12 @@ def _told(desk: Desk, done: exchange.Done, partner: str, amount: int, language: 
 def settle_month(
     visit: Visit, *, period: Period = "",
     preview: Annotated[bool, {"en": "Only compare the books so far; nothing is closed.", "zh": "仅核对目前账目，不关闭账期。"}] = False,
+    early: Annotated[bool, {"en": "Close the month before it is over: until then nothing more leaves for partners.", "zh": "提前关闭当月账期：月底前不再向合作方转出。"}] = False,
     language: str = "en",
 ) -> Answer:  # fmt: skip
-    """Close a month between all brands of this house: who owes whom, what that nets to, and what does not agree."""
-    currency = visit.plugin.programme.currency
-    made = preview_period if preview else settle_period
-    done = made(desks_of(visit), _period(visit, period), currency)
+    """Close a month with all partners: who owes whom, what that nets to, and what does not agree."""
+    currency, desks, month = visit.plugin.programme.currency, desks_of(visit), _period(visit, period)
+    done = preview_period(desks, month, currency) if preview else settle_period(desks, month, currency, early=early)
     return msgspec.to_builtins(done), _report(done, _WORDS[language])
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hmac
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, TypeAlias
 
 import attrs
 import msgspec
+from msgspec import Meta, Struct
 
+from tallystick import errands
 from tallystick.errors import TallyError
 from tallystick.ledger import Record, instant, member_name
 
@@ -23,6 +25,7 @@ from .convoy import Note, receive_many
 from .errors import NotAgreed, NotPossible, OutsideTerms
 from .exchange import Answer, Message, Unreachable, receive
 from .hooks import Coalition
+from .line import Line
 from .settle import Entry, SignedStatement, Statement
 
 PLUGIN = "coalition"
@@ -30,18 +33,18 @@ PLUGIN = "coalition"
 PASSING = ("unavailable", "plugin_failed", "tenant_not_served")
 
 
-class Errand(Protocol):
-    """What the house gives jobs and commands: the plugin as this tenant has set it up, the time, the database and the door."""
+Errand: TypeAlias = errands.Errand[Coalition]
 
-    @property
-    def plugin(self) -> Coalition: ...
-    @property
-    def house(self) -> Any: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def now(self) -> datetime: ...
-    def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]: ...
+
+class Introduction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a brand in another deployment introduces itself, on a line that is signed."""
+
+    brand: agreements.Brand
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3)]
+    at: agreements.Instant  #: what its clock says
+    key: Annotated[str, Meta(pattern="^([A-Za-z0-9+/]{43}=)?$", max_length=44)] = ""  #: signs agreements and statements
+    agreement: Annotated[str, Meta(max_length=60)] = ""  #: the latest one that it knows
+    hash: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$", max_length=64)] = ""
 
 
 @attrs.frozen
@@ -141,6 +144,7 @@ class Desk:
         """The signed statement, as JSON.  A period that is not closed has none."""
         if (self.rows(f"pair/{partner}").get("state") or {}).get("closed", "") < period:
             raise OutsideTerms(f"{period} is not closed")
+        self.errand.house.relay()  # what was recorded before the close is in the books now
         return msgspec.json.encode(self.sign(self.draw_up(partner, period))).decode()
 
     def sign(self, statement: Statement) -> SignedStatement:
@@ -160,6 +164,18 @@ class Desk:
         """The entries of the journal behind the entries of a period: there stand the lots."""
         with self.errand.house.db.connect() as conn:
             return store.lots_of(conn, self.errand.tenant, partner, period)
+
+    def introduction(self, partner: str) -> str:
+        """What this brand says of itself to a partner, as JSON."""
+        agreed = self.agreement(partner)
+        settings = self.errand.plugin.settings
+        return msgspec.json.encode(
+            Introduction(
+                brand=self.brand, currency=self.errand.plugin.programme.currency, at=self.now,
+                key=agreements.public_key(self.key()) if settings.key else "", agreement=agreed.label if agreed else "",
+                hash=agreements.digest(agreements.canonical(agreed)) if agreed else "",
+            )
+        ).decode()  # fmt: skip
 
     # -- members ----------------------------------------------------------------------------------------------------------
 
@@ -200,12 +216,24 @@ class Neighbour:
         return receive_many(self.desk, messages)
 
 
-def partner_of(desk: Desk, name: str) -> Neighbour:
+def introduction(desk: Desk, line: Line) -> Introduction | None:
+    """What a partner in another deployment says of itself; None if it does not answer, or says that it is somebody else."""
+    try:
+        answer = line.ask(Message(action="hello", sender=desk.brand, at=desk.now))
+        said = msgspec.json.decode(answer.body, type=Introduction)
+    except (Unreachable, msgspec.MsgspecError):
+        return None
+    return said if said.brand == line.name else None
+
+
+def partner_of(desk: Desk, name: str) -> Neighbour | Line:
     """The way to a partner.  Raises NotPossible if either does not name the other as its partner."""
     settings = desk.errand.plugin.settings
     known = settings.partners.get(name)
     if known is None:
         raise NotPossible(f"{name} is no partner of {settings.brand}")
+    if known.url:
+        return Line(desk.errand, known)
     try:
         errand = desk.errand.house.errand(PLUGIN, known.tenant, "coalition.exchange")
     except TallyError:

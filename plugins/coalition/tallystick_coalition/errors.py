@@ -62,3 +62,10 @@ class AliasTaken(Refused):
 
     code = "coalition_alias_taken"
     chinese = "该联盟码已被占用，或会员已有其他联盟码。"
+
+
+class NotHeard(Refused):
+    """The message is not signed by this partner, not of this time, or was heard before."""
+
+    code = "coalition_not_heard"
+    chinese = "消息未经该合作方签署、已过时或重复。"

@@ -106,6 +106,7 @@ class Closed(Facts, frozen=True):
 
     partner: Brand
     period: Period
+    early: bool = False  #: before the month is over: until then nothing more leaves for the partner
 
 
 class Paid(Facts, frozen=True):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tallystick.errors import EventConflict, Refused, TallyError, UnknownMember
 
@@ -29,7 +29,7 @@ from .errors import (
 from .events import Alias, Amount, Id, Owed, Part, Period, Text, Version
 from .hooks import TOLERANCE
 
-Action = Literal["hold", "commit", "void", "confirm", "release", "return", "close", "statement", "entries"]
+Action = Literal["hello", "hold", "commit", "void", "confirm", "release", "return", "close", "statement", "entries"]
 
 
 class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -43,7 +43,7 @@ class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     alias: Alias | Literal[""] = ""
     amount: Amount | Literal[0] = 0
     version: Version | Literal[0] = 0
-    parts: tuple[Part, ...] = ()
+    parts: Annotated[tuple[Part, ...], Meta(max_length=200)] = ()
     order: Text = ""
     period: Period | Literal[""] = ""
     owed: Owed = 0
@@ -51,15 +51,15 @@ class Message(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     before: Owed = 0  #: of `return`: what had come back before it
 
 
-class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What comes back.  ``state`` is where the transfer stands then; refused: nothing was changed, and ``code`` says why."""
 
     state: Literal["held", "committed", "voided", "confirmed", "released", "returned", "closed", "told", "refused"]
-    code: str = ""
-    period: str = ""
-    owed: int = 0
-    gets: int = 0
-    parts: tuple[Part, ...] = ()
+    code: Annotated[str, Meta(pattern="^[a-z_]*$", max_length=64)] = ""
+    period: Period | Literal[""] = ""
+    owed: Owed = 0
+    gets: Owed = 0
+    parts: Annotated[tuple[Part, ...], Meta(max_length=200)] = ()
     body: str = ""
 
 
@@ -88,6 +88,9 @@ class Books(Protocol):
 
     def entries(self, partner: str, period: str) -> str:
         """The entries of a period with a partner, as JSON."""
+
+    def introduction(self, partner: str) -> str:
+        """What this brand says of itself, as JSON."""
 
 
 class Partner(Protocol):
@@ -122,7 +125,7 @@ def in_time(books: Books, message: Message) -> None:
 
 def refused(refusal: TallyError) -> Answer:
     """What the partner hears of a refusal."""
-    if isinstance(refusal, _TOLD):
+    if isinstance(refusal, _TOLD) and refusal.pointer != "/member":  # what is about the member would tell that it is there
         return Answer(state="refused", code=refusal.code)
     return Answer(state="refused", code=(Mismatch if isinstance(refusal, EventConflict) else NotPossible).code)
 
@@ -198,7 +201,12 @@ def _entries(books: Books, message: Message) -> Answer:
     return Answer(state="told", body=books.entries(message.sender, message.period))
 
 
+def _hello(books: Books, message: Message) -> Answer:
+    return Answer(state="told", body=books.introduction(message.sender))
+
+
 _ACTIONS: Final = {
+    "hello": _hello,
     "hold": _hold, "commit": _commit, "void": _void, "confirm": _confirm, "release": _release, "return": _return,
     "close": _close, "statement": _statement, "entries": _entries,
 }  # fmt: skip
@@ -407,13 +415,16 @@ def tell_return(books: Books, partner: Partner, transfer: str, total: int, befor
     return partner.ask(back).state == "returned"
 
 
-def close(books: Books, partner: str, period: str) -> None:
-    """Close a period with a partner.  Raises Mismatch while transfers or returns of that time wait for an answer."""
+def close(books: Books, partner: str, period: str, *, early: bool = False) -> None:
+    """Close a period with a partner, *early* before it is over.
+
+    Raises Mismatch while transfers or returns of that time wait for an answer.
+    """
     pair = books.rows(f"pair/{partner}").get("state") or {}
     if pair.get("closed", "") < period:
         if books.untold(partner, period):
             raise Mismatch("returns of that time were not told yet")
-        data = {"partner": partner, "period": period}
+        data = {"partner": partner, "period": period, **({"early": True} if early else {})}
         books.record("coalition.closed", f"{partner}/closed/{period}", books.now, 0, data)
 
 

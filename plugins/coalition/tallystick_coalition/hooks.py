@@ -213,7 +213,9 @@ class Coalition:
                 raise NotPossible
             sent = situation.counters.get((_sent(held.partner), "day"), 0)
             if flow.member_day is not None and sent + amount > flow.member_day:
-                raise ExposureReached(f"a member may send {flow.member_day} a day", left=max(0, flow.member_day - sent))
+                raise ExposureReached(
+                    f"a member may send {flow.member_day} a day", pointer="/member", left=max(0, flow.member_day - sent)
+                )
             own = Provenance(self.settings.brand, self.settings.unit_cost, agreed.label)
             parts = rules.leaving(situation.balances[self.settings.unit].lots, amount, situation.now, own)
         state = {
@@ -382,7 +384,8 @@ class Coalition:
         rule, pair = "coalition.close", _pair(situation)
         if closed.period <= pair.closed:
             raise TransferClosed(f"{pair.closed} is closed already")
-        if closed.period >= rules.month_of(situation.now):
+        month = rules.month_of(situation.now)
+        if closed.period > month or (closed.period == month and not closed.early):
             raise OutsideTerms(f"{closed.period} is not over", pointer="/data/period")
         if any(month <= closed.period for month in pair.held):
             raise Mismatch("transfers of that time still wait for an answer")

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct
 
+from tallystick import errands
 from tallystick.errors import NotFound, Unavailable
 from tallystick.values import CURRENCIES
 
 from . import exchange, pages
 from .agreement import Brand
-from .desk import Desk, Errand, partner_of
+from .desk import Desk, partner_of
 from .events import Alias, Amount, Id, Period, Text
 from .exchange import Done, Unreachable
+from .hooks import Coalition
 from .settle import Entry
 
-
-class Request(Errand, Protocol):
-    """Who asks, in which language, and about whom."""
-
-    @property
-    def member(self) -> int: ...
-    @property
-    def language(self) -> str: ...
-    @property
-    def path(self) -> Any: ...
+Request: TypeAlias = errands.Request[Coalition]
 
 
 class Link(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,11 +14,12 @@ from tallystick.errors import TallyError
 from tallystick.ledger import instant
 
 from . import exchange, settle, store
-from .desk import PLUGIN, Desk, Errand, Neighbour, compare, partner_of
-from .errors import Mismatch
-from .exchange import Answer, Message, Unreachable
+from .desk import PLUGIN, Desk, Errand, compare, partner_of
+from .errors import Mismatch, OutsideTerms
+from .exchange import Answer, Message, Partner, Unreachable
 from .jobs import settle_waiting
-from .settle import Payment, SignedStatement, Statement
+from .line import Line
+from .settle import Entry, Payment, SignedStatement, Statement
 
 
 class PairResult(Struct, frozen=True, kw_only=True):
@@ -56,16 +57,18 @@ def desks_of(errand: Errand) -> dict[str, Desk]:
     return dict(sorted(found.items()))
 
 
-def settle_period(desks: Mapping[str, Desk], period: str, currency: str) -> Settlement:
+def settle_period(desks: Mapping[str, Desk], period: str, currency: str, *, early: bool = False) -> Settlement:
     """Close *period* between all pairs that have an agreement in *currency*, compare statements, and net what agrees.
 
-    Done again it gives the same, as long as no book was changed.
+    A partner in another deployment settles for itself; here its statement is asked for and compared.  *early* closes a month
+    that is not over.  Done again it gives the same, as long as no book was changed.
     """
     for desk in desks.values():
         desk.errand.house.relay()
         settle_waiting(desk.errand, timedelta(0))
     pairs = _pairs(desks, currency)
-    states = {(one.brand, two.brand): _close(one, two, period) for one, two in pairs}
+    states = {(one.brand, two.brand): _close(one, two, period, early=early) for one, two in pairs}
+    far = [(desk, line, _close_line(desk, line, period, early=early)) for desk, line in _lines(desks, currency)]
     next(iter(desks.values())).errand.house.relay()  # what was recorded before the close is in the books now
     results = [
         PairResult(brands=(one.brand, two.brand), state="open", code=code)
@@ -73,7 +76,8 @@ def settle_period(desks: Mapping[str, Desk], period: str, currency: str) -> Sett
         else _compare(one, two, period)
         for one, two in pairs
     ]
-    return net(period, currency, tuple(desks), results)
+    results += [_compare_line(desk, line, period, code) for desk, line, code in far]
+    return net(period, currency, _brands(desks, results), results)
 
 
 def preview_period(desks: Mapping[str, Desk], period: str, currency: str) -> Settlement:
@@ -88,7 +92,35 @@ def preview_period(desks: Mapping[str, Desk], period: str, currency: str) -> Set
                 owed=ours.owed, root=ours.root, code="" if ours == theirs else Mismatch.code,
             )
         )  # fmt: skip
-    return net(period, currency, tuple(desks), results)
+    results += [
+        _open(desk.draw_up(line.name, period), OutsideTerms.code) for desk, line in _lines(desks, currency)
+    ]  # a partner elsewhere hands out no statement of a period that is not closed
+    return net(period, currency, _brands(desks, results), results)
+
+
+def _brands(desks: Mapping[str, Desk], results: Sequence[PairResult]) -> tuple[str, ...]:
+    return tuple(sorted({*desks, *(brand for pair in results for brand in pair.brands)}))
+
+
+def _lines(desks: Mapping[str, Desk], currency: str) -> list[tuple[Desk, Line]]:
+    """Brands of this house, and their partners in other deployments with whom they have an agreement in this currency."""
+    return [
+        (desk, Line(desk.errand, partner))
+        for desk in desks.values()
+        for name, partner in sorted(desk.errand.plugin.settings.partners.items())
+        if partner.url and (agreed := desk.agreement(name)) is not None and agreed.currency == currency
+    ]
+
+
+def _open(statement: Statement, code: str) -> PairResult:
+    return PairResult(
+        brands=statement.brands,
+        state="open",
+        entries=statement.entries,
+        owed=statement.owed,
+        root=statement.root,
+        code=code,
+    )
 
 
 def _pairs(desks: Mapping[str, Desk], currency: str) -> list[tuple[Desk, Desk]]:
@@ -115,12 +147,21 @@ def net(period: str, currency: str, brands: Sequence[str], results: Sequence[Pai
     )  # fmt: skip
 
 
-def _close(one: Desk, two: Desk, period: str) -> str:
+def _close(one: Desk, two: Desk, period: str, *, early: bool) -> str:
     """Close the period on both sides; why that cannot be done yet, or nothing."""
     try:
-        way = partner_of(one, two.brand)
-        exchange.close(one, two.brand, period)
-        code = _ask(one, way, "close", period).code
+        if early:  # both are of this house: both may be closed before the month is over
+            exchange.close(two, one.brand, period, early=True)
+        return _close_line(one, partner_of(one, two.brand), period, early=early)
+    except TallyError as refusal:
+        return refusal.code
+
+
+def _close_line(desk: Desk, way: Partner, period: str, *, early: bool) -> str:
+    """Close the period here and ask the partner to close it there; why that cannot be done yet, or nothing."""
+    try:
+        exchange.close(desk, way.name, period, early=early)
+        code = _ask(desk, way, "close", period).code
     except Unreachable:
         return "unreachable"
     except TallyError as refusal:
@@ -151,6 +192,33 @@ def _compare(one: Desk, two: Desk, period: str) -> PairResult:
     )  # fmt: skip
 
 
+def _compare_line(desk: Desk, line: Line, period: str, code: str) -> PairResult:
+    """The statement of a partner in another deployment compared with ours; the partner compares for itself."""
+    statement = desk.draw_up(line.name, period)
+    if code:
+        return _open(statement, code)
+    ours = desk.sign(statement)
+    try:
+        answer = _ask(desk, line, "statement", period)
+        if answer.state == "refused":
+            return _open(statement, answer.code)
+        theirs = msgspec.json.decode(answer.body, type=SignedStatement)
+    except Unreachable:
+        return _open(statement, "unreachable")
+    except msgspec.MsgspecError:
+        return _open(statement, Mismatch.code)
+    signed = _is_signed(desk, line.name, theirs)
+    agreed = signed and ours.text == theirs.text
+    try:
+        _keep(desk, line.name, period, "agreed" if agreed else "disputed", ours, theirs)
+    except Unreachable:
+        return _open(statement, "unreachable")
+    return PairResult(
+        brands=statement.brands, state="agreed" if agreed else "disputed", entries=statement.entries, owed=statement.owed,
+        root=statement.root, signed=signed and bool(ours.signature), code="" if agreed else Mismatch.code,
+    )  # fmt: skip
+
+
 def _is_signed(desk: Desk, partner: str, given: SignedStatement) -> bool:
     """Whether the partner signed it with a key that our agreement knows."""
     agreed = desk.agreement(partner)
@@ -161,7 +229,7 @@ def _keep(desk: Desk, partner: str, period: str, state: str, ours: SignedStateme
     dispute = ""
     if state == "disputed":
         said = _ask(desk, partner_of(desk, partner), "entries", period).body
-        dispute = compare(desk.list_entries(partner, period), said, msgspec.json.decode(ours.text, type=Statement))
+        dispute = _differences(desk.list_entries(partner, period), said, msgspec.json.decode(ours.text, type=Statement))
     with desk.errand.house.db.begin() as conn:
         store.keep_statement(
             conn, desk.errand.tenant, partner, period, state=state, ours=msgspec.json.encode(ours).decode(),
@@ -169,5 +237,13 @@ def _keep(desk: Desk, partner: str, period: str, state: str, ours: SignedStateme
         )  # fmt: skip
 
 
-def _ask(desk: Desk, way: Neighbour, action: Literal["close", "statement", "entries"], period: str) -> Answer:
+def _differences(ours: Sequence[Entry], said: str, mine: Statement) -> str:
+    """What differs, with proofs; a partner whose entries are none differs in everything that we have."""
+    try:
+        return compare(ours, said, mine)
+    except (msgspec.MsgspecError, ValueError):
+        return compare(ours, "[]", mine)
+
+
+def _ask(desk: Desk, way: Partner, action: Literal["close", "statement", "entries"], period: str) -> Answer:
     return way.ask(Message(action=action, sender=desk.brand, at=desk.now, period=period))

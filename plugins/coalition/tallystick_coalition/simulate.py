@@ -131,6 +131,10 @@ class Brand:
         """The same as JSON."""
         return msgspec.json.encode(self.listed(partner, period)).decode()
 
+    def introduction(self, partner: str) -> str:  # noqa: ARG002 - nobody asks in the play
+        """Nothing."""
+        return ""
+
     def gives(self, member: int, points: int, days: int | None) -> None:
         """Points are earned."""
         end = NEVER if days is None else instant(self.now + timedelta(days=days))

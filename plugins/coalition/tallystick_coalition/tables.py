@@ -63,3 +63,22 @@ statement = _table(
     _col("dispute"),  # JSON
     _col("at", Int),
 )
+
+#: How it goes with a partner in another deployment: the latest message that was heard of it, and what was in vain lately.
+line = _table(
+    "coalition_line",
+    _col("tenant", key=True),
+    _col("partner", key=True),
+    _col("heard", Int),  # sequence
+    _col("failures", Int),  # in a row
+    _col("failed_at", Int),
+)
+
+#: Messages that were heard and might come again; older ones are refused by their sequence.
+nonce = _table(
+    "coalition_nonce",
+    _col("tenant", key=True),
+    _col("partner", key=True),
+    _col("sequence", Int, key=True),
+    _col("nonce", key=True),
+)
