@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from tallystick.errors import TallyError
 from tallystick.ledger import instant
 
 from . import store
-from .desk import Desk, Errand, partner_of
-from .exchange import Unreachable, resolve, tell_return
+from .convoy import resolve_many
+from .desk import Desk, Errand, Neighbour, partner_of
+from .exchange import Done, Unreachable, resolve, tell_return
 
 #: A transfer is left alone so long: whoever began it ends it, as a rule.
 PATIENCE = timedelta(seconds=30)
@@ -27,18 +30,38 @@ def settle_waiting(errand: Errand, patience: timedelta) -> int:
     desk = Desk(errand)
     with errand.house.db.connect() as conn:
         found = store.list_waiting(conn, errand.tenant, instant(errand.now - patience), AT_ONCE)
-    ended = 0
+    ended, held = 0, dict[str, list[str]]()
     for row in found:
-        try:
-            partner = partner_of(desk, row.partner)
-            if row.n:
-                if not tell_return(desk, partner, row.transfer, row.n, row.before, row.period):
-                    continue  # it is told again; if the partner never takes it, the month ends in a dispute
-                with errand.house.db.begin() as conn:
-                    store.heard(conn, errand.tenant, row.partner, row.transfer, row.n)
-            else:
-                resolve(desk, partner, row.transfer)
-            ended += 1
-        except (Unreachable, TallyError):
-            continue  # it is asked again
-    return ended
+        if not row.n:
+            held.setdefault(row.partner, []).append(row.transfer)
+            continue
+        with suppress(
+            Unreachable, TallyError
+        ):  # it is told again; if the partner never takes it, the month ends in a dispute
+            if tell_return(desk, partner_of(desk, row.partner), row.transfer, row.n, row.before, row.period):
+                _over(desk, row.partner, [row.transfer], row.n)
+                ended += 1
+    return ended + sum(_resolve(desk, partner, transfers) for partner, transfers in held.items())
+
+
+def _resolve(desk: Desk, name: str, transfers: Sequence[str]) -> int:
+    """Ask a partner about transfers that are held; how many came to an end.  The others are asked about again."""
+    over = []
+    with suppress(Unreachable, TallyError):
+        partner = partner_of(desk, name)
+        if isinstance(partner, Neighbour):
+            found = resolve_many(desk, partner, transfers)
+            over = [each.transfer for each in found if isinstance(each, Done) and each.state != "held"]
+        else:
+            for transfer in transfers:
+                with suppress(Unreachable, TallyError):
+                    resolve(desk, partner, transfer)
+                    over.append(transfer)
+    _over(desk, name, over, 0)  # where several processes write, the books may hear of an end before its beginning
+    return len(over)
+
+
+def _over(desk: Desk, partner: str, transfers: Sequence[str], n: int) -> None:
+    with desk.errand.house.db.begin() as conn:
+        for transfer in transfers:
+            store.heard(conn, desk.errand.tenant, partner, transfer, n)
