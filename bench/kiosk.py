@@ -54,6 +54,7 @@ def serve(folder: str, devices: int, told: Any) -> None:
                 )
             word = house.pass_for("shop", "vr_kiosk.line", pen.device)
             paired.append((pen.device, pen.epoch, key.private_bytes_raw(), word))
+        house.open()  # the writer and what runs by the clock are at work meanwhile
         server = uvicorn.Server(uvicorn.Config(build_app(house), host="127.0.0.1", port=0, log_level="error"))
 
         async def run() -> None:
@@ -141,7 +142,9 @@ def main() -> None:
     at = lambda part: taken[min(len(taken) - 1, int(part * len(taken)))] * 1000  # noqa: E731
     print(f"{devices} devices, {len(taken) / seconds:,.0f} frames/s, {len(refused)} refused {sorted(set(refused))[:3]}")
     print(f"p50 {at(0.5):.1f} ms, p99 {at(0.99):.1f} ms; house {cpu / len(taken) * 1e6:,.0f} CPU us per frame")
-    print(f"yardstick: one fdatasync {yard * 1000:.2f} ms at the median")
+    print(
+        f"yardstick: one fdatasync {yard * 1000:.2f} ms at the median; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
 
 
 if __name__ == "__main__":

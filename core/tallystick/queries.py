@@ -7,6 +7,7 @@ Instants are microseconds since 1970.  Every question names its tenant.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -170,22 +171,9 @@ def balances(conn: sa.Connection, tenant: str, member: int, now: int) -> dict[st
 
 def balances_of(conn: sa.Connection, tenant: str, members: Collection[int], now: int) -> dict[int, dict[str, Balance]]:
     """The :func:`balances` of several members, each by unit; who never had any is left out."""
-    lot, account = tables.lot, tables.balance
-    due, pending, usable = _parts(now)
-    which = account.c.member == next(iter(members)) if len(members) == 1 else account.c.member.in_(sorted(members))
-    statement = (
-        sa.select(account.c.member, account.c.unit, account.c.posted, account.c.deficit, usable, pending, due)
-        .select_from(account)
-        .outerjoin(
-            lot,
-            sa.and_(*(lot.c[name] == account.c[name] for name in ("tenant", "member", "unit")), lot.c.remaining > 0),
-        )
-        .where(account.c.tenant == tenant, which)
-        .group_by(account.c.member, account.c.unit, account.c.posted, account.c.deficit)
-        .order_by(account.c.member, account.c.unit)
-    )
     found: dict[int, dict[str, Balance]] = {}
-    for row in conn.execute(statement) if members else ():
+    asked = {"b_tenant": tenant, "b_members": sorted(members), "b_now": now}
+    for row in conn.execute(_balances(), asked) if members else ():
         found.setdefault(row.member, {})[row.unit] = Balance(
             unit=row.unit,
             posted=row.posted,
@@ -197,7 +185,26 @@ def balances_of(conn: sa.Connection, tenant: str, members: Collection[int], now:
     return found
 
 
-def _parts(now: int) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int], sa.ColumnElement[int]]:
+@cache
+def _balances() -> sa.Select[Any]:
+    """Put together once: it is asked behind every purchase and at every kiosk."""
+    lot, account = tables.lot, tables.balance
+    due, pending, usable = _parts(sa.bindparam("b_now", type_=sa.BigInteger()))
+    same = [lot.c[name] == account.c[name] for name in ("tenant", "member", "unit")]
+    members = account.c.member.in_(sa.bindparam("b_members", expanding=True))
+    return (
+        sa.select(account.c.member, account.c.unit, account.c.posted, account.c.deficit, usable, pending, due)
+        .select_from(account)
+        .outerjoin(lot, sa.and_(*same, lot.c.remaining > 0))
+        .where(account.c.tenant == sa.bindparam("b_tenant"), members)
+        .group_by(account.c.member, account.c.unit, account.c.posted, account.c.deficit)
+        .order_by(account.c.member, account.c.unit)
+    )
+
+
+def _parts(
+    now: int | sa.BindParameter[int],
+) -> tuple[sa.ColumnElement[int], sa.ColumnElement[int], sa.ColumnElement[int]]:
     """Sums of lots that are due, pending and usable at *now*."""
     lot = tables.lot
     is_due = lot.c.expires_at <= now
