@@ -350,6 +350,10 @@ class Engine:
         done: list[Done] = []
         served: dict[tuple[str, str], datetime] = {}  # per tenant and source, from when on events are in time
         places = used
+        if len(work) > 1:
+            for tenant, judge in judges.items():
+                if judge.pipeline.apart:
+                    judge.foresee([each for each in work if each[0].tenant == tenant])
         for arrival, entry, received in work:
             place = entry - first
             judge = judges[arrival.tenant]

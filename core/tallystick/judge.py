@@ -47,12 +47,25 @@ from .quotas import Tally, budget_caps, used_of
 from .settle import Settlement, plugin_of, settle
 from .situation import Birthday, Chance, Member, Original, Situation
 from .windows import day_number, grain_of, start_of
-from .working import OrderEntry, Person, Working
+from .working import NotRead, OrderEntry, Person, Working
 
 #: Behind the steps of an explanation: places under which taking back counters and stock is remembered.
 COUNTS, TAKES = 1 << 20, 1 << 21
 #: Returns that may wait for one order.
 MAX_PARKED = 100
+
+
+#: Kinds of which plugins are not asked by `earn` and `redeem`, or only when others were looked at.
+_OTHERWISE = frozenset(
+    {
+        "purchase.refunded", "purchase.cancelled", "order.advanced", "order.claimed", "entry.released", "entry.voided",
+        "member.merged", "member.unmerged",
+    }
+)  # fmt: skip
+
+
+def _is_active(event: Event, person: Person | None) -> bool:
+    return person is not None and (person.view.status == "active" or event.kind == "member.enrolled")
 
 
 class NoFacts(Facts, frozen=True):
@@ -136,6 +149,20 @@ class Judge:
         plan = self.pipeline.plan(event.kind)
         situation = self.situation(event, plan, entry, person)
         return event, situation, self._private(plan, event, situation) if plan.own else _NONE
+
+    def foresee(self, work: Sequence[tuple[Arrival, int, int]]) -> None:
+        """Let plugins that run apart look at a whole batch before it is judged, event by event as ever."""
+        looks = []
+        for arrival, entry, received in work:
+            if arrival.kind in _OTHERWISE or arrival.kind not in self.kinds or entry in self.older:
+                continue
+            try:
+                look = self.look(arrival, entry, received)
+            except (TallyError, NotRead):
+                continue  # it will be refused, or judged once more is known
+            if self._asked(look[0], self.person(arrival)):
+                looks.append(look)
+        self.pipeline.foresee(looks)
 
     # -- who ------------------------------------------------------------------------------------------------------
 
@@ -250,11 +277,8 @@ class Judge:
         plan = self.pipeline.plan(event.kind)
         skipped: list[Skipped] = []
         proposals: Sequence[Effect] = ()
-        active = person is not None and (person.view.status == "active" or event.kind == "member.enrolled")
-        kind = self.kinds[event.kind]
-        # a kind that plugins declared for guests concerns the shop (shelves, tills), not a member
-        asked = active or (person is None and kind.plugin != "core" and kind.guest)
-        asked = asked or (person is not None and person.view.status == "blocked" and kind.blocked)
+        active = _is_active(event, person)
+        asked = self._asked(event, person)
         if not asked and plan.redeem is not None:
             if person is None:
                 raise GuestOrder("this needs a member", pointer="/member")
@@ -285,6 +309,14 @@ class Judge:
         if skipped:
             page.kept = mending.keep(skipped, event, situation, own)
         return page, verdict, reasons, skipped
+
+    def _asked(self, event: Event, person: Person | None) -> bool:
+        """Whether plugins are asked what this member gains and spends."""
+        kind = self.kinds[event.kind]
+        # a kind that plugins declared for guests concerns the shop (shelves, tills), not a member
+        if person is None:
+            return kind.plugin != "core" and kind.guest
+        return _is_active(event, person) or (person.view.status == "blocked" and kind.blocked)
 
     def _ask(self, hook: Any, skipped: list[Skipped], *arguments: Any) -> Sequence[Effect]:
         """Ask all plugins that implement a hook; who failed is noted and passed over."""

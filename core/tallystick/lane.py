@@ -1,7 +1,8 @@
 """The worker lane: a plugin's pure hooks in a process of their own, with limits on memory and time.
 
 The plugin is the same, unchanged.  What it sees is copied to its process, what it proposes comes back as plain data and is
-checked like any other answer.  A process that hangs, ends or grows is killed and started anew beside the tills: until it
+checked like any other answer.  What a batch of events will ask goes over in one message, for what is known before its first
+event; an event that finds something else than was foreseen asks anew.  A process that hangs, ends or grows is killed and started anew beside the tills: until it
 answers again the plugin is passed over by the policy of each hook.  It bounds what a plugin can break, not what it can
 read: a process of the same user still sees files and network.
 
@@ -52,6 +53,8 @@ MEMORY: Final = 512 * 1024 * 1024
 CPU: Final = 1.0
 #: CPU seconds that a hook may take there, and seconds it is waited for at most.  Making a plugin imports it.
 BUDGET, PATIENCE, MAKING = 0.1, 1.0, 20.0
+#: So many questions go over in one message.
+FORESEEN: Final = 256
 #: No answer is longer.
 MAX_ANSWER: Final = 4 * 1024 * 1024
 
@@ -181,6 +184,9 @@ class Worker:
         self._socket: socket.socket | None = None
         self._starting: threading.Thread | None = None
         self._numbers = 0
+        self.trips = 0  #: messages that asked it something
+        self._read_ahead = b""
+        self._foreseen: dict[int, dict[bytes, dict[str, Any] | Elsewhere]] = {}
 
     @property
     def pid(self) -> int:
@@ -210,11 +216,55 @@ class Worker:
         """Nobody needs this making any more; with the last one the process ends."""
         with self._lock:
             self._recipes.pop(number, None)
+            self._foreseen.pop(number, None)
             if not self._recipes:
                 self._kill()
 
+    def foresee(self, number: int, asked: Sequence[tuple[str, Sequence[Any]]]) -> None:
+        """Ask many hooks at once; :meth:`call` finds the answers, if it is asked exactly the same.
+
+        Hooks are pure: to the same question there is one answer.  Whoever hangs or dies keeps only the rest from being foreseen.
+        """
+        known = self._foreseen[number] = {}
+        if self._process is None or not self._lock.acquire(blocking=False):
+            return
+        thread = threading.get_ident()
+        elsewhere.add(thread)
+        try:
+            for start in range(0, len(asked), FORESEEN):
+                some = [
+                    _pickled(("call", number, hook, given), number) for hook, given in asked[start : start + FORESEEN]
+                ]
+                self._send(_pickled(("all", number, some)))
+                for one in some:
+                    try:
+                        known[one] = self._receive(PATIENCE, BUDGET)
+                    except Elsewhere as error:
+                        known[one] = error
+                        raise
+        except Elsewhere:
+            self._kill()
+            self._start_beside()
+        except BaseException:  # whatever the process would say now nobody waits for
+            self._kill()
+            self._start_beside()
+            raise
+        finally:
+            elsewhere.discard(thread)
+            self._lock.release()
+
     def call(self, number: int, hook: str, given: Sequence[Any]) -> Any:
         """Ask a hook.  Raises what the plugin raised, Elsewhere if its process is not there, OutOfTime if it hangs."""
+        asked = _pickled(("call", number, hook, given), number)
+        foreseen = self._foreseen.get(number)
+        said = foreseen.pop(asked, None) if foreseen else None
+        if said is None:
+            said = self._call(asked)
+        elif isinstance(said, Elsewhere):
+            raise said
+        return self._answer(said, given)
+
+    def _call(self, asked: bytes) -> dict[str, Any]:
         if not self._lock.acquire(timeout=PATIENCE):
             raise Elsewhere("its process is busy")
         thread = threading.get_ident()
@@ -224,8 +274,8 @@ class Worker:
                 self._start_beside()
                 raise Elsewhere("its process is being started")
             try:
-                self._send(_pickled(("call", number, hook, given), number))
-                said = self._receive(PATIENCE, BUDGET)
+                self._send(asked)
+                return self._receive(PATIENCE, BUDGET)
             except BaseException:  # whatever the process would say now is about another event
                 self._kill()
                 self._start_beside()
@@ -233,7 +283,6 @@ class Worker:
         finally:
             elsewhere.discard(thread)
             self._lock.release()
-        return self._answer(said, given)
 
     def _answer(self, said: Mapping[str, Any], given: Sequence[Any]) -> Any:
         for value in given:  # chance goes on where the plugin left it
@@ -260,7 +309,7 @@ class Worker:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()
-        self._socket = ours
+        self._socket, self._read_ahead = ours, b""
         self.started += 1
 
     def _make(self, number: int) -> dict[str, Any]:
@@ -295,6 +344,7 @@ class Worker:
 
     def _send(self, text: bytes) -> None:
         assert self._socket is not None
+        self.trips += 1
         self._socket.settimeout(PATIENCE)
         try:
             self._socket.sendall(_HEAD.pack(len(text)) + text)
@@ -321,11 +371,10 @@ class Worker:
     def _read(self, size: int, late: Callable[[], bool]) -> bytes:
         assert self._socket is not None
         self._socket.settimeout(0.02)  # in short turns, to look at the clock
-        found = b""
-        while len(found) < size:
+        while len(self._read_ahead) < size:
             piece = b""
             try:
-                piece = self._socket.recv(min(size - len(found), 1 << 20))
+                piece = self._socket.recv(1 << 20)
             except TimeoutError:
                 if late():
                     raise OutOfTime("ran longer than its budget") from None
@@ -337,7 +386,8 @@ class Worker:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(1.0)
                 raise Elsewhere(f"its process has ended ({_ending(self._process.returncode)})")
-            found += piece
+            self._read_ahead += piece
+        found, self._read_ahead = self._read_ahead[:size], self._read_ahead[size:]
         return found
 
 
@@ -392,6 +442,14 @@ class Apart:
     def worker(self) -> Worker:
         """The process."""
         return self._making.worker
+
+    def foresee(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """Let it answer for a whole batch at once: (hook, everything the hook may name) of each question."""
+        hooks = self._making.hooks
+        self._making.worker.foresee(
+            self._making.number,
+            [(hook, tuple([given[name] for name in hooks[hook]])) for hook, given in asked if hook in hooks],
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in HOOKS:  # the hooks it has are methods
@@ -464,11 +522,22 @@ def main() -> None:
     made: dict[int, Any] = {}
     while (text := _frame(link)) is not None:
         op, number, *rest = pickle.loads(text)  # noqa: S301  from the house, whom this process trusts
-        signal.setitimer(signal.ITIMER_PROF, CPU if op == "call" else MAKING)
-        said = _make_here(made, number, *rest) if op == "make" else _call_here(made[number], *rest)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        answer = msgspec.json.encode(said)
-        link.sendall(_HEAD.pack(len(answer)) + answer)
+        if op == "all":  # each answer leaves before the next question is looked at, which may be this process's last
+            for asked in rest[0]:
+                _, _, *words = pickle.loads(asked)  # noqa: S301
+                _say(link, CPU, partial(_call_here, made[number], *words))
+        elif op == "call":
+            _say(link, CPU, partial(_call_here, made[number], *rest))
+        else:
+            _say(link, MAKING, partial(_make_here, made, number, *rest))
+
+
+def _say(link: socket.socket, seconds: float, work: Callable[[], dict[str, Any]]) -> None:
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    said = work()
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    answer = msgspec.json.encode(said)
+    link.sendall(_HEAD.pack(len(answer)) + answer)
 
 
 def _limit() -> None:

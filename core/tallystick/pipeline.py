@@ -26,6 +26,7 @@ from .effects import Effect
 from .errors import PluginBroken, Refused, UnknownKind
 from .events import Event, EventKind
 from .hookspecs import PURE, Hooks
+from .lane import Apart
 from .manifest import Bounds
 from .quotas import counters_of, quotas_of
 from .situation import CALENDAR_WINDOWS, Member, Needs, Original, Programme, Situation
@@ -129,6 +130,7 @@ class Pipeline:
         self._limits, self._clock, self._compiled = limits, clock, compiled
         self._shape, self._registry = _shape(self.parts)
         self.quotas = quotas_of(self.parts)
+        self.apart = tuple([part for part in self.parts if isinstance(part.plugin, Apart)])
         self.budgets = {part.id: part.budget for part in self.parts if part.budget}
         self._counters = counters_of(self.quotas, self.budgets)
         self._plans: dict[str, Plan] = {}
@@ -151,6 +153,22 @@ class Pipeline:
                 raise UnknownKind(f"nothing here knows events of kind {kind[:128]}")
             plan = self._plans[kind] = self._make_plan(kind)
         return plan
+
+    def foresee(self, looks: Sequence[tuple[Event, Situation, Own]]) -> None:
+        """Let plugins that run apart answer `earn` and `redeem` for these events at once: one round trip each, not one per event.
+
+        What an event comes to is decided when it is judged: if it then sees something else, they are asked anew.
+        """
+        for part in self.apart:
+            plugin: Apart = part.plugin  # type: ignore[assignment]
+            asked = [
+                (hook, {"event": event, "situation": own.get(part.id, situation)})
+                for hook in ("earn", "redeem")
+                if (part.id, hook) not in self._guards or not self._guards[part.id, hook].shut
+                for event, situation, own in looks
+                if _wants(part, hook, event.kind)
+            ]
+            plugin.foresee(asked)
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """(plugin, function) of everybody who implements *hook*, in calling order; functions take keywords they name."""

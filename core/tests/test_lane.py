@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tallystick import config, discovery, house, lane, people, tables
 from tallystick.document import Document
@@ -160,6 +162,19 @@ class Shop:
             "purchase.completed", order=order, currency="USD", lines=[{"sku": "A", "amount": cents}]
         )  # fmt: skip
 
+    def at_once(self, *events: tuple[str, str, dict[str, Any]]) -> list[Any]:
+        """One batch of (member, kind, data): the record of each, or the refusal."""
+        self.now += 1_000_000
+        kinds, arrivals = self.house.kinds("shop"), []
+        for member, kind, data in events:
+            self.count += 1
+            document = {
+                "id": f"e-{self.count}", "source": "till", "type": kind, "time": moment(self.now).isoformat(), "member": member,
+                "data": data,
+            }  # fmt: skip
+            arrivals.append(read_document(document, tenant="shop", kinds=kinds, received=moment(self.now)))
+        return [getattr(each, "record", each) for each in self.house.engine.record(arrivals)]
+
     @property
     def apart(self) -> lane.Apart:
         (found,) = [p.plugin for p in self.house.registry.latest("shop").pipeline.parts if p.id == "naughty"]
@@ -269,8 +284,8 @@ def test_chance_is_drawn_there_as_here(naughty: None, site: Any, tmp_path: Path)
     drawn = []
     for name in ("worker", "house"):
         manifest.write_text(MANIFEST.replace("worker", name))
-        settings = SETTINGS.replace("[house]", f'[house]\nsecret_file = "{tmp_path / "s"}"')
-        found = Shop(f"sqlite:///{tmp_path / name}.db", settings)
+        text = SETTINGS.replace("[house]", f'[house]\nsecret_file = "{tmp_path / "s"}"')
+        found = Shop(f"sqlite:///{tmp_path / name}.db", text)
         record = found.buys("chance")
         drawn.append((gained(record, "naughty"), record.seed))
         found.house.db.dispose()
@@ -294,8 +309,8 @@ def test_points_come_out_equal_on_both_lanes(tmp_path: Path) -> None:
         '[tenants.shop.plugins.points.expiry]\npolicy = "rolling"\nafter = "P30D"\n'
     )
     found: dict[str, list[Any]] = {}
-    for name, settings in (("here", said), ("apart", said.replace('zone = "A', 'worker_lane = ["points"]\nzone = "A'))):
-        shop = Shop(f"sqlite:///{tmp_path / name}.db", settings)
+    for name, text in (("here", said), ("apart", said.replace('zone = "A', 'worker_lane = ["points"]\nzone = "A'))):
+        shop = Shop(f"sqlite:///{tmp_path / name}.db", text)
         (part,) = shop.house.registry.latest("shop").pipeline.parts
         assert isinstance(part.plugin, lane.Apart) is (name == "apart")
         chance, story = random.Random(5), found.setdefault(name, [])
@@ -315,6 +330,116 @@ def test_points_come_out_equal_on_both_lanes(tmp_path: Path) -> None:
         shop.house.db.dispose()
     assert found["here"] == found["apart"]
     assert len({str(each) for each in found["here"]}) > 30
+
+
+def bought(member: str, order: str, cents: int = 700) -> tuple[str, str, dict[str, Any]]:
+    return member, "purchase.completed", {"order": order, "currency": "USD", "lines": [{"sku": "A", "amount": cents}]}
+
+
+def crowd(shop: Shop, size: int) -> list[str]:
+    names = [f"c-{n}" for n in range(size)]
+    with shop.house.db.begin() as conn:
+        for name in names:
+            people.enrol(conn, shop.house.secret, "shop", NOW, external_ids=[name])
+    return names
+
+
+def test_a_batch_takes_one_round_trip_for_all_its_events(shop: Shop) -> None:
+    """`earn` of a hundred events is one message; `react`, which sees what each came to, is one each."""
+    names = crowd(shop, 100)
+    shop.at_once(*[bought(name, f"first {name}") for name in names[:2]])  # the plan is made, needs are known
+    worker = shop.apart.worker
+    before = worker.trips
+    records = shop.at_once(*[bought(name, name) for name in names])
+    assert [gained(record, "naughty") for record in records] == [2, 2] + [1] * 98
+    assert worker.trips - before == 1 + len(names)
+
+
+def test_an_event_that_finds_something_else_than_was_foreseen_asks_anew(shop: Shop) -> None:
+    records = shop.at_once(*[bought("ann", f"order {n}") for n in range(20)])
+    assert [gained(record, "naughty") for record in records] == [*range(1, 21)]
+
+
+@pytest.mark.parametrize("order", ["hang", "exit", "enormous"])
+def test_one_event_of_a_batch_that_breaks_the_process_leaves_those_before_it_alone(shop: Shop, order: str) -> None:
+    names = crowd(shop, 9)
+    shop.at_once(bought(names[0], "first"))
+    records = shop.at_once(*[bought(name, f"{name} {order if n == 4 else ''}") for n, name in enumerate(names)])
+    assert [gained(record, "points") for record in records] == [7] * 9, "everybody else goes on"
+    assert [gained(record, "naughty") for record in records[:4]] == [2, 1, 1, 1]
+    skipped = [each["error"] for record in records for each in record.skipped if each["hook"] == "earn"]
+    assert "being started" not in skipped[0]
+    assert {each["plugin"] for record in records for each in record.skipped} == {"naughty"}
+    assert all(not gained(record, "naughty") for record in records[4:5])
+    shop.until_it_answers()
+    assert not shop.house.repair("shop", dry_run=True).nothing
+
+
+STEPS = st.lists(
+    st.lists(
+        st.tuples(st.sampled_from(["c-0", "c-1", "c-2"]), st.sampled_from(["", "", "", "raise", "much", "chance", "totals", "type", "back", "limit"]), st.integers(0, 3_000)),
+        min_size=1, max_size=6,
+    ),
+    min_size=1, max_size=3,  # fewer failures than open a breaker
+)  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_whatever_stands_in_a_batch_comes_out_equal_on_both_lanes(
+    both_lanes: tuple[Shop, Shop], steps: list[list[tuple[str, str, int]]]
+) -> None:
+    """Foreseen or not: the same question has the same answer, and what changed meanwhile is asked again."""
+    told: list[list[Any]] = []
+    for shop in both_lanes:
+        story: list[Any] = []
+        told.append(story)
+        shop.house.registry.latest("shop").pipeline.reset("naughty")
+        for step in steps:
+            batch = []
+            for member, what, cents in step:
+                order = f"{shop.count} {len(batch)} {what}"
+                if what == "back" and batch:
+                    batch.append((member, "purchase.refunded", {"order": batch[-1][2]["order"], "amount": cents // 2}))
+                elif what == "limit":
+                    batch.append((member, "naughty.asked", {"order": order}))
+                else:
+                    batch.append(bought(member, order, cents))
+            for record in shop.at_once(*batch):
+                if isinstance(record, TallyError):
+                    story.append((record.code, record.message))
+                    continue
+                skipped = [(each["plugin"], each["hook"], each["cause"]) for each in record.skipped]
+                story.append(
+                    (
+                        record.explanation,
+                        record.balances,
+                        [each[1:] for each in record.counts],
+                        record.seed,
+                        record.status,
+                        skipped,
+                    )
+                )
+    assert told[0] == told[1]
+
+
+@pytest.fixture
+def both_lanes(naughty: None, site: Any, tmp_path: Path) -> Iterator[tuple[Shop, Shop]]:
+    (tmp_path / "s").write_text("a secret that is long enough for everybody")
+    manifest, shops = site.folder / "tallystick_naughty" / "plugin.toml", []
+    for name in ("worker", "house"):
+        manifest.write_text(MANIFEST.replace("worker", name))
+        shop = Shop(
+            f"sqlite:///{tmp_path / name}.db",
+            SETTINGS.replace("[house]", f'[house]\nsecret_file = "{tmp_path / "s"}"'),
+        )
+        shop.house.kinds("shop")
+        crowd(shop, 3)
+        shops.append(shop)
+    assert isinstance(shops[0].apart, lane.Apart)
+    yield shops[0], shops[1]
+    for shop in shops:
+        shop.house.db.dispose()
 
 
 class Bag:
