@@ -154,6 +154,8 @@ def verify(
 ) -> Report:
     """Recompute chain, roots, transfers, sums, lots, balances, deficits, counters and claims from the journal.
 
+    Rows that plugins keep are theirs: of these is looked at only whether they can be read, and whether their member is here.
+
     *conn* is a :func:`~tallystick.database.reading` transaction, so that a house at work may be verified.  *expected* are
     heads exported earlier: with them truncation and rewriting are found too.  With *tenant*, what follows from the journal
     is checked for that tenant alone; the chain always is for all.  *progress* is told how many entries were read.
@@ -174,6 +176,7 @@ def verify(
             keys.describe(exact.found, findings)
         if not findings.found:  # a journal that is not sound cannot be played
             _check_sliding(conn, tenant, findings)
+        _check_own(conn, tenant, findings)
     _check_sums(read.sums, findings)
     return Report(
         batches=read.batches,
@@ -1120,6 +1123,28 @@ def _check_sliding(conn: sa.Connection, tenant: str | None, findings: _Findings)
             past = account.lots.get(name) if account is not None else None
             if past is not None and past.expires_at != row.expires_at:
                 findings.add("lot", f"lot {name}: when it expires is not what the journal makes it", row.entry, of)
+
+
+def _check_own(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
+    """What plugins keep is not in the journal, where it could not be forgotten.  But somebody's it is, and it can be read."""
+    own, member = tables.own, tables.member
+    strays = (
+        sa.select(own.c.tenant, own.c.plugin, own.c.key, own.c.name, own.c.member)
+        .outerjoin(member, sa.and_(member.c.tenant == own.c.tenant, member.c.number == own.c.member))
+        .where(own.c.member != 0, sa.or_(member.c.number.is_(None), member.c.status == "erased"))
+        .order_by(own.c.tenant, own.c.plugin, own.c.key, own.c.name)
+        .limit(MAX_FINDINGS)
+    )
+    if tenant is not None:
+        strays = strays.where(own.c.tenant == tenant)
+    for row in conn.execute(strays):
+        message = f"row {row.name} of {row.plugin} under {row.key}: there is no {member_name(row.member)} (any more)"
+        findings.add("own", message, tenant=row.tenant)
+    for of, plugin, key, name, value in _stream(conn, "SELECT tenant, plugin, key, name, value FROM own", tenant):
+        try:
+            msgspec.json.decode(value)
+        except msgspec.MsgspecError:
+            findings.add("own", f"row {name} of {plugin} under {key} cannot be read", tenant=of)
 
 
 def _check_sums(sums: Mapping[tuple[str, str, str], int], findings: _Findings) -> None:

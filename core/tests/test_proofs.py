@@ -11,7 +11,17 @@ import sqlalchemy as sa
 from core.tests.books import TENANT, Books
 from tallystick import database, proofs, tables
 from tallystick.errors import AliasTaken
-from tallystick.ledger import Head, Record, canonical, chain_hash, entry_name, leaf_hash, merkle_root, read_record
+from tallystick.ledger import (
+    Head,
+    Record,
+    canonical,
+    chain_hash,
+    entry_name,
+    leaf_hash,
+    member_name,
+    merkle_root,
+    read_record,
+)
 from tallystick.proofs import Finding, Report
 
 
@@ -352,6 +362,27 @@ def test_a_lost_table_comes_back(books: Books, table: sa.Table) -> None:
     with books.db.begin() as conn:
         proofs.rebuild(conn, TENANT)
     assert state(books) == before
+
+
+@pytest.mark.parametrize(
+    "sql, said",
+    [
+        ("UPDATE own SET member = 7", "row last of shop under {key}: there is no m-000000000007 (any more)"),
+        ("UPDATE member SET status = 'erased'", "row last of shop under {key}: there is no {name} (any more)"),
+        ("UPDATE own SET value = '{'", "row last of shop under {key} cannot be read"),
+    ],
+)
+def test_what_a_plugin_keeps_is_somebodys_and_can_be_read(books: Books, sql: str, said: str) -> None:
+    """Its values are the plugin's own: they are not in the journal, and stay as they are when all else is made anew."""
+    books.buy("ann", 10_000, "o1")
+    kept = books.rows(tables.own)
+    assert len(kept) == 1 and verify(books).ok
+    with books.db.begin() as conn:
+        proofs.rebuild(conn, TENANT)
+    assert books.rows(tables.own) == kept
+    meddle(books, sql)
+    message = said.format(key=kept[0].key, name=member_name(kept[0].member))
+    assert verify(books).findings == (Finding(code="own", message=message, tenant=TENANT),)
 
 
 def test_rebuilding_leaves_other_tenants_alone(books: Books) -> None:
