@@ -26,6 +26,7 @@ from .jobs import Turn
 from .ledger import instant, moment
 from .mapping import Item, RowMapping
 from .people import Newcomer
+from .reading import read_beside, worthwhile
 
 #: Events recorded in one transaction.
 BATCH: Final = 2_000
@@ -160,13 +161,13 @@ class Importer:
             raise item.flaw
         if item.plain is None:
             return read_event(item.body, tenant=self.tenant, kinds=kinds, received=received, actor=self.actor)
-        id, member, facts = item.plain
+        id, member, facts, claim = item.plain
         mapping = self.mapping
         assert mapping is not None
         assert item.time is not None
         return take_facts(
             facts, id=id, source=mapping.source, at=moment(item.time), member=member, tenant=self.tenant, kind=mapping.kind,
-            received=received, actor=self.actor,
+            received=received, actor=self.actor, claim=claim,
         )  # fmt: skip
 
     def _count(self, item: Item, outcome: Outcome) -> None:
@@ -297,7 +298,7 @@ def open_events(file: Path, mapping: RowMapping | None, *, history: bool, worksp
 
     table = Table(file, mapping)
     if table.in_order() if history else table.together():
-        return table.items()
+        return read_beside(file, mapping) if worthwhile(table.rows) else table.items()
     return _sorted(_grouped(table, workspace), workspace)
 
 

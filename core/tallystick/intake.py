@@ -123,14 +123,20 @@ def take_facts(
     kind: EventKind,
     received: datetime,
     actor: str = "",
+    claim: bytes = b"",
 ) -> Arrival:
     """Take facts that were checked already, column by column: the arrival that :func:`read_event` makes of the same text.
 
-    Only for readers whose checks are as strict as this door's; tests compare both.  *at* is in UTC.
-    Raises InvalidEvent if the kind needs a member.
+    Only for readers whose checks are as strict as this door's; tests compare both.  *at* is in UTC.  *claim* is what
+    :func:`claim_of` says of them, if somebody has asked it.  Raises InvalidEvent if the kind needs a member.
     """
-    canonical = _encode(_Claim(id, source, kind.name, at, facts, member))
+    canonical = claim or claim_of(facts, id=id, source=source, at=at, member=member, kind=kind)
     return _arrive(id, source, kind, at, member, facts, canonical, tenant, received + AHEAD, actor)
+
+
+def claim_of(facts: Facts, *, id: str, source: str, at: datetime, member: str, kind: EventKind) -> bytes:
+    """The canonical form of everything that the sender of these facts claims."""
+    return _encode(_Claim(id, source, kind.name, at, facts, member))
 
 
 def read_document(

@@ -24,6 +24,7 @@ class Plain(NamedTuple):
     id: str
     member: str
     facts: Facts
+    claim: bytes = b""  #: its canonical form, if whoever read it has made it already
 
 
 class Item(NamedTuple):

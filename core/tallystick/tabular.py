@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
+import attrs
 import polars as pl
 from msgspec import Meta, Struct, inspect
+from msgspec.structs import fields as fields_of
 
 from .errors import InvalidConfig, InvalidEvent, Problem
 from .events import Facts
@@ -297,12 +299,14 @@ class _Plain:
         self._least, self._most = bounds.min_length or 0, bounds.max_length or 1 << 30
         outer, inner = _types(cls), _types(element)
         name = inspect.type_info(Annotated[str, Meta(min_length=1, max_length=128)])
-        self._elements = _Columns(table, [(target, inner[target.name]) for target in mapping.list_targets])
+        self._elements = _Columns(
+            table, [(_with_own(element, target), inner[target.name]) for target in mapping.list_targets]
+        )
         own = [Target(name="id", sort="text", default=None, column=mapping.id)]
         if mapping.member is not None:
             own.append(Target(name="member", sort="text", default=None, column=mapping.member))
         self._names = _Columns(table, [(target, name) for target in own], guests=True)
-        self._facts = _Columns(table, [(target, outer[target.name]) for target in mapping.data])
+        self._facts = _Columns(table, [(_with_own(cls, target), outer[target.name]) for target in mapping.data])
         self._make = _maker([target.name for target in mapping.list_targets])
 
     @staticmethod
@@ -402,7 +406,14 @@ class _Columns:
             bad = column.unique().to_frame().filter(wrong.fill_null(value=True)).get_column(name)
             if len(bad):
                 odd |= column.is_in(bad.implode(), nulls_equal=True)
-        return [columns.get_column(name).to_list() for name in self.fields], odd
+        return [self._settled(name, columns.get_column(name).to_list()) for name in self.fields], odd
+
+    def _settled(self, name: str, values: list[Any]) -> list[Any]:
+        """Defaults that the file wrote out become the default itself: msgspec leaves out only that very object."""
+        default = self._defaults[name]
+        if default is None or default == "" or (type(default) is int and -5 <= default <= 256):  # single objects
+            return values
+        return [default if value == default else value for value in values]
 
 
 def _takes_short(shape: Any) -> bool:
@@ -423,6 +434,12 @@ def _maker(names: Sequence[str]) -> Callable[..., list[Struct]]:
     # with keywords from a dict it would take twice as long; the names are fields of our own class
     found: Callable[..., list[Struct]] = eval(f"lambda _make, {lists}: [_make({keywords}) for {each}, in zip({lists})]")  # noqa: S307
     return found
+
+
+def _with_own(cls: type[Struct], target: Target) -> Target:
+    """A target whose default is the very object that the class has: a mapping that came from elsewhere has an equal one."""
+    own = next(field.default for field in fields_of(cls) if field.name == target.name)
+    return target if target.default is None else attrs.evolve(target, default=own)
 
 
 def _types(cls: type[Struct]) -> dict[str, Any]:

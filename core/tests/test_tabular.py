@@ -1,5 +1,6 @@
 """Facts made column by column are the facts that the door reads of the same rows as text."""
 
+import random
 from datetime import UTC, datetime
 
 import msgspec
@@ -9,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallystick.document import Document
-from tallystick.errors import TallyError
+from tallystick.errors import InvalidConfig, TallyError
 from tallystick.events import CORE_KINDS
 from tallystick.intake import read_event, take_facts
 from tallystick.ledger import moment
 from tallystick.mapping import read_mapping
+from tallystick.reading import FRAME, read_beside
 from tallystick.tabular import Table
 
 KINDS = {kind.name: kind for kind in CORE_KINDS}
@@ -141,3 +143,55 @@ def test_cents_are_what_a_person_reads_in_the_file(tmp_path):
     """0.29 and 1.15 have no exact double; the nearest whole number of cents is what was meant."""
     rows = [{**PLAIN, "receipt": f"R-{n:03}", "price": n / 100, "off": None} for n in range(1_000)]
     assert [item.plain.facts.lines[0].amount for item in table(rows, tmp_path).items()] == [*range(1_000)]
+
+
+# --- read by a process of its own ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rules():
+    return read_mapping(Document(MAPPING, "map.toml"), KINDS)
+
+
+def odd_rows(count):
+    """Events of one to three lines; every fourth says something that is not plain, or not right."""
+    chance = random.Random(7)
+    for n in range(count):
+        odd = (
+            {"sku": chance.choice(TEXTS), "off": chance.choice(CENTS), "card": chance.choice(TEXTS)}
+            if n % 4 == 0
+            else {}
+        )
+        for line in range(chance.randint(1, 3)):
+            yield {**PLAIN, "receipt": f"R-{n:05}", "quantity": line, **odd}
+
+
+def test_both_readers_give_the_same_events_row_by_row(tmp_path, rules):
+    here = [*table(odd_rows(2 * FRAME + 10), tmp_path).items()]
+    beside = [*read_beside(tmp_path / "rows.parquet", rules)]
+    assert len(here) == 2 * FRAME + 10
+    assert {item.plain is None for item in here} == {True, False}
+    assert [(i.row, i.time, i.body, i.plain is None) for i in beside] == [
+        (i.row, i.time, i.body, i.plain is None) for i in here
+    ]
+    assert [verdict(item) for item in beside] == [verdict(item) for item in here]
+
+
+def test_the_claim_that_comes_over_is_the_one_that_the_door_makes_of_the_facts(tmp_path, rules):
+    table(odd_rows(20), tmp_path)
+    for item in read_beside(tmp_path / "rows.parquet", rules):
+        if item.plain is not None:
+            assert item.plain.claim == verdict(item)[7]
+
+
+def test_whoever_has_enough_leaves_the_rest(tmp_path, rules):
+    table(odd_rows(5 * FRAME), tmp_path)
+    events = read_beside(tmp_path / "rows.parquet", rules)
+    assert next(events).row == 1
+    events.close()
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_said_to_be_so(tmp_path, rules):
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(InvalidConfig, match="cannot be read to its end"):
+        next(read_beside(tmp_path / "rows.parquet", rules))
