@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from tallystick.effects import Bonus, Effect, Grant, Move, Put, Spend, Verdict
+from tallystick.effects import Bonus, Count, Effect, Grant, Move, Put, Spend, Verdict
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
 from tallystick.rules import RuleSet
@@ -38,6 +38,15 @@ WHAT: Final = {PURCHASE: "buy", REDEEMED: "spend", GIFTED: "give", ADJUSTED: "ad
 ACTIONS: Final = {"login_failed": "fail", "joined": "joined", "login": "login"}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING: Final[Mapping[str, Any]] = {}
+RETURNS: Final = frozenset(("purchase.refunded", "purchase.cancelled"))
+
+
+class Looking(NamedTuple):
+    """What is looked at when an event of one kind comes."""
+
+    policies: Policies | None
+    rows: Mapping[str, str]  #: of a device, a cashier, an address: where it is remembered
+    capabilities: tuple[str, ...]  #: what may be restricted and would forbid it
 
 
 class Risk:
@@ -46,6 +55,7 @@ class Risk:
     def __init__(self, settings: Settings, programme: Programme) -> None:
         self.settings, self.programme = settings, programme
         self._policies: dict[str, Policies | None] = {}
+        self._looking: dict[str, Looking | None] = {}
         self.watches = Watches(settings, programme)
         names = sorted(settings.stores)
         self._places = {
@@ -90,7 +100,7 @@ class Risk:
     def needs(self, kind: str) -> Needs | None:
         if kind.startswith("risk.") and kind != OBSERVED:
             return Needs(own={MEMBER: frozenset(("flags", "restricted"))})
-        if not self._looks_at(kind):
+        if self._look(kind) is None:
             return None
         rows = {template: frozenset(("seen",)) for template in ROWS.get(kind, _NOTHING).values()}
         return Needs(own={MEMBER: frozenset(("seen", "flags", "restricted")), **rows})
@@ -116,24 +126,23 @@ class Risk:
 
     @hookimpl
     def review(self, event: Event, situation: Situation, proposals: Sequence[Effect]) -> Sequence[Effect]:
-        kind = event.kind
-        if not self._looks_at(kind):
+        looking = self._look(event.kind)
+        if looking is None:
             return ()
-        own = situation.own
+        own, member = situation.own, situation.member
         mine = own.get(MEMBER, _NOTHING) if event.member else _NOTHING
         if (restricted := mine.get("restricted")) and (denied := self._restricted(event, situation, restricted)):
             return [denied]
         given, taken = _amounts(event, proposals)
         seen = self._seen(event, situation, given - taken)
         memory = read_memory(mine.get("seen"))
-        rows = ROWS.get(kind, _NOTHING)
-        shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in rows.items()}
+        shared: Mapping[str, tuple[Touched, ...]] = _NOTHING
+        if looking.rows:
+            shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in looking.rows.items()}
         effects: list[Effect] = []
-        policies = self.policies(kind)
-        if policies is not None:
-            member = situation.member
+        if looking.policies is not None:
             now = self._moment(event, member, mine.get("flags"), seen, memory, shared, given, taken)
-            effects += policies.verdicts(event, member, now)
+            effects += looking.policies.verdicts(event, member, now)
             if effects and any(effect.verdict == "deny" for effect in effects):  # type: ignore[attr-defined]
                 return effects
         if event.member:
@@ -186,8 +195,14 @@ class Risk:
 
     # -- what an event leaves behind ----------------------------------------------------------------------------------
 
-    def _looks_at(self, kind: str) -> bool:
-        return kind in WHAT or kind == OBSERVED or kind in self._capability or self.policies(kind) is not None or kind in RETURNS  # fmt: skip
+    def _look(self, kind: str) -> Looking | None:
+        """What is looked at when an event of *kind* comes; None if it is none of our business."""
+        if kind not in self._looking:
+            policies, capabilities = self.policies(kind), self._capability.get(kind, ())
+            known = kind in WHAT or kind == OBSERVED or kind in RETURNS
+            found = Looking(policies, ROWS.get(kind, _NOTHING), capabilities)
+            self._looking[kind] = found if known or capabilities or policies is not None else None
+        return self._looking[kind]
 
     def _restricted(self, event: Event, situation: Situation, restricted: Mapping[str, int]) -> Verdict | None:
         names = self._capability.get(event.kind, ())
@@ -226,18 +241,18 @@ class Risk:
         )  # fmt: skip
 
 
-RETURNS: Final = frozenset(("purchase.refunded", "purchase.cancelled"))
-
-
 def _amounts(event: Event, proposals: Sequence[Effect]) -> tuple[int, int]:
     """What the event's own member would be given, and what be taken."""
     given = taken = 0
     for effect in proposals:
-        if isinstance(effect, Grant | Bonus):
-            if not effect.to or effect.to == event.member:
-                given += effect.amount
-        elif isinstance(effect, Spend | Move):
-            taken += effect.amount
+        match effect:
+            case Count():
+                continue
+            case Grant() | Bonus():
+                if not effect.to or effect.to == event.member:
+                    given += effect.amount
+            case Spend() | Move():
+                taken += effect.amount
     return given, taken
 
 

@@ -40,6 +40,8 @@ class Policies:
         ]
         signals = sorted({name for paths in named for name in _part(paths, "signal")})
         self._measures = tuple([(name, SIGNALS[name].measure) for name in signals])
+        self._reads_goods = any(path.partition(".")[0] == "goods" for path in self.rules.names)
+        self._fire = self.rules.fire
         #: Whose shared memories the signals read: device, cashier, address.
         self.shared = frozenset([SIGNALS[name].shared for name in signals]) - {""}
 
@@ -53,14 +55,14 @@ class Policies:
         }
         if self._room:
             given[self._room] = event.facts
-            if self._room == "purchase":
+            if self._reads_goods:
                 given["goods"] = tuple([line for line in event.facts.lines if line.kind == "item"])
         return given
 
     def verdicts(self, event: Event, member: Member | None, now: Moment) -> list[Verdict]:
         """What they say of one event; nothing if nothing is unusual."""
         given = self.facts(event, member, now)
-        fired = self.rules.fire(**given)
+        fired = self._fire(**given)
         return [self._verdict(firing.rule, given["signal"], member) for firing in fired] if fired else []
 
     def _verdict(self, place: int, signals: Mapping[str, int], member: Member | None) -> Verdict:

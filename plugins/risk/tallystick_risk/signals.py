@@ -68,8 +68,11 @@ def distance(one: tuple[str, str], other: tuple[str, str]) -> int:
 
 def _count(span: int, *whats: str) -> Callable[[Moment], int]:
     def measure(now: Moment) -> int:
-        mine = not whats or now.what in whats
-        return sum([1 for _ in now.memory.since(now.at, span, *whats)]) + mine
+        at, found = now.at, int(not whats or now.what in whats)
+        for seen in now.memory.events:
+            if at - span < seen.at <= at and (not whats or seen.what in whats):
+                found += 1
+        return found
 
     return measure
 
@@ -110,7 +113,11 @@ def _devices_day(now: Moment) -> int:
 def _receipts(now: Moment) -> int:
     if now.what != "buy":
         return 0
-    return 1 + sum([seen.store == now.store for seen in now.memory.since(now.at, RECEIPTS, "buy")])
+    at, store, found = now.at, now.store, 1
+    for seen in now.memory.events:
+        if at - RECEIPTS < seen.at <= at and seen.what == "buy" and seen.store == store:
+            found += 1
+    return found
 
 
 def _journey(now: Moment) -> tuple[int, int]:
@@ -207,6 +214,8 @@ FOUND: Final[Mapping[str, Mapping[str, Text]]] = {
         "returned_percent": _found("Returned money in percent of sold.", "退货金额占比（百分比）。"),
         "redemptions": _found("Redemptions at the cashier.", "兑换次数。"),
         "adjusted": _found("Points the cashier gave by hand.", "手动给予的积分。"),
+        "events": _found("Events at the cashier, of any kind.", "各类事件总数。"),
+        "points": _found("Points taken at the cashier.", "扣除的积分。"),
     },
     "store": {
         "sales": _found("Sales of the store within 30 days.", "门店 30 天内的销售笔数。"),
@@ -214,6 +223,8 @@ FOUND: Final[Mapping[str, Mapping[str, Text]]] = {
         "returned_percent": _found("Returned money in percent of sold.", "退货金额占比（百分比）。"),
         "redemptions": _found("Redemptions.", "兑换次数。"),
         "redemptions_hour": _found("Redemptions within an hour.", "一小时内的兑换次数。"),
+        "events": _found("Events in the store, of any kind.", "各类事件总数。"),
+        "points": _found("Points taken in the store.", "扣除的积分。"),
     },
     "device": {
         "members": _found("Members seen on the device within 7 days.", "7 天内使用该设备的会员数。"),
@@ -221,6 +232,7 @@ FOUND: Final[Mapping[str, Mapping[str, Text]]] = {
         "joined": _found("Members who joined on it.", "在其上入会的会员数。"),
         "redemptions": _found("Redemptions and gifts on it.", "兑换与转赠次数。"),
         "points": _found("Points taken on it.", "扣除的积分。"),
+        "events": _found("Events on it, of any kind.", "各类事件总数。"),
     },
     "address": {
         "members": _found("Members seen at the address within 7 days.", "7 天内在该地址出现的会员数。"),
@@ -228,6 +240,7 @@ FOUND: Final[Mapping[str, Mapping[str, Text]]] = {
         "joined": _found("Members who joined there.", "在该地址入会的会员数。"),
         "redemptions": _found("Redemptions and gifts there.", "兑换与转赠次数。"),
         "points": _found("Points taken there.", "扣除的积分。"),
+        "events": _found("Events there, of any kind.", "各类事件总数。"),
     },
     "member": {
         "purchases": _found("Purchases within 90 days.", "90 天内的购买次数。"),

@@ -113,6 +113,10 @@ def _times(found: Iterable[Sum], *whats: str) -> int:
     return sum([one.times for one in found if one.what in whats])
 
 
+def _taken(found: Iterable[Sum]) -> int:
+    return -sum([one.points for one in found if one.points < 0 and one.what in ("spend", "give")])
+
+
 def _percent(part: int, whole: int) -> int:
     return part * 100 // whole if whole else 0
 
@@ -130,6 +134,7 @@ def _till(about: str) -> Callable[..., Iterator[Known]]:
                 "sales": sales, "members": len(cards), "top_sales": top, "top_percent": _percent(top, sales), "returns": returns,
                 "returned_percent": _percent(cents["back"], cents["buy"]), "redemptions": _times(found, "spend"),
                 "adjusted": sum([one.points for one in found if one.what == "adjust" and one.points > 0]),
+                "events": sum([one.times for one in found]), "points": _taken(found),
             }  # fmt: skip
             if about == "store":
                 numbers["redemptions_hour"] = _busiest(conn, tenant, subject, until)
@@ -155,7 +160,7 @@ def _place(about: str) -> Callable[..., Iterator[Known]]:
             numbers = {
                 "members": len({one.member for one in found} - {0}), "redeeming": len(spending),
                 "joined": len({one.member for one in found if one.what == "joined"} - {0}),
-                "redemptions": _times(found, "spend", "give"), "points": -sum([one.points for one in found if one.points < 0]),
+                "redemptions": _times(found, "spend", "give"), "points": _taken(found), "events": sum([one.times for one in found]),
             }  # fmt: skip
             yield Known(subject, numbers, tuple(spending))
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tallystick import database, people, proofs
-from tallystick.commands import Visit, visit
+from tallystick.commands import visit
+from tallystick.errands import Errand
 from tallystick.ledger import Record, instant
 from tallystick.testing import Stage, make_stage
 
@@ -83,7 +84,7 @@ class Shop:
             self.stage.house.run_jobs(force=True, only=job)
 
     @property
-    def visit(self) -> Visit:
+    def visit(self) -> Errand:
         """The errand of a command."""
         return visit(self.stage.house, "shop", "risk", "test")
 

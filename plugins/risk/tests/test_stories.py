@@ -395,6 +395,36 @@ def test_stores_and_addresses_can_be_watched(opened: Opened) -> None:
     assert "risk.flagged" not in {record.kind for record in shop.stage.records()}
 
 
+@pytest.mark.parametrize(
+    "subject, where", [("cashier", "eve"), ("store", "north"), ("device", "till-7"), ("address", "net")]
+)
+def test_events_points_and_redemptions_are_counted_of_whoever_they_go_through(
+    opened: Opened, subject: str, where: str
+) -> None:
+    # purchases are no business of a device or an address: a till's device is everybody's
+    events, points = {"cashier": (3, 300), "store": (3, 300), "device": (3, 300), "address": (2, 0)}[subject]
+    watch = '[[plugins.risk.watches]]\nname = "{0}"\nsubject = "{1}"\nwhen = "signal.{2} >= {3}"\nflag = "0s"\n'
+    wanted = {"events": events, "points": points, "redemptions": 2 if points else 0}
+    shop = opened(
+        "".join(
+            watch.format(f"{name}_{word}", subject, name, number + more)
+            for name, number in wanted.items()
+            for word, more in (("met", 0), ("beyond", 1))
+        )
+    )
+    shop.joins("ada")
+    shop.buys("ada", **({subject: where} if subject in ("cashier", "store") else {}))
+    if subject in ("device", "address"):
+        shop.seen("ada", "login", **{subject: where})
+    if subject == "address":
+        shop.seen("ada", "login", address=where)
+    else:
+        shop.spends("ada", 100, **{subject: where})
+        shop.spends("ada", 200, **{subject: where})
+    shop.works()
+    assert {case.policy for case in shop.cases() if case.subject == where} == {f"{name}_met" for name in wanted}
+
+
 # --- restrictions ----------------------------------------------------------------------------------------------------------
 
 
