@@ -181,3 +181,21 @@ def test_tickets_are_chances(opened: Opened) -> None:
         stage=stage,
     )
     assert draws.chances(stage.usable("ada", "tickets"), 2) == 0
+
+
+@pytest.mark.parametrize("style, cells", [("wheel", 3), ("nine_grid", 8), ("scratch", 2)])
+def test_a_wheel_a_nine_grid_and_a_scratch_card_are_drawn_and_proved_alike(
+    opened: Opened, tmp_path: Path, style: str, cells: int
+) -> None:
+    prizes = ", ".join(f'{{ name = "p{n}", weight = {n + 1}, gives = {{ sku = "P{n}" }} }}' for n in range(cells))
+    stage = opened(f'[[plugins.gamification.draws]]\nname = "wheel"\nstyle = "{style}"\nprizes = [{prizes}]\n')
+    errand = visit(stage.house, "shop", "gamification", "t")
+    stage.send("gamification.draw_opened", {"draw": "wheel"})
+    stage.enrol("ada")
+    won = [stage.send("gamification.drawn", {"draw": "wheel"}, member="ada") for _ in range(4)]
+    assert all(record.gives[0]["sku"].startswith("P") for record in won)
+    (view,) = api.draws_of(errand)
+    assert [prize.prize for prize in view.prizes] == [f"p{n}" for n in range(cells)], "in the order of the cells"
+    shut(stage)
+    proof = api.proof(errand, "wheel")
+    assert len(proof["draws"]) == 4 and verify(proof, tmp_path).returncode == 0

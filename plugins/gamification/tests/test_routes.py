@@ -70,7 +70,7 @@ def test_a_member_sees_tasks_streak_badges_draws_and_forms(app: App) -> None:
     assert seen["check_in"] == {"length": 0, "best": 0, "total": 0, "today": False, "day": 1, "days": 3}
     badge = {"badge": "explorer", "title": {"en": "Explorer", "zh": "探索者"}, "level": 0, "levels": 1}
     assert seen["badges"] == app("GET", f"{ME}/badges") == [badge]
-    assert [(draw["draw"], draw["open"], draw["chances"]) for draw in seen["draws"]] == [("wheel", True, 3)]
+    assert [(draw["style"], draw["open"], draw["chances"]) for draw in seen["draws"]] == [("wheel", True, 3)]
     assert [(form["form"], form["answered"]) for form in seen["forms"]] == [("tea", False), ("favourite", False)]
     assert app("GET", ME, member="bob") == (404, "unknown_member")
 

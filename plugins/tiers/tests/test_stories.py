@@ -315,3 +315,44 @@ def test_what_a_bonus_gives_may_end(shop: Opens) -> None:
     club = shop(CLUB.replace("soft_landing = true", 'soft_landing = true\nbonus_valid = "P1M"'))
     club.play("2025-01-31  ada buys 500.00")
     assert sorted(lot[2].isoformat() for lot in club.stage.lots("ada") if lot[2]) == ["2025-02-28T05:00:00+00:00"]
+
+
+OTHERS = """
+[plugins.gamification.check_in]
+days = [{ rewards = [{ unit = "points", amount = 1 }] }]
+[[plugins.gamification.tasks]]
+name = "walks"
+on = "gamification.checked_in"
+goal = 1000
+[[plugins.tiers.ladders]]
+name = "walkers"
+window = "month"
+metrics.walks = { measure = "counter", counter = "gamification.task.walks", on = ["gamification.checked_in"] }
+tiers = [{ name = "still" }, { name = "fleet", at = 2 }]
+[[plugins.tiers.ladders]]
+name = "baskets"
+metrics.pieces = { measure = "visits", value = "size(goods)", when = "purchase.store == 'north'" }
+tiers = [{ name = "light" }, { name = "full", at = 5 }]
+"""
+
+
+def test_a_ladder_may_count_what_another_plugin_counts_or_what_a_rule_says(shop: Opens) -> None:
+    others = shop(OTHERS)
+    basket = (
+        '{"store": "%s", "lines": [{"sku": "a", "amount": 1}, {"sku": "b", "amount": 1}, {"sku": "c", "amount": 1}]}'
+    )
+    others.play(f"""
+        2025-01-02  ada does gamification.checked_in
+        2025-01-02  ada buys {basket % "north"}
+        2025-01-02  ada buys {basket % "south"}
+    """)
+    assert (others.tier("ada", "walkers"), others.tier("ada", "baskets")) == ("still", "light")
+    others.play(f"""
+        2025-01-03  ada does gamification.checked_in
+        2025-01-03  ada buys {basket % "north"} as B-9
+    """)
+    assert (others.tier("ada", "walkers"), others.tier("ada", "baskets")) == ("fleet", "full")
+    others.play("2025-01-04  ada returns B-9")
+    assert others.tier("ada", "baskets") == "light"
+    others.on("2025-03-01").runs("tiers.review")  # one check-in in February would not do: the month's count begins anew
+    assert others.tier("ada", "walkers") == "still"
