@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +20,7 @@ from tallystick.ledger import instant, moment
 
 from . import care, desk, pairing, routes, sim, store
 from .codes import make_card, secret_of
+from .mqtt import Broker, listen
 
 
 def page(
@@ -175,3 +180,28 @@ def play(
     done = sum(one["status"] == "done" for one in told)
     shown.append(f"{done} / {len(told)} {'已完成' if language == 'zh' else 'done'}")
     return {"device": device.pen.device, "answers": told}, shown
+
+
+def mqtt(
+    visit: Any, *, broker: Annotated[str, {"en": "Where it is: mqtt://host:1883 or mqtts://host:8883.", "zh": "消息服务器地址。"}] = "mqtt://127.0.0.1:1883",
+    language: str = "en",
+) -> tuple[Any, list[str]]:  # fmt: skip
+    """Take frames of devices over MQTT 5 until Ctrl-C; user and password are TALLY_MQTT_USER and TALLY_MQTT_PASSWORD."""
+    found = Broker.read(broker)
+    said = "已连接消息服务器。" if language == "zh" else "Listening at the broker; stop with Ctrl-C."
+
+    async def run() -> None:
+        listens = asyncio.ensure_future(
+            listen(visit.house, visit.tenant, found, lambda: print(said, file=sys.stderr, flush=True))
+        )
+        for each in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(each, listens.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await listens
+
+    visit.house.writer.start()  # frames come from several threads, and an engine has one
+    try:
+        asyncio.run(run())
+    finally:
+        visit.house.writer.stop()
+    return {"broker": broker}, ["已停止。" if language == "zh" else "Stopped."]
