@@ -14,10 +14,13 @@ HELD, REFUNDS, BATCHES = (f"core/tests/test_engine_{name}.py" for name in ("held
 CROWD, TAMPER = "tests/reliability/test_concurrency.py", "tests/reliability/test_tampering.py"
 SERVED, POWER = "tests/reliability/test_server_killed.py", "tests/reliability/test_power_loss.py"
 CLOCKS, RELAYS, ORDER = (f"tests/reliability/test_{name}.py" for name in ("clocks", "relays", "order"))
+FAILOVER, SOAK, THROWS, FILES = (
+    f"tests/reliability/test_{name}.py" for name in ("failover", "soak", "plugin_throws", "files")
+)
 #: As small as the harnesses get.
 SMALL = {
     "TALLY_EDITS": "200", "TALLY_CUTS": "40", "TALLY_CRASHES": "3", "TALLY_SERVER_CUTS": "8", "TALLY_JUMPS": "0",
-    "TALLY_RELAYS": "4", "TALLY_ORDERS": "15",
+    "TALLY_RELAYS": "4", "TALLY_ORDERS": "15", "TALLY_SOAK": "300",
 }  # fmt: skip
 
 #: what is sabotaged, in which file, what stands there, what is planted, and the test that must see it
@@ -113,6 +116,35 @@ FAULTS = {
     "one early return is enough": (
         "judge.py", "if (waiting := self._unpark(row, arrival)) is not None]", "if (waiting := self._unpark(row, arrival)) is not None][:1]",
         f"{ORDER}::test_any_order_and_any_repetition_ends_the_same[sqlite]"),
+    "a sweep believes whoever asked": (
+        "engine.py", "at = at if history else min(at, now)", "pass",
+        "core/tests/test_sweep.py::test_a_clock_that_is_set_back_between_the_question_and_the_sweep_expires_nothing_early[sqlite]"),
+    "what is too early was never recorded": (
+        "intake.py", "canonical, actor, early=at > latest)", "canonical, actor, early=False)",
+        "core/tests/test_web.py::test_an_event_is_answered_the_same_after_the_clock_was_set_back[sqlite]"),
+    "what was given in a lot is not looked at": (
+        "proofs.py", "and given.amount == row[5]", "and given.amount", f"{TAMPER}::test_every_single_edit_is_found"),
+    "a piece is believed to be as it was written": (
+        "proofs.py", "return leaves if wanted == piece.transfers else None", "return leaves", f"{TAMPER}::test_every_single_edit_is_found"),
+    "a standby need not have it": (
+        "database.py", '"timezone": "UTC",', '"timezone": "UTC", "synchronous_commit": "off",',
+        f"{FAILOVER}::test_a_standby_that_takes_over_has_all_that_was_acknowledged"),
+    "who finds the server gone gives up at once": (
+        "engine.py", "if database.retryable(error) and time.monotonic() < deadline:", "if database.retryable(error) and tries < 0:",
+        f"{POWER}::test_a_server_whose_disk_fails_refuses_and_goes_on"),
+    "each batch leaves a file open": (
+        "writer.py", "outcomes = self._record([arrival for arrival, _ in taken])",
+        "outcomes = self.__dict__.setdefault('kept', []).append(open('/dev/null')) or self._record([arrival for arrival, _ in taken])",
+        f"{SOAK}::test_a_house_at_work_grows_no_files_no_threads_and_hardly_memory[sqlite]"),
+    "a key that fits nothing is written down": (
+        "keys.py", '    """The key that *text* is, if it opens anything at *now*; raises Unauthorized, which never says why."""',
+        "    __import__('logging').getLogger('tallystick').warning('somebody came with %s', text)",
+        f"{SOAK}::test_nothing_secret_is_said_in_logs_answers_or_files[sqlite]"),
+    "a plugin that throws is passed over in silence": (
+        "pipeline.py", '"            except BaseException as error:",\n            f"                {failed}",',
+        '"            except BaseException as error:",\n            "                pass",', f"{THROWS}::test_a_plugin_that_throws_costs_nobody_else_anything[sqlite]"),
+    "a tab in front hides a formula": (
+        "exporting.py", '{"=", "+", "-", "@", "\\t", "\\r"}', '{"=", "+", "-", "@"}', f"{FILES}::test_no_cell_of_an_export_starts_a_formula[records]"),
 }  # fmt: skip
 
 
