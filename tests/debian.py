@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def debian_tool() -> Callable[[str, str], str]:
     """Call with a program and its package: returns the program's path, or skips the test (in CI: fails it)."""
 

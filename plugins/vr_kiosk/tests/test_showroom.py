@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gzip
+import hashlib
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -63,3 +65,20 @@ def test_a_model_lies_below_its_folder(tmp_path: Path, name: str) -> None:
     assert showroom.read_model(str(tmp_path / "models"), "a/lamp.glb") == b"glTF"
     with pytest.raises(NotFound):
         showroom.read_model(str(tmp_path / "models"), name)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [Path(str(resources.files("tallystick_vr_kiosk").joinpath("static"))), Path(__file__).parent / "vendored"],
+    ids=["shown", "for tests"],
+)
+def test_what_is_vendored_is_what_it_says(folder: Path) -> None:
+    assets = tomllib.loads((folder / "vendored.toml").read_text())["asset"]
+    assert {str(file.relative_to(folder)) for file in folder.rglob("*.gz")} == {one["file"] for one in assets}
+    for one in assets:
+        body = (folder / one["file"]).read_bytes()
+        assert hashlib.sha256(body).hexdigest() == one["sha256"]
+        assert hashlib.sha256(gzip.decompress(body)).hexdigest() == one["sha256_unpacked"]
+        assert one["licence"].partition("-")[0] in (folder / one["licence_file"]).read_text().replace(
+            "Apache License", "Apache"
+        )

@@ -58,7 +58,7 @@ function attract() {
     el("h1", {}, inLanguage(device.settings.title, language)),
     button(say("touch"), identify, "touch"),
     el("ul", { className: "shelf" }, ...rewards.map((one) => el("li", { picture: one.picture },
-      el("span", {}, inLanguage(one.title, language)), el("b", {}, `${one.points} ${say("points")}`)))));
+      el("span", {}, inLanguage(one.title, language)), el("b", {}, `${number(one.points)} ${say("points")}`)))));
   stage.onclick = ({ target }) => target.closest("button") || member || identify();
 }
 
@@ -71,7 +71,7 @@ function tile(picture, title, text, on) {
 function identify() {
   stage.onclick = null;
   show = identify;
-  enter("page", head(say("identify"), attract), el("div", { className: "tiles" },
+  enter("page identify", head(say("identify"), attract), el("div", { className: "tiles" },
     tile("scan", say("scan"), say("scanText"), scan),
     tile("type", say("type"), "TS1…", type),
     tile("keys", say("phone"), "••••", phone)));
@@ -122,6 +122,7 @@ function pad(input) {
 }
 
 async function known(who) {
+  if (who.pin && !device.online) return failed(say("offlinePin")); // a PIN is not for keeping until the network is back
   const operation = crypto.randomUUID();
   const answer = await device.say("identify", who, { operation });
   if (answer === null) {
@@ -149,10 +150,10 @@ function home() {
   const amount = el("span", { className: "amount" }, member.usable === null ? "—" : "0");
   const rooms = Object.keys(settings.showrooms);
   enter("page home",
-    el("div", { className: "head" }, el("h1", {}, say("hello")), button(say("finish"), finish, "plain")),
+    el("div", { className: "head" }, el("h1", {}, say("hello")), button(say("finish"), finish, "plain end")),
     el("section", { className: "purse", ariaLabel: say("points") }, el("div", {}, amount, el("p", { className: "unit" }, say("points"))),
       ...Object.values(member.tiers).slice(0, 1).map((name) => el("span", { className: "tier" }, name)),
-      member.pending ? el("p", {}, say("pending", { n: member.pending })) : null),
+      member.pending ? el("p", { className: "unit" }, say("pending", { n: number(member.pending) })) : null, goal()),
     el("div", { className: "tiles" },
       tile("gift", say("rewards"), say("rewardsText"), rewards),
       settings.check_in ? tile("check", say("checkIn"), say("checkInText"), checkIn) : null,
@@ -160,6 +161,18 @@ function home() {
       rooms.length ? tile("room", say("showroom"), say("showroomText"), () => walkIn(rooms[0])) : null));
   if (member.usable !== null) count(amount, member.usable);
 }
+
+// The nearest reward that is still too dear, and how far it is.
+function goal() {
+  if (member.usable === null) return null;
+  const next = member.rewards.filter((one) => one.points > member.usable && one.left !== 0).sort((a, b) => a.points - b.points)[0];
+  if (!next) return null;
+  const bar = el("div", { className: "bar" }, el("i", {}));
+  bar.firstChild.style.width = `${(100 * member.usable) / next.points}%`;
+  return el("div", { className: "next" }, el("span", {}, say("goal", { n: number(next.points - member.usable), reward: inLanguage(next.title, language) })), bar);
+}
+
+const number = (n) => new Intl.NumberFormat(language).format(n);
 
 function count(node, to) {
   const format = new Intl.NumberFormat(language);
@@ -178,13 +191,13 @@ function rewards() {
   enter("page", head(say("rewards"), home), el("ul", { className: "rewards" }, ...member.rewards.map((one) => {
     const missing = member.usable === null ? 0 : one.points - member.usable;
     const gone = one.left === 0;
-    const act = button(gone ? say("gone") : missing > 0 ? say("missing", { n: missing }) : say("take"), () => confirm(one), "main");
+    const act = button(gone ? say("gone") : missing > 0 ? say("missing", { n: number(missing) }) : say("take"), () => confirm(one), "main");
     act.disabled = gone || missing > 0;
     act.ariaLabel = `${act.textContent}: ${inLanguage(one.title, language)}`;
     const bar = el("div", { className: "bar" }, el("i", {}));
     bar.firstChild.style.width = `${member.usable === null ? 100 : Math.min(100, (100 * member.usable) / one.points)}%`;
     return el("li", { className: "reward", picture: one.picture }, el("h2", {}, inLanguage(one.title, language)),
-      el("p", {}, el("span", { className: "cost" }, `${one.points} ${say("points")}`), one.left ? el("span", { className: "soft" }, ` · ${say("left", { n: one.left })}`) : ""),
+      el("p", {}, el("span", { className: "cost" }, `${number(one.points)} ${say("points")}`), one.left ? el("span", { className: "soft" }, ` · ${say("left", { n: one.left })}`) : ""),
       bar, act);
   })));
 }
@@ -200,10 +213,10 @@ function tell(text, then) {
 
 function confirm(reward) {
   const title = inLanguage(reward.title, language);
-  const pin = reward.confirm && !member.offline ? pinInput() : null;
+  const pin = reward.confirm && member.level !== "pin" && !member.offline ? pinInput() : null;
   const error = el("p", { className: "error", role: "alert" });
-  ask(el("div", { className: "row", picture: reward.picture }), el("h2", {}, `${say("confirmTitle")} ${title}`),
-    el("p", { className: "soft" }, say("confirmText", { n: reward.points })),
+  ask(el("div", { className: "row", picture: reward.picture }), el("h2", {}, `${say("confirmTitle", { reward: title })}`),
+    el("p", { className: "soft" }, say("confirmText", { n: number(reward.points) })),
     el("form", { on: () => redeem(reward, pin?.value, error) },
       pin ? el("label", {}, say("enterPin"), pin) : "", pin ? pad(pin) : "", error,
       el("button", { className: "main" }, say("take")), button(say("cancel"), () => dialog.close(), "plain")));
@@ -227,6 +240,7 @@ async function redeem(reward, pin, error) {
   }
   if (answer) {
     member.usable = answer.said.usable;
+    if (pin) member.level = "pin"; // the house asks once a session
     if (reward.left) reward.left -= 1;
   }
   receipt(reward, answer?.said);
@@ -241,8 +255,8 @@ function receipt(reward, said) {
     el("h1", {}, say("thanks")),
     el("p", { className: "soft" }, said ? say("thanksText", { reward: title }) : say("pendingText")),
     el("section", { className: "slip", ariaLabel: say("receipt") }, el("b", {}, inLanguage(device.settings.title, language)),
-      line(new Date().toLocaleString(language), ""), line(title, `−${reward.points}`),
-      said ? line(say("remaining"), said.usable, "total") : null, said ? line(say("entry"), said.entry) : null),
+      line(new Date().toLocaleString(language), ""), line(title, `−${number(reward.points)}`),
+      said ? line(say("remaining"), number(said.usable), "total") : null, said ? line(say("entry"), said.entry) : null),
     el("div", { className: "row" }, button(say("print"), () => window.print()), button(say("next"), home, "main")));
 }
 
@@ -270,8 +284,10 @@ async function draw() {
 }
 
 function walkIn(name) {
-  sessionStorage.setItem("session", member.session); // this tab only, and gone with the session
-  location.assign(`../room/?name=${encodeURIComponent(name)}`);
+  const { session, level, usable, wishes, rewards } = member;
+  const visit = { from: "kiosk", session, level, usable, wishes, confirm: rewards.filter((one) => one.confirm).map((one) => one.name) };
+  sessionStorage.setItem("visit", JSON.stringify(visit)); // this tab only, and gone with the session
+  location.replace(`../room/?name=${encodeURIComponent(name)}&language=${language}`);
 }
 
 function finish() {
@@ -285,7 +301,7 @@ function finish() {
 // --- nobody is left logged in ----------------------------------------------------------------------------------------------------
 
 setInterval(() => {
-  if (!member && show === attract) return;
+  if (!member && (show === attract || show === refused)) return;
   if (!device?.paired) return;
   const left = device.settings.idle - Math.floor((performance.now() - last) / 1000);
   if (left <= 0) return member ? finish() : attract();
@@ -320,7 +336,10 @@ function obey({ detail: { id, command, facts } }) {
     device.say("done", { command: id, done: true }).then(() => location.reload());
     return;
   }
-  if (command === "lock" || command === "unlock") locked = command === "lock";
+  if (command === "lock" || command === "unlock") {
+    locked = command === "lock";
+    locked ? localStorage.setItem("locked", "1") : localStorage.removeItem("locked"); // a restart opens nothing
+  }
   if (command === "show") ask(el("h2", {}, String(facts.text ?? "").slice(0, 300)), button(say("close"), () => dialog.close(), "main"));
   if (command === "print") window.print();
   if (command !== "show") member ? finish() : attract();
@@ -336,6 +355,8 @@ function refused() {
 
 async function begin() {
   choose(language);
+  sessionStorage.clear();
+  locked = localStorage.getItem("locked") === "1";
   document.querySelector("#language").addEventListener("click", () => (choose(language === "en" ? "zh" : "en"), show(), device && network()));
   if (location.hash.length > 1) localStorage.setItem("pass", location.hash.slice(1));
   history.replaceState(null, "", location.pathname + location.search);

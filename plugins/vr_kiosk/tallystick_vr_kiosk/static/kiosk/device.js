@@ -160,9 +160,10 @@ export class Device extends EventTarget {
   }
 
   async #answered(answer) {
-    if (answer.status === undefined) { // a problem: the frame cannot be taken at all
+    if (typeof answer.status !== "string") { // a problem document, whose status is a number: the frame was not taken
       this.#flushing = false;
-      if (String(answer.code).startsWith("vr_kiosk_device_refused")) this.#tell("refused");
+      if (answer.code === "vr_kiosk_device_refused") this.#tell("refused");
+      else setTimeout(() => this.#flush(), 2000);
       return;
     }
     if (answer.status === "quarantined") this.#tell("refused");
