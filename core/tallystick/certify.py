@@ -50,6 +50,7 @@ CHECKS: Final[Mapping[str, tuple[Level, str]]] = {
     "budget": ("bronze", "a call takes no longer than its budget"),
     "isolation": ("silver", "what one tenant set up changes nothing for another"),
     "neighbours": ("silver", "other plugins answer the same beside it"),
+    "lane": ("silver", "in a process of its own it answers the same"),
     "life-cycle": ("silver", "it is switched off and on in a real house on SQLite, and the books prove"),
     "postgresql": ("gold", "the same on PostgreSQL"),
     "personal": ("gold", "personal data it keeps is exported and erased"),
@@ -165,7 +166,11 @@ class _Desk:
         plate = self._plate
         if plate.settings is not None:
             schema.prepare(discovery.load(plate.settings.schema, plugin=self.name))
-        named = [each.run for each in (*plate.jobs, *plate.commands, *plate.demos)]
+        named = [
+            *(job.run for job in plate.jobs),
+            *(each.run for each in plate.commands),
+            *(each.run for each in plate.demos),
+        ]
         for reference in (*named, *(each.endpoint for each in plate.routes), *(page.endpoint for page in plate.pages)):
             discovery.load(reference, plugin=self.name)
         plugin = config.make_plugin(self.installed[self.name], tenant.plugins[self.name], tenant.programme(1))
@@ -265,6 +270,15 @@ class _Desk:
             Bench(self.name, self.installed, beside).answers()
             if Bench(other, self.installed, set_up(other, self.installed)).answers() != apart:
                 raise Failed(f"{other} answers otherwise since {self.name} is there")
+
+    def lane(self) -> None:
+        tenant = set_up(self.name, self.installed)
+        here = Bench(self.name, self.installed, tenant).answers()
+        apart = Bench(self.name, self.installed, tenant, apart=True)
+        if apart.plugin is not None and apart.answers() != here:
+            raise Failed(
+                "it answers otherwise in a process of its own: by what else is loaded, or with types of its own"
+            )
 
     def life_cycle(self) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -76,6 +76,10 @@ class Installed:
             raise self.broken(f'its entry point is called "{self.id}" but its plugin.toml says id = "{found.id}"')
         return found
 
+    def anew(self) -> Installed:
+        """The same, not looked at yet: what another process is sent."""
+        return Installed(self.id, self._entry, self._distribution)
+
     @property
     def is_glue(self) -> bool:
         """Whether it may install itself."""

@@ -198,7 +198,7 @@ class Worker:
         with self._lock:
             self._numbers += 1
             number = self._numbers
-            recipe = (number, installed.id, chosen.document, chosen.version, context, programme)
+            recipe = (number, installed.anew(), chosen.document, chosen.version, context, programme)
             self._recipes[number] = _pickled(("make", *recipe))
             try:
                 if self._process is None:
@@ -565,12 +565,15 @@ def _frame(link: socket.socket) -> bytes | None:
 
 
 def _make_here(
-    made: dict[int, Any], number: int, plugin: str, document: Any, version: int, context: Context, programme: Programme
+    made: dict[int, Any],
+    number: int,
+    installed: Installed,
+    document: Any,
+    version: int,
+    context: Context,
+    programme: Programme,
 ) -> dict[str, Any]:
-    from . import discovery
-
     try:
-        installed = discovery.discover()[plugin]
         made[number] = make_plugin(installed, read_settings(installed, document, version, context), programme)
         _programmes[number] = programme
         hooks = [hook for hook in PURE if hook in installed.manifest.hooks]

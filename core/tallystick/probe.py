@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from . import config, discovery
+from . import config, discovery, lane
 from .answers import Check
 from .config import Tenant
 from .discovery import Installed
@@ -152,13 +152,18 @@ def _event(kind: str, facts: Facts, n: int, *, member: int = 1, others: Mapping[
 class Bench:
     """One plugin, made for one tenant, that can be asked."""
 
-    def __init__(self, name: str, installed: Mapping[str, Installed], tenant: Tenant) -> None:
+    def __init__(self, name: str, installed: Mapping[str, Installed], tenant: Tenant, *, apart: bool = False) -> None:
         self.name, self.manifest = name, installed[name].manifest
         self.programme = tenant.programme(1)
         self.kinds = {kind.name: kind for kind in CORE_KINDS}
         for each in tenant.plugins:
             self.kinds |= {kind.name: kind for kind in discovery.load_kinds(installed[each].manifest)}
-        self.plugin = config.make_plugin(installed[name], tenant.plugins[name], self.programme)
+        chosen = tenant.plugins[name]
+        self.plugin: Any = (
+            lane.make_apart(installed[name], chosen, config.context_of(tenant, installed), self.programme)
+            if apart
+            else config.make_plugin(installed[name], chosen, self.programme)
+        )
         self.checks: dict[str, Check] = {}
 
     def calls(self) -> Iterator[tuple[str, Event, Situation, Callable[[], Any]]]:

@@ -47,6 +47,18 @@ def test_a_new_plugin_is_gold_on_both_databases(tmp_path: Path, make_database: C
     assert found.level == "gold"
 
 
+def test_a_plugin_that_asks_for_the_worker_lane_is_certified_through_it(tmp_path: Path) -> None:
+    new_plugin("comets", tmp_path / "comets")
+    plate = tmp_path / "comets" / "tallystick_comets" / "plugin.toml"
+    plate.write_text(plate.read_text().replace('hooks = ["earn"]', 'hooks = ["earn"]\nlane = "worker"'))
+    found = certify("comets", tmp_path / "comets", up_to="silver")
+    assert (found.level, found.failed) == ("silver", ())
+    hooks = plate.parent / "hooks.py"
+    hooks.write_text(hooks.read_text().replace(START, "        import os\n        os._exit(9)\n" + START))
+    found = certify("comets", tmp_path / "comets", up_to="silver")
+    assert found.level == "none"
+
+
 def test_without_postgresql_nothing_is_gold(tmp_path: Path) -> None:
     new_plugin("suns", tmp_path / "suns")
     assert certify("suns", tmp_path / "suns", up_to="gold").level == "silver"
@@ -83,6 +95,9 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "budget": ("hooks.py", START, "        sum(range(300_000))\n" + START),
     "isolation": (
         "hooks.py", "        self.settings = settings\n", "        global shared\n        shared = self.settings = settings\n",
+    ),
+    "lane": (
+        "rules.py", '"paid": purchase.items', '"paid": int("tallystick.certify" in __import__("sys").modules)',
     ),
     "life-cycle": (
         "hooks.py", GIVE, GIVE + "\n    @impl.health\n    def health(self) -> dict[str, object]:\n        return {'ok': False}\n",
