@@ -17,14 +17,14 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 import msgspec
-import sqlalchemy as sa
 from msgspec import Struct
 
-from tallystick import database, demo, people, tables
+from tallystick import demo, people
 from tallystick.ledger import instant, moment
 from tallystick.values import CURRENCIES
 
 from . import agreement as agreements
+from . import store
 from .convoy import Note, Wish, take_many
 from .desk import PLUGIN, Desk, Errand, Neighbour
 from .exchange import Done
@@ -249,13 +249,9 @@ class _Town:
 
 def _lots(house: Any, brand: str, households: Mapping[int, str]) -> dict[str, list[tuple[int, int]]]:
     """What households were given at *brand* and when, by brand and household."""
-    lot = tables.lot
-    query = sa.select(lot.c.member, lot.c.usable_from, lot.c.amount).where(
-        lot.c.tenant == brand, lot.c.unit == "points"
-    )
     found: dict[str, list[tuple[int, int]]] = {}
-    with database.reading(house.db) as conn:
-        for member, since, amount in conn.execute(query):
+    with house.db.connect() as conn:
+        for member, since, amount in store.list_given(conn, brand, "points"):
             if member in households:
                 found.setdefault(f"{brand}/{households[member]}", []).append((since, amount))
     return found

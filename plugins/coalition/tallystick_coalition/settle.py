@@ -56,8 +56,11 @@ def matrix(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
     """What each source owes each target, in all; pairs of brands without entries are left out."""
     owed: dict[tuple[str, str], int] = {}
     for _, _, _, source, target, _, _, amount, _ in entries:
-        pair = (source, target)
-        owed[pair] = owed.get(pair, 0) + amount
+        pair = source, target
+        if pair in owed:
+            owed[pair] += amount
+        else:
+            owed[pair] = amount
     return dict(sorted(owed.items()))
 
 
@@ -138,7 +141,7 @@ def draw_up(brands: tuple[str, str], period: str, currency: str, entries: Sequen
     """The statement of these *entries*, all of which must be between the two *brands*."""
     first, second = sorted(brands)
     owed = matrix(entries)
-    if not set(owed) <= {(first, second), (second, first)}:
+    if not owed.keys() <= {(first, second), (second, first)}:
         raise ValueError(f"there are entries of others than {first} and {second}")
     there, back = owed.get((first, second), 0), owed.get((second, first), 0)
     return Statement(

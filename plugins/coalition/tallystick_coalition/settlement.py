@@ -13,7 +13,7 @@ from msgspec import Struct
 from tallystick.errors import TallyError
 from tallystick.ledger import instant
 
-from . import exchange, settle, store
+from . import clearing, exchange, settle, store
 from .desk import PLUGIN, Desk, Errand, compare, partner_of
 from .errors import Mismatch, OutsideTerms
 from .exchange import Answer, Message, Partner, Unreachable
@@ -67,14 +67,13 @@ def settle_period(desks: Mapping[str, Desk], period: str, currency: str, *, earl
         desk.errand.house.relay()
         settle_waiting(desk.errand, timedelta(0))
     pairs = _pairs(desks, currency)
-    states = {(one.brand, two.brand): _close(one, two, period, early=early) for one, two in pairs}
+    states = clearing.close_pairs(pairs, period, early=early)
     far = [(desk, line, _close_line(desk, line, period, early=early)) for desk, line in _lines(desks, currency)]
     next(iter(desks.values())).errand.house.relay()  # what was recorded before the close is in the books now
+    compared = clearing.compare_pairs([pair for pair in pairs if not states[pair[0].brand, pair[1].brand]], period)
     results = [
-        PairResult(brands=(one.brand, two.brand), state="open", code=code)
-        if (code := states[one.brand, two.brand])
-        else _compare(one, two, period)
-        for one, two in pairs
+        PairResult(brands=brands, state="open", code=code) if code else _result(brands, compared[brands])
+        for brands, code in states.items()
     ]
     results += [_compare_line(desk, line, period, code) for desk, line, code in far]
     return net(period, currency, _brands(desks, results), results)
@@ -147,16 +146,6 @@ def net(period: str, currency: str, brands: Sequence[str], results: Sequence[Pai
     )  # fmt: skip
 
 
-def _close(one: Desk, two: Desk, period: str, *, early: bool) -> str:
-    """Close the period on both sides; why that cannot be done yet, or nothing."""
-    try:
-        if early:  # both are of this house: both may be closed before the month is over
-            exchange.close(two, one.brand, period, early=True)
-        return _close_line(one, partner_of(one, two.brand), period, early=early)
-    except TallyError as refusal:
-        return refusal.code
-
-
 def _close_line(desk: Desk, way: Partner, period: str, *, early: bool) -> str:
     """Close the period here and ask the partner to close it there; why that cannot be done yet, or nothing."""
     try:
@@ -170,25 +159,12 @@ def _close_line(desk: Desk, way: Partner, period: str, *, early: bool) -> str:
         return code
 
 
-def _compare(one: Desk, two: Desk, period: str) -> PairResult:
-    """Each side draws up its own statement, takes the other's, and compares them byte for byte; both write down both.
-
-    Books that differ are proved entry by entry against the roots that both have signed.
-    """
-    statement = one.draw_up(two.brand, period)
-    ours = one.sign(statement)
-    given = _ask(one, partner_of(one, two.brand), "statement", period).body
-    theirs = msgspec.json.decode(given, type=SignedStatement)
-    signed = [_is_signed(one, two.brand, theirs), _is_signed(two, one.brand, ours)]
-    agreed = ours.text == theirs.text and all(
-        said or not each.signature for said, each in zip(signed, (theirs, ours), strict=True)
-    )
-    state: Literal["agreed", "disputed"] = "agreed" if agreed else "disputed"
-    for desk, partner, mine, other in ((one, two, ours, theirs), (two, one, theirs, ours)):
-        _keep(desk, partner.brand, period, state, mine, other)
+def _result(brands: tuple[str, str], found: clearing.Compared) -> PairResult:
+    """How a month stands between two brands of this house."""
+    statement = found.statement
     return PairResult(
-        brands=(one.brand, two.brand), state=state, entries=statement.entries, owed=statement.owed, root=statement.root,
-        signed=all(signed), code="" if agreed else Mismatch.code,
+        brands=brands, state="agreed" if found.agreed else "disputed", entries=statement.entries, owed=statement.owed,
+        root=statement.root, signed=found.signed, code="" if found.agreed else Mismatch.code,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tallystick.ledger import Record
-from tallystick.tables import own
+from tallystick.tables import lot, own
 
 from .settle import Entry
 from .tables import entry, statement, waiting
@@ -110,6 +110,21 @@ def count_untold(conn: sa.Connection, tenant: str, partner: str, period: str) ->
     return conn.scalar(sa.select(sa.func.count()).select_from(waiting).where(*mine)) or 0
 
 
+def list_untold(conn: sa.Connection, tenant: str, period: str) -> set[str]:
+    """Partners that have not heard of returns up to *period*."""
+    mine = (waiting.c.tenant == tenant, waiting.c.n > 0, waiting.c.period <= period)
+    return set(conn.scalars(sa.select(waiting.c.partner).where(*mine).distinct()))
+
+
+def read_entries(conn: sa.Connection, tenant: str, partner: str, period: str) -> Sequence[Entry]:
+    """The entries of a period with a partner as the driver hands them over: a month may have a million."""
+    place = {"tenant": tenant, "partner": partner, "period": period}
+    query = sa.select(*[entry.c[name] for name in Entry._fields]).where(*_same(entry, place))
+    cursor: Any = conn.execute(query.order_by(entry.c.transfer, entry.c.n)).cursor
+    found: Sequence[Entry] = cursor.fetchall()  # plain tuples of an entry's fields, which are all that is hashed
+    return found
+
+
 def list_entries(conn: sa.Connection, tenant: str, partner: str, period: str) -> list[Entry]:
     """The entries of a period with a partner, in the order of transfers."""
     columns = [entry.c[name] for name in Entry._fields]
@@ -144,9 +159,14 @@ def keep_statement(
         "tenant": tenant, "partner": partner, "period": period, "state": state, "ours": ours, "theirs": theirs, "dispute": dispute,
         "at": at,
     }  # fmt: skip
+    keep_statements(conn, [row])
+
+
+def keep_statements(conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write down statements; a later one for the same partner and period takes its place."""
     new = _insert(conn, statement)
     values = {name: new.excluded[name] for name in ("state", "ours", "theirs", "dispute", "at")}
-    conn.execute(new.on_conflict_do_update(index_elements=["tenant", "partner", "period"], set_=values), [row])
+    conn.execute(new.on_conflict_do_update(index_elements=["tenant", "partner", "period"], set_=values), list(rows))
 
 
 def find_statement(conn: sa.Connection, tenant: str, partner: str, period: str) -> Any | None:
@@ -195,3 +215,9 @@ def forget(conn: sa.Connection, tenant: str, member: int) -> None:
         own.c.name == "member",
     )
     conn.execute(own.delete().where(*codes, own.c.value == str(member)))
+
+
+def list_given(conn: sa.Connection, tenant: str, unit: str) -> Iterator[tuple[int, int, int]]:
+    """Everything members were ever given of *unit*: (member, usable from, amount), in no order."""
+    mine = sa.select(lot.c.member, lot.c.usable_from, lot.c.amount).where(lot.c.tenant == tenant, lot.c.unit == unit)
+    yield from (tuple(row) for row in conn.execute(mine))

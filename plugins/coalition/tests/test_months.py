@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from plugins.coalition.tests.conftest import Town, agree, flow, key_of
+from plugins.coalition.tests.conftest import Town, agree, flow, key_of, signed
 from tallystick.commands import visit
 from tallystick_coalition import agreement as agreements
 from tallystick_coalition import commands, exchange
@@ -105,6 +105,18 @@ def test_a_closed_month_takes_nothing_more_from_a_clock_that_is_wrong(town: Town
     )
     answer = receive(town.desk("grocer"), late)
     assert (answer.state, answer.period) == ("committed", JULY)
+
+
+def test_an_agreement_that_only_one_side_has_put_in_force_leaves_the_month_open(make_town: Callable[..., Town]) -> None:
+    town = make_town("fuel", "grocer", "wine")
+    town.agree(agree("fuel", "wine", [flow("convert", "fuel", "wine")]))
+    document = signed(agree("fuel", "grocer", [flow("convert", "fuel", "grocer")]))
+    town.send("fuel", "coalition.agreed", {"partner": "grocer", **document})
+    town.goes_by(days=25)
+    assert [(pair.brands, pair.state, pair.code) for pair in settle(town).pairs] == [
+        (("fuel", "grocer"), "open", "coalition_outside_terms"),
+        (("fuel", "wine"), "agreed", ""),
+    ]
 
 
 def test_many_brands_settle_together(make_town: Callable[..., Town]) -> None:
