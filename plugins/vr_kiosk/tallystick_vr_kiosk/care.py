@@ -9,9 +9,9 @@ from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
-from tallystick import errands
-from tallystick.errors import NotFound, TallyError
-from tallystick.ledger import instant
+from tallystick import errands, queries
+from tallystick.errors import NotFound, TallyError, UnknownEntry
+from tallystick.ledger import instant, parse_entry
 
 from . import frames, pairing, store
 from .errors import PairingEnded, TooManyTries
@@ -112,8 +112,15 @@ def change_state(errand: Errand, device: str, state: str) -> Any:
 
 
 def tell(errand: Errand, device: str, command: str, facts: Mapping[str, Any]) -> str:
-    """Let the device do something: it is told with its next sign of life.  The command's id; raises NotFound."""
+    """Let the device do something: it is told with its next sign of life.  The command's id.
+
+    Raises NotFound, and UnknownEntry if it shall print the receipt of an entry that is none of a reward.
+    """
     id = secrets.token_hex(8)
+    if command == "print" and "entry" in facts:
+        with errand.house.reading() as conn:
+            if not queries.load_record(conn, errand.tenant, parse_entry(str(facts["entry"])) or 0).gives:
+                raise UnknownEntry(f"entry {facts['entry']} gave nothing")
     with errand.house.db.begin() as conn:
         find(conn, errand.tenant, device)
         store.add_command(conn, errand.tenant, device, id, command, facts, instant(errand.now))

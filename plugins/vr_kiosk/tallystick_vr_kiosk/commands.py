@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,20 +165,49 @@ def sim_device(visit: Any, name: str, key: Ed25519PrivateKey) -> sim.Device:
 
 def play(
     visit: Any, session: str,
-    *, fast: Annotated[bool, {"en": "Do not wait in between.", "zh": "不等待间隔。"}] = False, language: str = "en",
+    *, fast: Annotated[bool, {"en": "Do not wait in between.", "zh": "不等待间隔。"}] = False,
+    code: Annotated[str, {"en": "The member code that stands as $code.", "zh": "代替 $code 的会员识别码。"}] = "",
+    pin: Annotated[str, {"en": "The PIN that stands as $pin.", "zh": "代替 $pin 的 PIN。"}] = "",
+    printer: Annotated[str, {"en": "An ESC/POS printer: 192.0.2.7:9100.", "zh": "ESC/POS 打印机地址。"}] = "",
+    language: str = "en",
 ) -> tuple[Any, list[str]]:  # fmt: skip
     """Play a recorded session with a simulated device, paired for it."""
     device = sim_device(visit, f"sim {Path(session).stem}"[:80], Ed25519PrivateKey.generate())
-    lines, told = [], []
-    for happened, _ in sim.play(sim.read_session(Path(session)), device, fast=fast):
-        lines.append(happened.kind)
+    device.printer = sim.network_printer(printer) if printer else None
+    kept = {name: said for name, said in (("$code", code), ("$pin", pin)) if said}
+    happened = [one.kind for one, _ in sim.play(sim.read_session(Path(session)), device, fast=fast, kept=kept)]
     device.sync()
-    told = [{"kind": kind, **answer} for kind, answer in zip(lines, device.answers, strict=False)]
-    shown = [
-        f"{one['kind']:<10} {one['status']:<10} {one.get('code', '')} {msgspec.json.encode(one.get('said', {})).decode()[:100]}"
-        for one in told
-    ]
+    return _told(device, happened, language)
+
+
+def record(
+    visit: Any, session: str,
+    *, printer: Annotated[str, {"en": "An ESC/POS printer: 192.0.2.7:9100.", "zh": "ESC/POS 打印机地址。"}] = "",
+    language: str = "en",
+) -> tuple[Any, list[str]]:  # fmt: skip
+    """Do what is typed, one thing a line, with a simulated device, and write the session down; Ctrl-D ends it."""
+    device = sim_device(visit, f"sim {Path(session).stem}"[:80], Ed25519PrivateKey.generate())
+    device.printer = sim.network_printer(printer) if printer else None
+    happened = []
+    with Path(session).open("wb") as file:
+        for one, answer in sim.record(sys.stdin, device, file):
+            happened.append(one.kind)
+            if answer is not None:
+                sys.stderr.write(f"{_line(one.kind, answer)}\n")
+    device.sync()
+    return _told(device, happened, language)
+
+
+def _line(kind: str, answer: Mapping[str, Any]) -> str:
+    said = msgspec.json.encode(answer.get("said", {})).decode()[:100]
+    return f"{kind:<10} {answer['status']:<10} {answer.get('code', '')} {said}"
+
+
+def _told(device: sim.Device, happened: list[str], language: str) -> tuple[Any, list[str]]:
+    """What the device was answered, a line each."""
+    told = [{"kind": kind, **answer} for kind, answer in zip(happened, device.answers, strict=False)]
     done = sum(one["status"] == "done" for one in told)
+    shown = [_line(str(one["kind"]), one) for one in told]
     shown.append(f"{done} / {len(told)} {'已完成' if language == 'zh' else 'done'}")
     return {"device": device.pen.device, "answers": told}, shown
 
@@ -191,9 +221,8 @@ def mqtt(
     said = "已连接消息服务器。" if language == "zh" else "Listening at the broker; stop with Ctrl-C."
 
     async def run() -> None:
-        listens = asyncio.ensure_future(
-            listen(visit.house, visit.tenant, found, lambda: print(said, file=sys.stderr, flush=True))
-        )
+        told = lambda: sys.stderr.write(f"{said}\n")  # noqa: E731
+        listens = asyncio.ensure_future(listen(visit.house, visit.tenant, found, told))
         for each in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(each, listens.cancel)
         with contextlib.suppress(asyncio.CancelledError):

@@ -8,6 +8,8 @@ frame's operation as its identity, so that twice is once.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,10 +20,10 @@ import attrs
 import msgspec
 
 from tallystick import queries
-from tallystick.errors import TallyError, UnknownMember
-from tallystick.ledger import instant, member_name, moment
+from tallystick.errors import InvalidRequest, TallyError, UnknownMember
+from tallystick.ledger import instant, member_name, moment, parse_entry
 
-from . import frames, store
+from . import frames, receipts, store
 from .errors import AllowanceSpent, BadFrame, CodeRefused, DeviceRefused, NotOffered, OfflineLimit, TooManyTries
 from .frames import Frame, Sealed
 from .settings import Settings
@@ -175,7 +177,11 @@ class Desk:
     def _take_new(self, conn: Connection, fresh: Sequence[_New], taken: list[Any], ask: Any) -> None:
         """Answer frames, and take their numbers."""
         beats = [one.frame.device for one in fresh if one.frame.kind == "beat"]
-        orders = store.take_commands(conn, self.tenant, beats, self._now, tries=COMMAND_TRIES, pause=COMMAND_PAUSE)
+        due = store.take_commands(conn, self.tenant, beats, self._now, tries=COMMAND_TRIES, pause=COMMAND_PAUSE)
+        printing = {one.frame.device for one in fresh if one.frame.data.get("printer") == "escpos"}
+        orders = {
+            device: [self._order(conn, one, device in printing) for one in found] for device, found in due.items()
+        }
         allowances = store.open_grants(conn, self.tenant, beats)
         kept, changes = [], []
         for place, row, frame, hash in fresh:
@@ -233,13 +239,27 @@ class Desk:
         store.raise_alarm(conn, self.tenant, frame.device, OfflineLimit.code, detail, self._now)
         return Answer("refused", frame.counter, code=OfflineLimit.code)
 
+    def _order(self, conn: Connection, order: Any, printing: bool) -> dict[str, Any]:
+        """A command as the device is told it; a printer gets the bytes of the receipt that is to be printed."""
+        facts = msgspec.json.decode(order.facts)
+        found = {"id": order.id, "command": order.command, "facts": facts}
+        if printing and order.command == "print" and facts.get("entry"):
+            with contextlib.suppress(TallyError):
+                record = queries.load_record(conn, self.tenant, parse_entry(str(facts["entry"])) or 0)
+                found["escpos"] = self._receipt(record, str(facts.get("language", "")))
+        return found
+
+    def _receipt(self, record: Any, language: str, left: int | None = None) -> str:
+        """What a printer is sent, in base64."""
+        programme = self.house.errand("vr_kiosk", self.tenant, "vr_kiosk.line").plugin.programme
+        paper = receipts.render(record, self.settings, programme.zone, language or programme.language, left)
+        return base64.b64encode(paper).decode()
+
     def _beat(self, frame: Frame, orders: Sequence[Any], allowances: Sequence[Any], changed: dict[str, Any]) -> Answer:
         """The device is well; it is told what to do, what it may give, and what time it is."""
         said = {
             "now": self.now.isoformat(),
-            "commands": [
-                {"id": one.id, "command": one.command, "facts": msgspec.json.decode(one.facts)} for one in orders
-            ],
+            "commands": list(orders),
             "allowances": [
                 {"grant": one.id, "points": one.points, "until": moment(one.until).isoformat()}
                 for one in allowances
@@ -298,7 +318,7 @@ class Desk:
             purses = queries.balances_of(conn, self.tenant, {one.member for one, _ in done}, self._now)
             answers = [
                 Answer("refused", one.frame.counter, code=outcome.code) if _is_no(outcome) else
-                Answer("done", one.frame.counter, self._told(outcome.record, purses.get(one.member, {})))
+                Answer("done", one.frame.counter, self._told(one.frame, outcome.record, purses.get(one.member, {})))
                 for one, outcome in zip(asked, outcomes, strict=True)
             ]  # fmt: skip
             store.keep_answers(
@@ -328,17 +348,24 @@ class Desk:
             and sum(task.label in spot.labels for spot in room.spots if spot.name in seen) >= task.count
         ]  # fmt: skip
 
-    def _told(self, record: Any, purse: Mapping[str, queries.Balance]) -> dict[str, Any]:
-        """What came of an event, as a device may show it."""
+    def _told(self, frame: Frame, record: Any, purse: Mapping[str, queries.Balance]) -> dict[str, Any]:
+        """What came of an event, as a device may show it, and print it if it has a printer."""
         balance = purse.get(self.settings.unit)
+        usable, pending = (balance.usable, balance.pending) if balance is not None else (0, 0)
         gained = {step.unit: 0 for step in record.explanation if step.unit}
         for step in record.explanation:
             if step.unit and not step.member:
                 gained[step.unit] += step.amount
-        return {
+        said = {
             "entry": record.entry, "status": record.status, "gained": gained, "gives": list(record.gives),
-            "usable": balance.usable if balance else 0, "pending": balance.pending if balance else 0,
+            "usable": usable, "pending": pending,
         }  # fmt: skip
+        if record.gives and frame.data.get("receipt") == "escpos":
+            with contextlib.suppress(
+                InvalidRequest
+            ):  # without python-escpos here there is no paper, but the reward all the same
+                said["receipt"] = self._receipt(record, str(frame.data.get("language", "")), usable)
+        return said
 
     # -- what takes longer -----------------------------------------------------------------------------------------------
 

@@ -32,6 +32,10 @@ _Hash = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]+$")
 _Count = Annotated[int, Meta(ge=1, le=1 << 53)]  # what a browser can count
 
 
+#: What devices say.
+Kind = Literal["beat", "identify", "event", "redeem", "raw", "done", "end"]
+
+
 class Frame(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing that a device says."""
 
@@ -42,7 +46,7 @@ class Frame(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: Annotated[datetime, Meta(tz=True)]  #: by the device's own clock: a claim
     operation: _Name  #: what it is about; sent again under another number, it is still the same operation
     offline: bool = False  #: whether it happened while the house could not be asked
-    kind: Literal["beat", "identify", "event", "redeem", "raw", "done", "end"]
+    kind: Kind
     data: dict[str, Any] = {}
 
 
