@@ -36,9 +36,10 @@ rewards = [{ badge = "scout" }]
 """
 
 
-def settings(now: datetime, idle: int) -> str:
+def settings(now: datetime, idle: int, folder: Path) -> str:
     """A kiosk and two showrooms, as of now; *idle* seconds after the last touch a session ends."""
-    found = SETTINGS.replace("pin_above = 100", f"pin_above = 100\nidle = {idle}\nsample = true")
+    own = f'pin_above = 100\nidle = {idle}\nsample = true\nmodels = "{folder / "models"}"'
+    found = SETTINGS.replace("pin_above = 100", own)
     for product, reward in (("teapot", "coffee"), ("lamp", "mug")):
         found = found.replace(f'model = "{product}"', f'model = "{product}"\nreward = "{reward}"')
     since, until = (f"{now + timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}" for hours in (-1, 1))
@@ -176,7 +177,7 @@ def opened_browser(path: str, *more: str) -> Iterator[Any]:
 def opened_street(browser: Any, folder: Path, *, more: str = "", idle: int = 300) -> Iterator[Street]:
     """A house, served; Ann is invited everywhere and has 135 points.  At the end nothing was asked of anybody else."""
     url, now = f"sqlite:///{folder / 'tally.db'}", datetime.now(UTC)
-    with make_stage(settings(now, idle) + more, url, folder, start=now) as stage, passing(stage.clock):
+    with make_stage(settings(now, idle, folder) + more, url, folder, start=now) as stage, passing(stage.clock):
         shop = Shop(stage)
         stage.enrol("ann", tags=("vip",))
         shop.buys("ann", 135)

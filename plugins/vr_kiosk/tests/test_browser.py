@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import struct
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from plugins.vr_kiosk.tests.street import Street, wait_until
+from plugins.vr_kiosk.tests.street import Street, opened_street, wait_until
 
 pytest.importorskip("playwright.sync_api")
 
@@ -61,3 +67,68 @@ def test_a_visitor_walks_through_the_showroom(street: Street) -> None:
     wait_until(lambda: "vr_kiosk.task_done" in [record.kind for record in street.shop.stage.records("ann")])
     kinds = [record.kind for record in street.shop.stage.records("ann")]
     assert kinds.count("vr_kiosk.touched") == 3
+
+
+def glb() -> bytes:
+    """The smallest model of a merchant's own: one triangle, a metre tall, as binary glTF."""
+    corners = struct.pack("<9f", 0, 0, 0, 1, 0, 0, 0, 1, 0)
+    view: dict[str, Any] = {"buffer": 0, "byteLength": len(corners)}
+    document = {
+        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}], "buffers": [{"byteLength": len(corners)}],
+        "bufferViews": [view],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3", "min": [0, 0, 0], "max": [1, 1, 0]}
+        ],
+    }  # fmt: skip
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(corners), 0x004E4942) + corners
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+
+
+OWN = """
+[plugins.vr_kiosk.showrooms.spring.products.sail]
+title = "Sail"
+room = "hall"
+place = [-20, 0, 0]
+model = "boats/sail.glb"
+[plugins.vr_kiosk.showrooms.spring.happenings.closing]
+title = "Closing"
+room = "hall"
+since = {since}
+until = {until}
+"""
+
+
+def test_a_merchants_own_model_stands_in_the_room_and_no_other_file_comes_out(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "models" / "boats").mkdir(parents=True)
+    (tmp_path / "models" / "boats" / "sail.glb").write_bytes(glb())
+    (tmp_path / "secret.glb").write_bytes(glb())
+    since, until = (f"{datetime.now(UTC) + timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}" for hours in (1, 2))
+    with opened_street(browser, tmp_path, more=OWN.format(since=since, until=until)) as street:
+        street.shop.stage.enrol("bob")
+        page = street.walk_up(viewport={"width": 240, "height": 160})
+        models: list[str] = []
+        page.on("request", lambda request: models.append(request.url) if "file=" in request.url else None)
+        street.pair("room/?name=spring")
+        page.fill("dialog input", street.shop.code("bob"))
+        page.click("dialog button")
+        page.wait_for_selector("#spot-sail [data-loaded]", state="attached", timeout=60_000)
+        meshes = "() => document.querySelector('#spot-sail [data-loaded]').getObject3D('mesh').children.length"
+        assert page.evaluate(meshes) == 1
+        for name in ("../secret.glb", "boats/../../secret.glb", "/etc/passwd", "boats/none.glb", "boats"):
+            asked = "async ([url, name]) => (await fetch(url.replace(/file=.*/, 'file=' + encodeURIComponent(name)))).status"
+            assert page.evaluate(asked, [models[0], name]) == 404, name
+        press = (
+            "(text) => [...document.querySelectorAll('button')].find((one) => one.textContent.includes(text)).click()"
+        )
+        page.evaluate(press, "Sail")
+        wait_until(lambda: "vr_kiosk.touched" in [record.kind for record in street.shop.stage.records("bob")])
+        # an event that begins later only says when; one for guests is for guests
+        page.evaluate(press, "Closing")
+        page.wait_for_function("() => document.querySelector('#panel').innerText.includes('from ')")
+        assert "I am here" not in page.inner_text("#panel")
+        page.evaluate(press, "Opening")
+        page.evaluate(press, "I am here")
+        page.wait_for_function("() => document.querySelector('#panel').innerText.includes('invited guests')")
