@@ -1,4 +1,4 @@
-"""Tests of the tests: one-line sabotages of the core, each turned red by a test that is named here."""
+"""Tests of the tests: one-line sabotages of the core and of plugins, each turned red by a test that is named here."""
 
 import os
 import shutil
@@ -64,6 +64,9 @@ FAULTS = {
         "judge.py", 'decision = f"entry/{record.entry}"', 'decision = f"entry/{facts.entry}"', f"{HELD}::test_an_entry_is_decided_once_however_it_is_spelled[sqlite-01-1-0]"),
     "a refused event leaves its traces": (
         "judge.py", "            self.working.undo()\n            raise", "            raise", f"{BATCHES}::test_what_fails_within_an_event_leaves_no_trace_of_it[sqlite]"),
+    "a release writes over what is newer": (
+        "deferring.py", "if mark is not None and row is not None and _mark(row, rows) != mark:", "if False:",
+        f"{HELD}::test_what_was_kept_meanwhile_is_not_written_over_by_a_release[sqlite]"),
     "an order may be sold twice": (
         "judge.py", 'if known and self.working.order(purchase.order, "sale", "guest"):', "if False:", f"{CROWD}::test_an_order_earns_once_whoever_reports_it[sqlite]"),
     "nothing follows from anything": (
@@ -145,6 +148,15 @@ FAULTS = {
         '"            except BaseException as error:",\n            "                pass",', f"{THROWS}::test_a_plugin_that_throws_costs_nobody_else_anything[sqlite]"),
     "a tab in front hides a formula": (
         "exporting.py", '{"=", "+", "-", "@", "\\t", "\\r"}', '{"=", "+", "-", "@"}', f"{FILES}::test_no_cell_of_an_export_starts_a_formula[records]"),
+    "an allowance is not used up": (
+        "vr_kiosk/hooks.py", "Take(rule=rule, key=key, amount=reward.points, reversible=False), spend]", "spend]",
+        "plugins/vr_kiosk/tests/test_partition.py::test_devices_that_are_cut_off_never_give_more_than_their_allowances[sqlite-proxy]"),
+    "an operation is whatever its frame is": (
+        "vr_kiosk/desk.py", '"id": f"{frame.device}/{frame.operation}", "source"', '"id": f"{frame.device}/{frame.counter}", "source"',
+        "plugins/vr_kiosk/tests/test_groups.py::test_the_same_operation_under_another_number_is_done_once[sqlite]"),
+    "an answer is forgotten": (
+        "vr_kiosk/store.py", "        conn.execute(_KEEP_ANSWER, rows)", "        pass",
+        "plugins/vr_kiosk/tests/test_groups.py::test_a_house_killed_within_a_group_does_nothing_twice_and_answers_alike[sqlite-answers kept]"),
 }  # fmt: skip
 
 
@@ -155,8 +167,10 @@ def test_a_planted_fault_is_caught_by_the_test_that_is_named(fault: str, tmp_pat
         pytest.skip("no FUSE here: the test that would see it cannot run")
     if test.startswith(CLOCKS) and not shutil.which("faketime"):
         pytest.skip("no faketime here: the test that would see it cannot run")
-    shutil.copytree(ROOT / "core" / "tallystick", tmp_path / "tallystick", ignore=shutil.ignore_patterns("__pycache__"))
-    room = tmp_path / "tallystick" / file
+    plugin, _, name = file.rpartition("/")
+    whole = ROOT / "plugins" / plugin / f"tallystick_{plugin}" if plugin else ROOT / "core" / "tallystick"
+    shutil.copytree(whole, tmp_path / whole.name, ignore=shutil.ignore_patterns("__pycache__"))
+    room = tmp_path / whole.name / name
     text = room.read_text()
     assert text.count(stands) == 1, "the line has moved: plant the fault where it is now"
     room.write_text(text.replace(stands, planted))
