@@ -132,6 +132,17 @@ class Watchdog:
 
     def look(self, passed: float) -> None:
         """Look at all threads once, *passed* seconds after the last time."""
+        # CPython 3.11 reads the frames of running threads through bare pointers.  A collection in the middle may call
+        # Python, which lets such a thread run on and leave the frame: a crash, or a deadlock (python/cpython#106883).
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            self._look(passed)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def _look(self, passed: float) -> None:
         seen: dict[int, _Sighting] = {}
         for thread, top in sys._current_frames().items():  # noqa: SLF001  the documented way
             place = _find(top)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -58,3 +60,47 @@ def test_a_plugin_answers_for_its_own_time_alone(watchdog: Watchdog, doing: Call
 
     assert call(Guard(), plugin) == ended
     assert heap
+
+
+LOOKING = """
+import gc, sys, threading, time
+from tallystick.watchdog import Watchdog
+
+class Looking(Watchdog):
+    def _look(self, passed):
+        looking.append(threading.get_ident())
+        super()._look(passed)
+        looking.clear()
+
+def hear(*_):  # whoever listens to the collector is Python, and Python may let other threads run
+    if threading.get_ident() in looking: meanwhile.append(1)
+    for _ in range(200): pass
+
+def even(number, *more):
+    kept = [(number, more)]
+    return kept if number <= 0 else odd(number - 1, *([0] * (number % 5)))
+
+def odd(number, *more):
+    a = b = c = d = (number,)
+    return [a, b, c, d] if number <= 0 else [each for each in even(number - 2, *more)]
+
+def work():
+    while not over: even(40), odd(13, 1, 2, 3)
+
+over, looking, meanwhile = False, [], []
+gc.set_threshold(11)
+gc.callbacks.append(hear)
+sys.setswitchinterval(1e-5)
+threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+for thread in threads: thread.start()
+watchdog, ends = Looking(), time.monotonic() + 2
+while time.monotonic() < ends: watchdog.look(0)
+over = True
+for thread in threads: thread.join()
+print("alive", len(meanwhile))
+"""
+
+
+def test_a_collection_while_it_looks_does_not_bring_the_process_down() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOKING], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "alive 0\n"), done.stderr
