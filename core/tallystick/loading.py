@@ -18,7 +18,7 @@ from .pipeline import Plan
 from .repairing import seen_then
 from .situation import Member, Needs
 from .store import Cursor, Store
-from .windows import grain_of, start_of
+from .windows import start_of
 from .working import OrderEntry, Person
 
 #: An event, the entry it will have, and when it was received (microseconds since 1970).
@@ -40,7 +40,7 @@ class _Wants:
         self.profile = False
         self.counters: set[str] = set()
         self.shared_counters: set[str] = set()
-        self.since = 1 << 40  #: the first daily bucket that a rolling window needs
+        self.since = 1 << 40  #: the first bucket that a window needs; what is counted for ever is needed in any case
         self.stock: set[str] = set()
         self.own: set[str] = set()
         self.shared_own: set[tuple[str, str]] = set()
@@ -49,8 +49,9 @@ class _Wants:
         """Counters as they stand around *day*."""
         for name, window in needs.counters:
             (self.shared_counters if window == "budget" else self.counters).add(name)
-            if grain_of(window) == "day":
-                self.since = min(self.since, start_of(window, day))
+            start = start_of(window, day)
+            if start and start < self.since:
+                self.since = start
 
     def fill(self, plan: Plan, event: Event) -> None:
         """Stock and own rows, their key templates filled from *event*."""

@@ -6,10 +6,10 @@ is cheap enough.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
 import sqlalchemy as sa
 
 from . import tables
@@ -17,6 +17,11 @@ from .errors import Insufficient, OutOfStock
 
 Row = tuple[Any, ...]
 _PG_TYPES = {"BIGINT": "bigint", "TEXT": "text", "BYTEA": "bytea"}
+
+
+def _array(keys: Collection[Any]) -> str:
+    """Keys as `json_each` takes them."""
+    return msgspec.json.encode(list(keys)).decode()
 
 
 class Cursor(Protocol):
@@ -59,9 +64,7 @@ class Store:
         if self.postgres:
             cur.execute(postgres.replace("KEYS", f"= ANY(%s::{kind}[])").replace("?", "%s"), (*before, list(keys)))
         else:
-            cur.execute(
-                sqlite.replace("KEYS", "IN (SELECT value FROM json_each(?))"), (*before, json.dumps(list(keys)))
-            )
+            cur.execute(sqlite.replace("KEYS", "IN (SELECT value FROM json_each(?))"), (*before, _array(keys)))
         return list(cur.fetchall())
 
     def _select(
@@ -285,20 +288,20 @@ class Store:
     def load_counters(
         self, cur: Cursor, tenant: str, numbers: Collection[int], names: Collection[str], since: int
     ) -> list[Row]:
-        """``(member, name, grain, start, value)`` of the named counters; daily buckets from *since* on."""
+        """``(member, name, grain, start, value)`` of the named counters: buckets from *since* on, and those of all time."""
         if not names or not numbers:
             return []
         if self.postgres:
             cur.execute(
                 "SELECT member, name, grain, start, value FROM counter WHERE tenant = %s AND member = ANY(%s::bigint[])"
-                " AND name = ANY(%s::text[]) AND (start >= %s OR grain <> 'day')",
+                " AND name = ANY(%s::text[]) AND (start >= %s OR start = 0)",
                 (tenant, list(numbers), list(names), since),
             )
         else:
             cur.execute(
                 "SELECT member, name, grain, start, value FROM counter WHERE tenant = ? AND member IN (SELECT value FROM"
-                " json_each(?)) AND name IN (SELECT value FROM json_each(?)) AND (start >= ? OR grain <> 'day')",
-                (tenant, json.dumps(list(numbers)), json.dumps(list(names)), since),
+                " json_each(?)) AND name IN (SELECT value FROM json_each(?)) AND (start >= ? OR start = 0)",
+                (tenant, _array(numbers), _array(names), since),
             )
         return list(cur.fetchall())
 

@@ -115,6 +115,17 @@ def test_locks_are_taken_on_what_is_not_there_yet(lab: Lab, store: Store) -> Non
     assert lab.counter("pot") == 0
 
 
+def test_of_counters_the_windows_that_are_asked_for_are_read_and_what_is_counted_for_ever(
+    lab: Lab, store: Store
+) -> None:
+    past, now = ("month", 31), ("month", 59)
+    with lab.db.begin() as conn:
+        cur = store.cursor(conn)
+        store.add_counters(cur, [(TENANT, 7, "n", grain, start, 1) for grain, start in (past, now, ("lifetime", 0))])
+        found = store.load_counters(cur, TENANT, [7], ["n"], 59)
+    assert {(grain, start) for _, _, grain, start, _ in found} == {now, ("lifetime", 0)}
+
+
 def test_nothing_asked_is_nothing_answered(lab: Lab, store: Store) -> None:
     with lab.db.begin() as conn:
         cur = store.cursor(conn)
