@@ -43,6 +43,10 @@ STATE: Final = "state"
 #: A counter that tiers may count, where an agreement says that what came over counts for them.
 CREDIT: Final = "coalition.credit"
 CREDIT_WINDOWS: Final = ("month", "quarter", "year", "lifetime")
+#: Another one: minor units that members spent at partners, under such an agreement.
+SPEND: Final = "coalition.spend"
+#: A member's row: what came back of that and is still to be set off against what is counted next.
+UNCOUNTED: Final = "uncounted"
 #: How far the clocks of two brands may differ.
 TOLERANCE: Final = timedelta(seconds=300)
 #: Versions of an agreement that are kept at hand; all of them are in the journal.
@@ -56,7 +60,7 @@ _ROWS: Final[Mapping[str, tuple[str, ...]]] = {
     "coalition.voided": (TRANSFER,),
     "coalition.confirmed": (PAIR, TRANSFER),
     "coalition.released": (PAIR, TRANSFER),
-    "coalition.returned": (PAIR, TRANSFER, ORDER),
+    "coalition.returned": (MEMBER, PAIR, TRANSFER, ORDER),
     "coalition.closed": (PAIR,),
     "coalition.paid": (PAIR,),
 }
@@ -84,7 +88,8 @@ class Coalition:
         if kind == "coalition.held":
             needs |= Needs(counters=frozenset((_sent(partner), "day") for partner in self.settings.partners))
         if kind == "coalition.committed":
-            needs |= Needs(counters=frozenset((CREDIT, window) for window in CREDIT_WINDOWS))
+            counted = [(counter, window) for counter in (CREDIT, SPEND) for window in CREDIT_WINDOWS]
+            needs |= Needs(counters=frozenset(counted))
         return needs
 
     @hookimpl
@@ -313,13 +318,13 @@ class Coalition:
             came = [rules.Arriving(gets, limit, funded)]
         else:
             came = rules.arriving(parts, committed.amount, flow, situation.now)
-        credit = sum(one.amount for one in came) if flow.tier_credit else 0
+        credit = sum(one.amount for one in came)
         return [
             *[
                 Bonus(rule=rule, unit=self.settings.unit, amount=one.amount, expires_at=one.expires, issuer=one.issuer, reversible=False)
                 for one in came
             ],
-            *[Count(rule=rule, counter=CREDIT, window=window, amount=credit) for window in CREDIT_WINDOWS if credit],
+            *(_credit(rule, credit, committed.amount if committed.kind == "earn" else 0, situation) if flow.tier_credit else ()),
         ]  # fmt: skip
 
     def _void(self, voided: Voided, situation: Situation) -> list[Effect]:
@@ -354,6 +359,9 @@ class Coalition:
             effects.append(Restore(rule=rule, entry=row["entry"], of_rule="coalition.hold", amount=back.total - before))
         if not source and row["kind"] == "earn" and gets and event.member:
             effects.append(Revoke(rule=rule, entry=row["entry"], of_rule="coalition.earn", amount=gets))
+        if not source and row["kind"] == "earn" and flow.tier_credit and event.member:
+            uncounted = rules.Uncounted(gets, back.total - before).plus(_uncounted(situation))
+            effects.append(Put(rule=rule, name=UNCOUNTED, value=[*uncounted]))
         told = _told(back, {**row, "period": period, "owed": -owed, "amount": before - back.total, "gets": -gets})
         effects += [
             self._say(
@@ -426,6 +434,22 @@ def _sent(partner: str) -> str:
     return f"coalition.sent.{partner}"
 
 
+def _uncounted(situation: Situation) -> rules.Uncounted:
+    return rules.Uncounted(*(situation.own.get(MEMBER, {}).get(UNCOUNTED) or (0, 0)))
+
+
+def _credit(rule: str, points: int, spent: int, situation: Situation) -> list[Effect]:
+    """What counts for tiers: points that came over, and minor units spent at the partner; less what came back before."""
+    before = _uncounted(situation)
+    counted, left = before.set_off(points, spent)
+    counts: list[Effect] = [
+        Count(rule=rule, counter=counter, window=window, amount=amount)
+        for counter, amount in zip((CREDIT, SPEND), counted, strict=True) if amount
+        for window in CREDIT_WINDOWS
+    ]  # fmt: skip
+    return counts if left == before else [*counts, Put(rule=rule, name=UNCOUNTED, value=[*left] if any(left) else None)]
+
+
 def _key(facts: Any) -> str:
     return f"transfer/{facts.partner}/{facts.transfer}"
 
@@ -450,10 +474,10 @@ def _told(facts: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_TERMS: Final = ("kind", "source", "target", "rate", "price", "rounds_for", "price_for")
+_TERMS: Final = ("kind", "source", "target", "rate", "price", "rounds_for", "price_for", "tier_credit")
 
 
-def _kept(flow: Flow) -> dict[str, str]:
+def _kept(flow: Flow) -> dict[str, Any]:
     return {name: getattr(flow, name) for name in _TERMS}
 
 

@@ -93,6 +93,26 @@ def arriving(parts: Sequence[Part], amount: int, flow: Flow, now: datetime) -> l
     return found
 
 
+class Uncounted(NamedTuple):
+    """What came back after it was counted for tiers: nothing that was counted goes down, so what comes next counts less."""
+
+    points: int = 0
+    spent: int = 0
+
+    def plus(self, other: Uncounted) -> Uncounted:
+        """Both together."""
+        return Uncounted(self.points + other.points, self.spent + other.spent)
+
+    def set_off(self, points: int, spent: int) -> tuple[tuple[int, int], Uncounted]:
+        """What of *points* and of *spent* counts, and what is left to be set off.
+
+        >>> Uncounted(0, 2_000).set_off(50, 5_000)
+        ((50, 3000), Uncounted(points=0, spent=0))
+        """
+        used = min(self.points, points), min(self.spent, spent)
+        return (points - used[0], spent - used[1]), Uncounted(self.points - used[0], self.spent - used[1])
+
+
 def valid_until(now: datetime, days: int | None) -> datetime | None:
     """When something ends that lives so many days; None: never."""
     return None if days is None else now + timedelta(days=days)

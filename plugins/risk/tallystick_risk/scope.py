@@ -54,6 +54,9 @@ _FACTS: Final[Mapping[str, Object]] = {
         {"points": Optional(_MONEY), "reward": STRING, "order": STRING, "store": STRING, "cashier": STRING, "device": STRING},
     ),
     GIFTED: Object("facts", {"points": _MONEY, "to": STRING, "device": STRING}),
+    # what goes to a partner of the coalition: with whom, how, and how much
+    "coalition.held": Object("facts", {"partner": STRING, "kind": STRING, "amount": _MONEY}),
+    "coalition.committed": Object("facts", {"partner": STRING, "kind": STRING, "amount": _MONEY, "order": STRING}),
     ADJUSTED: Object("facts", {"points": INT, "reason": STRING, "by": STRING, "approved_by": STRING}),
 }  # fmt: skip
 
