@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import resource
 import sqlite3
 import sys
@@ -31,9 +32,14 @@ LINES_PER_BASKET = 1_469_307 / demo.BASKETS
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
     gc.collect()
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     found = work()
-    return found, time.perf_counter() - wall, time.process_time() - cpu
+    return found, time.perf_counter() - wall, cpu_seconds() - cpu
+
+
+def cpu_seconds() -> float:
+    """Of this process and of the one that read the file for it."""
+    return sum(os.times()[:4])
 
 
 def durable_rows(folder: Path, count: int) -> None:
@@ -68,7 +74,7 @@ def main() -> None:
                 return [
                     take_facts(
                         item.plain.facts, id=item.plain.id, source=mapping.source, at=moment(item.time), member=item.plain.member,
-                        tenant=demo.TENANT, kind=kind, received=now,
+                        tenant=demo.TENANT, kind=kind, received=now, claim=item.plain.claim,
                     )
                     for item in items
                 ]  # fmt: skip

@@ -49,7 +49,7 @@ class _Frame(msgspec.Struct, array_like=True):
 
 def worthwhile(rows: int) -> bool:
     """Whether a table of so many rows is read faster by a process of its own on this machine."""
-    return rows > LARGE and len(os.sched_getaffinity(0)) > 1
+    return rows > LARGE and (os.cpu_count() or 1) > 1
 
 
 # --- the importer's side ---------------------------------------------------------------------------------------------
