@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from msgspec import Meta, Struct
 
-from . import database, people, queries, receipts, rulebook, switchboard
+from . import database, passes, people, queries, receipts, rulebook, switchboard
 from .access import Principal, demand, may
 from .engine import Outcome
 from .errors import (
@@ -141,23 +141,50 @@ def admit_events(call: Call, kinds: Mapping[str, EventKind]) -> tuple[list[Arriv
             try:
                 if not may(call.principal, permission, call.permissions):
                     demand(call.principal, permission, call.permissions)
-                _sign(item, call.principal)
+                _sign(item, call.principal, call.house.secret)
             except TallyError as error:
                 items[place] = error
     return items, single
 
 
-def _sign(arrival: Arrival, principal: Principal) -> None:
-    """Who does it is the key that says so, unless it names somebody; no key speaks in the name of another one."""
+def _sign(arrival: Arrival, principal: Principal, secret: bytes) -> None:
+    """Who does it is the key that says so, unless it names somebody; no key speaks in the name of another one.
+
+    A second person is a second key: it sends the event that was refused to the first one, with what the refusal said.
+    """
     facts = arrival.facts
-    for field in ("by", "approved_by"):
-        said = getattr(facts, field, None)
-        if isinstance(said, str) and said.startswith("key:") and said != principal.actor:
-            raise Forbidden(f'"{field}" names another key than the one that sends it', pointer=f"/data/{field}")
-    if getattr(facts, "by", None) == "":
+    said = getattr(facts, "by", None)
+    if isinstance(said, str) and said.startswith("key:") and said != principal.actor:
+        raise Forbidden('"by" names another key than the one that sends it', pointer="/data/by")
+    if said == "":
         arrival.facts = msgspec.structs.replace(facts, by=principal.actor)
-    elif getattr(facts, "approved_by", None) == principal.actor:
-        raise Forbidden("the key that sends it cannot be the second person", pointer="/data/approved_by")
+    approval = getattr(facts, "approved_by", "")
+    if approval:
+        first = passes.signer_of(secret, arrival.tenant, approval, _claims(arrival))
+        if first is None:
+            raise Forbidden(
+                "a second person approves with a key of their own: they send the same event, with what the refusal said",
+                pointer="/data/approved_by",
+            )
+        if first == principal.key:
+            raise Forbidden("the key that asked for it cannot be the second person", pointer="/data/approved_by")
+        arrival.facts = msgspec.structs.replace(arrival.facts, approved_by=principal.actor)
+
+
+def _claims(arrival: Arrival) -> bytes:
+    """Everything the sender claims but who approved it."""
+    document = msgspec.json.decode(arrival.canonical)
+    document["data"].pop("approved_by", None)
+    return msgspec.json.encode(document, order="deterministic")
+
+
+def ask_for_a_second(call: Call, items: Sequence[Arrival | TallyError], outcomes: Sequence[Outcome]) -> None:
+    """To a refusal that asks for a second person, add what another key sends with the same event."""
+    for item, outcome in zip(items, outcomes, strict=True):
+        wanted = isinstance(outcome, TallyError) and outcome.pointer == "/data/approved_by"
+        if wanted and isinstance(item, Arrival) and getattr(item.facts, "approved_by", None) == "":
+            signed = passes.sign_for(call.house.secret, item.tenant, call.principal.key, _claims(item))
+            outcome.details = {**outcome.details, "approved_by": signed}  # type: ignore[union-attr]
 
 
 def answer_events(outcomes: Sequence[Outcome], single: bool, language: Language, *, dry: bool = False) -> Answer:

@@ -51,6 +51,17 @@ def read(secret: bytes, text: str, door: str) -> Pass:
     return found
 
 
+def sign_for(secret: bytes, tenant: str, key: str, claims: bytes) -> str:
+    """That *key* stands for an event with these claims: what the second person sends back with it."""
+    return f"{key}.{_text(_proof(secret, msgspec.json.encode(('claims', tenant, key)) + claims))}"
+
+
+def signer_of(secret: bytes, tenant: str, text: str, claims: bytes) -> str | None:
+    """The id of the key that stands for these claims; None if the house has not said so."""
+    key = text.partition(".")[0]
+    return key if hmac.compare_digest(sign_for(secret, tenant, key, claims).encode(), text.encode()) else None
+
+
 def _proof(secret: bytes, said: bytes) -> bytes:
     return hmac.digest(secret, b"tallystick/pass/1\x00" + said, "sha256")[:_PROOF]
 

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from . import assets, database, discovery, routes
 from .access import Principal, demand
-from .api import BY_KIND, DOORS, Answer, Call, Door, admit_events, answer_events, dry_run
+from .api import BY_KIND, DOORS, Answer, Call, Door, admit_events, answer_events, ask_for_a_second, dry_run
 from .engine import Outcome
 from .errors import (
     InvalidRequest,
@@ -416,6 +416,7 @@ class Desk:
         else:
             outcomes = await self._waiting_room().record(self.house.writer, items)
             self.metrics.recorded(outcomes)
+        ask_for_a_second(call, items, outcomes)
         if len(outcomes) > 10:
             return await run_in_threadpool(
                 lambda: _answer(answer_events(outcomes, single, language, dry=query.dry_run))
