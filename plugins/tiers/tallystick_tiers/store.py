@@ -143,8 +143,9 @@ def _unsettled(course: Course, day: date, within: Range, *, postgres: bool) -> s
         review = f"CASE WHEN {place}(value, '\"review\":\"') > 0 THEN substr(value, {place}(value, '\"review\":\"') + 10, 10) ELSE '9' END"
         plain = " AND ".join(f"{place}(value, '\"{key}\":') = 0" for key in ("gift", "paid", "lower"))
         where += (
-            f" AND NOT coalesce({plain} AND CASE WHEN {review} > :day THEN {amount} >= {least} AND {amount} < {higher}"
-            f" WHEN {review} = :day THEN {amount} >= {at_review} AND {amount} < {higher} ELSE {'false' if postgres else '0'} END,"
+            # SQLite works out once what stands in front of BETWEEN: a fifth of the whole review
+            f" AND NOT coalesce({plain} AND CASE WHEN {review} > :day THEN {amount} BETWEEN {least} AND {higher} - 1"
+            f" WHEN {review} = :day THEN {amount} BETWEEN {at_review} AND {higher} - 1 ELSE {'false' if postgres else '0'} END,"
             f" {'false' if postgres else '0'})"
         )
     text = f"SELECT own.key, own.member, own.value FROM own WHERE {where} ORDER BY own.key"  # noqa: S608  all is bound
