@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from tallystick import database, migrate
 from tallystick.migrate import Part
 from tallystick.tables import own
-from tallystick_gamification import store, tables
+from tallystick_gamification import boards, store, tables
 
 MEMBERS, HIDDEN, TURNS = 1_000_000, 10_000, 11
 
@@ -40,6 +41,12 @@ def fill(db: sa.Engine) -> None:
                 for member in range(start, start + 50_000)
             ]
             conn.execute(tables.score.insert(), rows)
+        counted = Counter(
+            boards.span_of(score)
+            for (score,) in conn.execute(tables.score.select().with_only_columns(tables.score.c.score))
+        )
+        board = {"tenant": "t", "board": "spend", "start": 0, "scope": ""}
+        conn.execute(tables.span.insert(), [{**board, "span": span, "members": n} for span, n in counted.items()])
         hidden = [
             {
                 "tenant": "t",

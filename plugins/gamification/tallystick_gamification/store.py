@@ -14,8 +14,9 @@ from tallystick.ledger import Record, moment, parse_member, read_record
 from tallystick.situation import Member
 from tallystick.tables import claim, counter, member, own, record, stock
 
+from .boards import end_of_span, span_of
 from .paid import ROW as PAID
-from .tables import drawn, score
+from .tables import drawn, score, span
 from .watch import BOARD
 
 PLUGIN = "gamification"
@@ -56,12 +57,34 @@ def project(conn: sa.Connection, records: Iterable[Record]) -> None:
     rows = [dict(zip((*keys, "score"), (*key, amount), strict=True)) for key, amount in sorted(added.items()) if amount]
     if rows:
         new = insert(score)
-        conn.execute(
-            new.on_conflict_do_update(index_elements=list(keys), set_={"score": score.c.score + new.excluded.score}),
-            rows,
+        upsert = new.on_conflict_do_update(
+            index_elements=list(keys), set_={"score": score.c.score + new.excluded.score}
         )
+        scores = conn.execute(upsert.returning(*score.c), rows).all()
+        _move(conn, ((*row[:4], row.score - added[row[:5]], row.score) for row in scores))
     if draws:
         conn.execute(insert(drawn).on_conflict_do_nothing(), draws)
+
+
+def _move(conn: sa.Connection, scores: Iterable[tuple[str, str, int, str, int, int]]) -> None:
+    """Members go from one span to another: (tenant, board, start, scope, score before, score now)."""
+    moved = Counter[tuple[str, str, int, str, int]]()
+    for *board, before, now in scores:
+        if before > 0:
+            moved[(*board, span_of(before))] -= 1  # type: ignore[index]
+        if now > 0:
+            moved[(*board, span_of(now))] += 1  # type: ignore[index]
+    keys = ("tenant", "board", "start", "scope", "span")
+    rows = [dict(zip((*keys, "members"), (*key, n), strict=True)) for key, n in sorted(moved.items()) if n]
+    if rows:
+        insert = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+        new = insert(span)
+        conn.execute(
+            new.on_conflict_do_update(
+                index_elements=list(keys), set_={"members": span.c.members + new.excluded.members}
+            ),
+            rows,
+        )
 
 
 def _drawn(record: Record, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,14 +135,23 @@ def place_of(conn: sa.Connection, tenant: str, board: str, start: int, scope: st
     mine = conn.scalar(sa.select(score.c.score).where(*here, score.c.member == member))
     if mine is None:
         return None
-    # counting all and taking off those who hide is quick; asking of everybody ahead whether they hide is not
-    ahead = sa.select(sa.func.count()).select_from(score).where(*here, score.c.score > mine)
+    # by spans, and one by one within the member's own; those who hide are counted and taken off, for they are few
+    higher = sa.select(sa.func.coalesce(sa.func.sum(span.c.members), 0)).where(
+        span.c.tenant == tenant, span.c.board == board, span.c.start == start, span.c.scope == scope,
+        span.c.span > span_of(mine),
+    )  # fmt: skip
+    ahead = (
+        sa.select(sa.func.count())
+        .select_from(score)
+        .where(*here[:-1], score.c.score > mine, score.c.score < end_of_span(mine))
+    )
     number = sa.cast(sa.func.substr(own.c.name, 3), sa.BigInteger)
     hiding = sa.select(sa.func.count()).select_from(own.join(score, score.c.member == number)).where(
         own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == HIDDEN, own.c.name != "", own.c.name != f"m:{member}",
         *here[:-1], score.c.score + 0 > mine,  # as a sum, or the database would walk the ranks for each of them
     )  # fmt: skip
-    return Place((conn.scalar(ahead) or 0) - (conn.scalar(hiding) or 0) + 1, member, mine)
+    found = int(conn.scalar(higher) or 0) + (conn.scalar(ahead) or 0) - (conn.scalar(hiding) or 0)
+    return Place(found + 1, member, mine)
 
 
 def names_of(conn: sa.Connection, tenant: str, members: Iterable[int]) -> dict[int, str]:
@@ -133,7 +165,9 @@ def names_of(conn: sa.Connection, tenant: str, members: Iterable[int]) -> dict[i
 
 def forget(conn: sa.Connection, tenant: str, member: int) -> None:
     """Take a member off all leaderboards."""
-    conn.execute(score.delete().where(score.c.tenant == tenant, score.c.member == member))
+    mine_all = (score.c.tenant == tenant, score.c.member == member)
+    _move(conn, [(*row[:4], row.score, 0) for row in conn.execute(sa.select(score).where(*mine_all))])
+    conn.execute(score.delete().where(*mine_all))
     mine = (own.c.tenant == tenant, own.c.plugin == PLUGIN, own.c.key == HIDDEN, own.c.name == f"m:{member}")
     conn.execute(own.delete().where(*mine))
 

@@ -22,6 +22,20 @@ score = sa.Table(
     sqlite_with_rowid=False,
 )
 
+#: How many members are in each span of scores: who is ahead is counted by spans, and one by one only within a member's own.
+span = sa.Table(
+    "gamification_span",
+    METADATA,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("board", sa.Text, primary_key=True),
+    sa.Column("start", _Int, primary_key=True, autoincrement=False),
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("span", _Int, primary_key=True, autoincrement=False),  # as `boards.span_of` numbers them
+    sa.Column("members", _Int, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
 #: Every draw with what is needed to recompute it.
 drawn = sa.Table(
     "gamification_drawn",

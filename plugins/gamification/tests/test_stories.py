@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 
@@ -364,6 +365,40 @@ def test_lists_are_kept_per_scope_and_window_with_ties_and_without_those_who_hid
     ) is not None and found.rank == 1
     stage.house.run_jobs()
     assert scores("spend", "north") == [(1, 500), (1, 500), (3, 200)]
+
+
+def test_ones_own_place_is_the_number_of_those_ahead_however_scores_move(opened: Opened) -> None:
+    """Places are counted by spans of scores: what they say is what counting everybody says."""
+    stage, draw = opened(BOARDS), Random(7)
+    names = [f"m{n}" for n in range(24)]
+    stage.enrol(*names)
+    orders: list[tuple[str, str]] = []
+    errand = visit(stage.house, "shop", "gamification", "t")
+    for turn in range(5):
+        for n, name in enumerate(names):
+            cents = draw.choice([1, 2, 127, 128, 129, 130, 5_000, 5_010, 99_999])
+            order = f"R{turn}-{n}"
+            lines = [{"sku": "s", "amount": cents}]
+            data = {"order": order, "currency": "USD", "store": "north", "lines": lines}
+            stage.send("purchase.completed", data, member=name)
+            orders.append((name, order))
+        for name, order in draw.sample(orders, 5):  # some come back whole: scores fall, to nothing as well
+            orders.remove((name, order))
+            stage.send("purchase.refunded", {"order": order}, member=name)
+        if turn == 4:  # behind the last turn's own orders
+            stage.house.run_jobs()
+            stage.house.erase("shop", stage.number(names[0]))
+        hidden = {stage.number(name) for name in names[1:4]} if turn else set[int]()
+        for name in names[1:4] if turn == 1 else ():
+            stage.send("gamification.shown", {"hidden": True}, member=name)
+        stage.house.run_jobs()
+        rows = stage.rows("SELECT member, score FROM gamification_score WHERE board = 'spend' AND score > 0")
+        for member, mine in rows:
+            ahead = sum(score > mine for other, score in rows if other not in hidden or other == member)
+            found = api.place(errand, "spend", member, scope="north")
+            assert found is not None and (found.rank, found.score) == (ahead + 1, mine)
+        (counted,) = stage.rows("SELECT sum(members) FROM gamification_span WHERE board = 'spend'")
+        assert int(counted[0]) == len(rows)
 
 
 def test_a_late_purchase_counts_in_the_month_in_which_it_happened(opened: Opened) -> None:
