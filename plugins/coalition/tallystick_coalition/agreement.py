@@ -155,7 +155,7 @@ def digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2_048)
 def read(text: str) -> Agreement:
     """The agreement in its canonical text.  Raises NotAgreed with what is wrong."""
     try:

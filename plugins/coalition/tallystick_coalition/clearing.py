@@ -5,7 +5,7 @@ Each side still draws up its own statement from its own books and signs it, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,9 +42,18 @@ class _Book(NamedTuple):
     keys: tuple[str, ...]  #: of the partner, as this brand knows them
 
 
+def agreements_of(desk: Desk, partners: Iterable[str]) -> dict[str, Agreement]:
+    """The latest agreement with each of *partners* with whom there is one."""
+    found = desk.rows_many([f"agreements/{partner}" for partner in partners])
+    latest = {key.partition("/")[2]: rows[max(rows, key=int)]["text"] for key, rows in found.items()}
+    return {partner: agreements.read(text) for partner, text in latest.items()}
+
+
 def close_pairs(pairs: Sequence[Pair], period: str, *, early: bool = False) -> dict[Side, str]:
     """Close *period* on both sides of each pair; why that cannot be done yet, or nothing, by the brands of the pair."""
     said: dict[Side, str] = {}
+    if pairs:
+        pairs[0][0].errand.house.relay()  # returns of which partners have not heard yet are in the books now
     for desk, partners in _around(pairs):
         rows = desk.rows_many([f"{what}/{partner}" for partner in partners for what in ("pair", "agreements")])
         with desk.errand.house.db.connect() as conn:
@@ -81,10 +90,11 @@ def compare_pairs(pairs: Sequence[Pair], period: str) -> dict[Side, Compared]:
     books: dict[Side, _Book] = {}
     for desk, partners in _around(pairs):
         key = desk.key() if desk.errand.plugin.settings.key else ""
-        agreed = _agreements(desk, partners)
+        agreed = agreements_of(desk, partners)
         with desk.errand.house.db.connect() as conn:
-            for partner, agreement in agreed.items():
-                entries = store.read_entries(conn, desk.errand.tenant, partner, period)
+            found_here = store.read_entries(conn, desk.errand.tenant, partners, period)
+            for partner in partners:
+                agreement, entries = agreed[partner], found_here.get(partner, ())
                 drawn = settle.draw_up(agreement.brands, period, agreement.currency, entries)
                 signed = settle.sign(drawn, desk.brand, key)
                 books[desk.brand, partner] = _Book(drawn, signed, tuple(agreement.keys[partner]))
@@ -109,13 +119,6 @@ def _around(pairs: Sequence[Pair]) -> list[tuple[Desk, list[str]]]:
             desks[desk.brand] = desk
             partners.setdefault(desk.brand, []).append(other.brand)
     return [(desk, partners[brand]) for brand, desk in desks.items()]
-
-
-def _agreements(desk: Desk, partners: Sequence[str]) -> Mapping[str, Agreement]:
-    """The latest agreement with each partner."""
-    found = desk.rows_many([f"agreements/{partner}" for partner in partners])
-    texts = {partner: found[f"agreements/{partner}"] for partner in partners}
-    return {partner: agreements.read(rows[max(rows, key=int)]["text"]) for partner, rows in texts.items()}
 
 
 def _keep(pairs: Sequence[Pair], period: str, books: Mapping[Side, _Book], found: Mapping[Side, Compared]) -> None:

@@ -63,8 +63,8 @@ def settle_period(desks: Mapping[str, Desk], period: str, currency: str, *, earl
     A partner in another deployment settles for itself; here its statement is asked for and compared.  *early* closes a month
     that is not over.  Done again it gives the same, as long as no book was changed.
     """
+    next(iter(desks.values())).errand.house.relay()
     for desk in desks.values():
-        desk.errand.house.relay()
         settle_waiting(desk.errand, timedelta(0))
     pairs = _pairs(desks, currency)
     states = clearing.close_pairs(pairs, period, early=early)
@@ -124,10 +124,11 @@ def _open(statement: Statement, code: str) -> PairResult:
 
 def _pairs(desks: Mapping[str, Desk], currency: str) -> list[tuple[Desk, Desk]]:
     """Brands that have an agreement in this currency."""
+    agreed = {brand: clearing.agreements_of(desk, desks) for brand, desk in desks.items()}
     return [
         (desks[one], desks[two])
         for one, two in combinations(desks, 2)
-        if (agreed := desks[one].agreement(two)) is not None and agreed.currency == currency
+        if (found := agreed[one].get(two)) is not None and found.currency == currency
     ]
 
 

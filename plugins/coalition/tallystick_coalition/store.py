@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -116,12 +118,16 @@ def list_untold(conn: sa.Connection, tenant: str, period: str) -> set[str]:
     return set(conn.scalars(sa.select(waiting.c.partner).where(*mine).distinct()))
 
 
-def read_entries(conn: sa.Connection, tenant: str, partner: str, period: str) -> Sequence[Entry]:
-    """The entries of a period with a partner as the driver hands them over: a month may have a million."""
-    place = {"tenant": tenant, "partner": partner, "period": period}
-    query = sa.select(*[entry.c[name] for name in Entry._fields]).where(*_same(entry, place))
-    cursor: Any = conn.execute(query.order_by(entry.c.transfer, entry.c.n)).cursor
-    found: Sequence[Entry] = cursor.fetchall()  # plain tuples of an entry's fields, which are all that is hashed
+def read_entries(conn: sa.Connection, tenant: str, partners: Sequence[str], period: str) -> dict[str, Sequence[Entry]]:
+    """The entries of a period with each of *partners* as the driver hands them over: a month may have a million."""
+    found: dict[str, Sequence[Entry]] = {}
+    columns = [entry.c[name] for name in Entry._fields]
+    mine = sa.select(*columns, entry.c.partner).where(entry.c.tenant == tenant, entry.c.period == period)
+    for start in range(0, len(partners), 500):
+        query = mine.where(entry.c.partner.in_(partners[start : start + 500]))
+        cursor: Any = conn.execute(query.order_by(entry.c.partner, entry.c.transfer, entry.c.n)).cursor
+        for partner, rows in groupby(cursor.fetchall(), key=itemgetter(-1)):
+            found[partner] = [row[:-1] for row in rows]  # tuples of an entry's fields, which are all that is hashed
     return found
 
 
