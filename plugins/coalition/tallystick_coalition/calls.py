@@ -32,7 +32,9 @@ def hear_once(conn: sa.Connection, tenant: str, partner: str, sequence: int, onc
     if sequence < latest - WINDOW:
         return "its sequence lies too far behind the latest one"
     row = {"tenant": tenant, "partner": partner, "sequence": sequence, "nonce": once}
-    if not conn.execute(_insert(conn, nonce).values(row).on_conflict_do_nothing()).rowcount:
+    # what comes back says whether it is new; a count of rows does not on every database
+    new_one = _insert(conn, nonce).values(row).on_conflict_do_nothing().returning(nonce.c.sequence)
+    if conn.execute(new_one).first() is None:
         return "it was heard before"
     if sequence > latest:
         new = _insert(conn, line).values(tenant=tenant, partner=partner, heard=sequence, failures=0, failed_at=0)

@@ -125,7 +125,9 @@ def in_time(books: Books, message: Message) -> None:
 
 def refused(refusal: TallyError) -> Answer:
     """What the partner hears of a refusal."""
-    if isinstance(refusal, _TOLD) and refusal.pointer != "/member":  # what is about the member would tell that it is there
+    if (
+        isinstance(refusal, _TOLD) and refusal.pointer != "/member"
+    ):  # what is about the member would tell that it is there
         return Answer(state="refused", code=refusal.code)
     return Answer(state="refused", code=(Mismatch if isinstance(refusal, EventConflict) else NotPossible).code)
 
@@ -287,7 +289,13 @@ def send(
     if not version:
         raise OutsideTerms("there is no agreement in force with this partner")
     alias = alias or alias_of(books, partner.name, member)
-    told = _note(books, partner.name, transfer, "held", at, member, kind=kind, amount=amount, version=version)
+    try:
+        told = _note(books, partner.name, transfer, "held", at, member, kind=kind, amount=amount, version=version)
+    except EventConflict:
+        if _row(books, partner.name, transfer) is None:
+            raise
+        # somebody said the same a moment ago: now it is known
+        return send(books, partner, transfer=transfer, kind=kind, amount=amount, member=member, alias=alias)
     parts = msgspec.convert(told["parts"], type=tuple[Part, ...])
     message = Message(
         action="commit",
@@ -344,6 +352,10 @@ def take(
             books, partner.name, transfer, "committed", at, member,
             kind="redeem", amount=points, version=version, parts=parts, order=order,
         )  # fmt: skip
+    except EventConflict:
+        if (_row(books, partner.name, transfer) or {}).get("state") != "committed":
+            raise
+        return take(books, partner, transfer=transfer, alias=alias, points=points, order=order, member=member)
     except TallyError:
         _give_up(books, partner, at, common)
         raise

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from plugins.coalition.tests import abroad as far
 from plugins.coalition.tests.abroad import Abroad
@@ -23,7 +24,7 @@ from plugins.coalition.tests.conftest import agree, flow, key_of
 from tallystick.commands import visit
 from tallystick.problems import problem_document
 from tallystick_coalition import agreement as agreements
-from tallystick_coalition import calls, exchange, line, pairing, settlement, signing
+from tallystick_coalition import calls, exchange, line, pairing, settlement, signing, tables
 from tallystick_coalition.commands import propose
 from tallystick_coalition.errors import NotHeard
 from tallystick_coalition.exchange import Answer, Message
@@ -519,23 +520,30 @@ def test_a_pass_of_another_house_opens_no_door(stranger: tuple[Abroad, str]) -> 
 
 
 def test_sequences_within_the_window_are_heard_once_in_any_order_and_what_lies_before_it_never(
-    stranger: tuple[Abroad, str],
+    database_url: str,
 ) -> None:
-    abroad, _ = stranger
-    db, now = abroad.towns["grocer"].house.db, 10**15
+    db, now = sa.create_engine(database_url), 10**15
+
+    def hear(sequence: int, once: str) -> str:
+        with db.begin() as conn:
+            return calls.hear_once(conn, "grocer", "wine", sequence, once)
+
     with db.begin() as conn:
-        assert calls.hear_once(conn, "grocer", "wine", now, "a") == ""
-        assert calls.hear_once(conn, "grocer", "wine", now - calls.WINDOW, "b") == ""
-        assert calls.hear_once(conn, "grocer", "wine", now, "b") == "", "two processes, one microsecond"
-        assert calls.hear_once(conn, "grocer", "wine", now - calls.WINDOW, "b") == "it was heard before"
-        assert calls.hear_once(conn, "grocer", "wine", now - calls.WINDOW - 1, "c") != ""
-        after = now + calls.WINDOW + 128 - (now + calls.WINDOW) % 128
-        for step in range(3):  # what is swept is refused by its sequence
-            assert calls.hear_once(conn, "grocer", "wine", after + 128 * step, "d") == ""
-        assert calls.hear_once(conn, "grocer", "wine", now - calls.WINDOW, "b") != ""
-        assert conn.exec_driver_sql("SELECT count(*) FROM coalition_nonce WHERE partner = 'wine'").scalar() == 3 + (
-            after - calls.WINDOW <= now
-        )
+        tables.METADATA.create_all(conn)
+        calls.fail(conn, "grocer", "wine", now)
+    assert hear(now, "a") == ""
+    assert hear(now, "a") == "it was heard before"
+    assert hear(now - calls.WINDOW, "b") == ""
+    assert hear(now, "b") == "", "two processes, one microsecond"
+    assert hear(now - calls.WINDOW, "b") == "it was heard before"
+    assert hear(now - calls.WINDOW - 1, "c") == "its sequence lies too far behind the latest one"
+    after = now + 2 * calls.WINDOW - (now + 2 * calls.WINDOW) % calls.SWEEP
+    for step in range(3):  # one message in so many sweeps: what is swept is refused by its sequence
+        assert hear(after + calls.SWEEP * step, "d") == ""
+    assert hear(now, "a") == "its sequence lies too far behind the latest one"
+    with db.connect() as conn:
+        assert conn.scalar(sa.select(sa.func.count()).select_from(tables.nonce)) == 3
+    db.dispose()
 
 
 # -- who is heard, and refused --------------------------------------------------------------------------------------------
