@@ -194,10 +194,21 @@ def test_a_house_killed_within_a_group_does_nothing_twice_and_answers_alike(
         die()
 
     fork_and_die(shop, work)
+    if where == "answers kept":
+        shop.buys("ann", 7)  # what she has changes: what she was told then does not
     again = sent(at(shop).take_all(group))
     assert [msgspec.json.decode(one)["status"] for one in again] == ["done"] * 3
     if where == "answers kept":
         assert b"\n".join(again) == (tmp_path / "said").read_bytes()
     assert sent(at(shop).take_all(group)) == again
-    assert (shop.stage.usable("ann"), shop.stage.usable("bob")) == (103, 50)
+    assert (shop.stage.usable("ann"), shop.stage.usable("bob")) == (110 if where == "answers kept" else 103, 50)
     assert [record.kind for record in shop.stage.records("bob")].count("vr_kiosk.redeemed") == 1
+
+
+def test_the_same_operation_under_another_number_is_done_once(shop: Shop) -> None:
+    shop.buys("ann", 200)
+    kiosk = shop.pair()
+    session = shop.identify(kiosk, "ann")
+    said = [kiosk.say("redeem", {"session": session, "reward": "coffee"}, operation="one coffee") for _ in range(3)]
+    assert [one and one["status"] for one in said] == ["done"] * 3
+    assert len({one["said"]["entry"] for one in said if one}) == 1 and shop.stage.usable("ann") == 150
