@@ -90,6 +90,8 @@ class Tenant:
     sources: Mapping[str, Source]
     required: tuple[str, ...]  #: without these the tenant is not served
     worker_lane: tuple[str, ...] = attrs.field(default=(), kw_only=True)  #: plugins that run in a process of their own
+    #: whether the house itself makes good what broken plugins kept back, once they work again
+    repair: Literal["by_hand", "hourly"] = attrs.field(default="by_hand", kw_only=True)
     #: plugin -> unit -> what its rules may give of it in all, in the unit's smallest part
     budgets: Mapping[str, Mapping[str, int]] = attrs.field(factory=dict, kw_only=True)
     units: Mapping[str, Unit]  #: its own and those of its plugins
@@ -302,6 +304,7 @@ def build_tenant(
         },
         required=tuple(document["required"]),
         worker_lane=tuple(document.get("worker_lane", ())),
+        repair=document.get("repair", "by_hand"),
         budgets=document.get("budgets", {}),
         units=context.units,
         rates={currency: _rates(currency, document) for currency in document["rates"]},
@@ -712,6 +715,12 @@ TENANT: Final[Mapping[str, Any]] = {
         "for it.",
         type="list",
         schema={"type": "id"},
+    ),
+    "repair": _said(
+        'What a broken plugin kept back is made good by `tally repair`; with `"hourly"` by the house itself as well, every hour in '
+        "which no plugin of the tenant is switched off.",
+        type="string",
+        allowed=["by_hand", "hourly"],
     ),
     "budgets": _said(
         "What the rules of a plugin may give of a unit, to all members together, in its smallest part: "

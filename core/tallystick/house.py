@@ -331,6 +331,10 @@ class House:
             found.append(
                 Job(tenant=tenant.id, name="core.expire", run=self._expire, every=timedelta(hours=1), zone=zone)
             )
+            if tenant.repair == "hourly":
+                found.append(
+                    Job(tenant=tenant.id, name="core.repair", run=self._repair, every=timedelta(hours=1), zone=zone)
+                )
             for name in tenant.plugins:
                 manifest = self.installed[name].manifest
                 for job in manifest.jobs:
@@ -365,6 +369,12 @@ class House:
         for piece in self.engine.due(turn.job.tenant, at):
             self.perform(lambda piece=piece: self.engine.sweep(turn.job.tenant, piece, at))  # type: ignore[misc]
             turn.reached("")  # what is swept is due no more: there is nothing to remember
+
+    def _repair(self, turn: Turn) -> None:
+        """As long as a plugin is switched off here, asking it again would only keep it so."""
+        tenant = turn.job.tenant
+        if all(each.state == "closed" for each in self.registry.latest(tenant).pipeline.health()):
+            self.repair(tenant)
 
     def expire(self, tenant: str, *, now: int | None = None, history: bool = False) -> int:
         """Sweep everything that is due, piece by piece; from how many members something expired."""
