@@ -1,14 +1,15 @@
 """A laboratory: the real engine on a real database, with one plugin that proposes exactly what a test tells it to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 import sqlalchemy as sa
 
-from tallystick import database, migrate, people, tables
+from tallystick import database, migrate, people, proofs, tables
 from tallystick.effects import EFFECTS, Effect, Grant, Keep, Move, Revoke, Spend, Verdict
 from tallystick.engine import Engine, Outcome
 from tallystick.errors import TallyError
@@ -314,6 +315,20 @@ class Lab:
     def check(self) -> None:
         """I1 to I3: sums are zero, balances equal lots equal journal, nothing is below zero that must not be."""
         check_books(self)
+
+
+L = TypeVar("L", bound=Lab)
+
+
+@contextmanager
+def proven(lab: L) -> Iterator[L]:
+    """*lab* with Ann and Bob in it; afterwards its books are right and prove themselves."""
+    lab.enrol("ann", "bob")
+    yield lab
+    lab.check()
+    with database.reading(lab.db) as conn:
+        assert proofs.verify(conn).findings == ()
+    lab.db.dispose()
 
 
 def check_books(lab: Lab) -> None:

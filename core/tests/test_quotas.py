@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.tests.lab import KINDS, TENANT, Lab, Puppet
-from tallystick import database, proofs
+from core.tests.lab import KINDS, TENANT, Lab, Puppet, proven
 from tallystick.effects import EFFECTS, Bonus, Cap, Effect, Grant, Multiply, Spend
 from tallystick.engine import Receipt
 from tallystick.errors import PluginFailed
@@ -41,13 +40,8 @@ class Bounded(Lab):
 
 @pytest.fixture
 def lab(database_url: str) -> Iterator[Bounded]:
-    lab = Bounded(database_url)
-    lab.enrol("ann", "bob")
-    yield lab
-    lab.check()
-    with database.reading(lab.db) as conn:
-        assert proofs.verify(conn).findings == ()
-    lab.db.dispose()
+    with proven(Bounded(database_url)) as lab:
+        yield lab
 
 
 ALL = ("*",)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.tests.lab import TENANT, Lab, Puppet, verdict
+from core.tests.lab import TENANT, Lab, Puppet, proven, verdict
 from tallystick import database, proofs
 from tallystick.effects import Bonus, Cap, Count, Effect, Grant, Keep, Multiply, Notify, Put, SetTier
 from tallystick.engine import Receipt
@@ -18,13 +18,8 @@ from tallystick.situation import Needs
 
 @pytest.fixture
 def lab(database_url: str) -> Iterator[Lab]:
-    lab = Lab(database_url)
-    lab.enrol("ann", "bob")
-    yield lab
-    lab.check()
-    with database.reading(lab.db) as conn:
-        assert proofs.verify(conn).findings == ()
-    lab.db.dispose()
+    with proven(Lab(database_url)) as lab:
+        yield lab
 
 
 def broken(lab: Lab, hook: str = "earn") -> None:

@@ -68,7 +68,7 @@ class Broker:
         )  # fmt: skip
 
 
-async def listen(house: Any, tenant: str, broker: Broker, connected: Callable[[], None] = lambda: None) -> None:
+async def listen(house: Any, tenant: str, broker: Broker, connected: Callable[[], object] = lambda: None) -> None:
     """Take the frames of the tenant's devices, and publish what they are answered, until cancelled.
 
     *connected* is called each time that the broker was reached.  Raises InvalidRequest if aiomqtt is missing.
