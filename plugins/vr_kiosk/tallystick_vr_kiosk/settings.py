@@ -103,9 +103,17 @@ def check(document: Mapping[str, Any], context: Any) -> Iterator[tuple[tuple[Any
         yield ("draw",), '"gamification.drawn" is missing in "sends"'
     if document.get("sample") and "sample" in document.get("showrooms", {}):
         yield ("showrooms", "sample"), '"sample" is the name of the sample showroom'
+    yield from _check_showrooms(document)
+
+
+def _check_showrooms(document: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
     for name, said in document.get("showrooms", {}).items():
         for path, message in showroom.check(said):
             yield ("showrooms", name, *path), message
+        for section in ("products", "hotspots"):
+            for spot, fields in said.get(section, {}).items():
+                if (reward := fields.get("reward")) and reward not in document.get("rewards", {}):
+                    yield ("showrooms", name, section, spot, "reward"), f'there is no reward "{reward}"'
 
 
 def read(document: Mapping[str, Any], context: Any) -> Settings:  # noqa: ARG001  the contract

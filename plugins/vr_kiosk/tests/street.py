@@ -107,9 +107,8 @@ class Street:
         return device
 
     def scan(self, member: str) -> None:
-        """A scanner types the code of the member's phone."""
-        self.page.keyboard.type(self.shop.code(member))
-        self.page.keyboard.press("Enter")
+        """A scanner types the code of the member's phone, faster than any hand."""
+        self.page.evaluate(TYPE, [*self.shop.code(member), "Enter"])
 
     def identify(self, member: str) -> None:
         self.page.click(".touch")
@@ -126,6 +125,9 @@ class Street:
             context.close()
 
 
+TYPE = (
+    """(keys) => keys.forEach((key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true })))"""
+)
 KEPT = """async () => {
   const found = [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie];
   for (const { name } of await indexedDB.databases()) {

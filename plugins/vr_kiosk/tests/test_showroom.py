@@ -8,12 +8,13 @@ import hashlib
 import tomllib
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tallystick.errors import NotFound
-from tallystick_vr_kiosk import showroom
+from tallystick_vr_kiosk import settings, showroom
 
 SAMPLE: dict[str, Any] = tomllib.loads(
     resources.files("tallystick_vr_kiosk").joinpath("samples", "showroom.toml").read_text()
@@ -50,6 +51,17 @@ def test_a_mistake_is_named_with_its_place(where: tuple[str, ...], value: Any, p
         place = place[key]
     place[where[-1]] = value
     assert [found for found, _ in showroom.check(said)] == [path]
+
+
+def test_a_product_is_redeemed_as_a_reward_that_exists() -> None:
+    said = copy.deepcopy(SAMPLE)
+    said["products"]["lamp"]["reward"] = "lamp"
+    context = SimpleNamespace(units={"points"}, plugins={"points"})
+    document = {"showrooms": {"spring": said}}
+    (mistake,) = settings.check(document, context)
+    assert mistake[0] == ("showrooms", "spring", "products", "lamp", "reward")
+    document["rewards"] = {"lamp": {"title": "Lamp", "points": 5}}
+    assert list(settings.check(document, context)) == []
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ function attract() {
   member = null;
   if (locked) return enter("locked middle", el("div", { className: "mark", picture: "tally" }), el("h1", {}, say("locked")));
   show = attract;
-  const rewards = device.settings.rewards.slice(0, 4);
+  const rewards = cheapest(device.settings.rewards).slice(0, 4);
   enter("attract middle",
     el("div", { className: "mark", picture: "tally" }),
     el("h1", {}, inLanguage(device.settings.title, language)),
@@ -79,7 +79,7 @@ function identify() {
 }
 
 function head(title, back) {
-  return el("div", { className: "head" }, el("h1", {}, title), button(`‹ ${say("back")}`, back, "plain"));
+  return el("div", { className: "head" }, el("h1", {}, title), button(`‹ ${say("back")}`, back, "plain end"));
 }
 
 async function scan() {
@@ -165,13 +165,14 @@ function home() {
 // The nearest reward that is still too dear, and how far it is.
 function goal() {
   if (member.usable === null) return null;
-  const next = member.rewards.filter((one) => one.points > member.usable && one.left !== 0).sort((a, b) => a.points - b.points)[0];
+  const next = cheapest(member.rewards).find((one) => one.points > member.usable && one.left !== 0);
   if (!next) return null;
   const bar = el("div", { className: "bar" }, el("i", {}));
   bar.firstChild.style.width = `${(100 * member.usable) / next.points}%`;
   return el("div", { className: "next" }, el("span", {}, say("goal", { n: number(next.points - member.usable), reward: inLanguage(next.title, language) })), bar);
 }
 
+const cheapest = (rewards) => [...rewards].sort((a, b) => a.points - b.points);
 const number = (n) => new Intl.NumberFormat(language).format(n);
 
 function count(node, to) {
@@ -188,7 +189,7 @@ function count(node, to) {
 
 function rewards() {
   show = rewards;
-  enter("page", head(say("rewards"), home), el("ul", { className: "rewards" }, ...member.rewards.map((one) => {
+  enter("page", head(say("rewards"), home), el("ul", { className: "rewards" }, ...cheapest(member.rewards).map((one) => {
     const missing = member.usable === null ? 0 : one.points - member.usable;
     const gone = one.left === 0;
     const act = button(gone ? say("gone") : missing > 0 ? say("missing", { n: number(missing) }) : say("take"), () => confirm(one), "main");
