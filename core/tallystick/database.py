@@ -75,6 +75,21 @@ def _sqlite(url: sa.URL, pool_size: int) -> sa.Engine:
     event.listen(engine, "connect", _open_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     event.listen(engine, "reset", _reset_sqlite)
+    return _let_go(engine)
+
+
+def _let_go(engine: sa.Engine) -> sa.Engine:
+    """What comes back after *engine* was disposed of is closed: a pool that nobody has any more would keep it open."""
+
+    def came(_connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        entry.info["pool"] = engine.pool
+
+    def returns(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        if connection is not None and entry.info.get("pool") is not engine.pool:
+            connection.close()
+
+    event.listen(engine, "connect", came)
+    event.listen(engine, "checkin", returns)
     return engine
 
 
@@ -127,7 +142,7 @@ def _postgresql(url: sa.URL, pool_size: int) -> sa.Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": milliseconds,
     }
-    return sa.create_engine(
+    engine = sa.create_engine(
         url.difference_update_query(["options"]),
         connect_args=arguments,
         pool_size=pool_size,
@@ -136,6 +151,7 @@ def _postgresql(url: sa.URL, pool_size: int) -> sa.Engine:
         pool_recycle=1800,
         pool_use_lifo=True,  # the last one used is the likeliest to be alive; the others may go idle
     )
+    return _let_go(engine)
 
 
 def insert_new(conn: sa.Connection, table: sa.Table, **values: Any) -> None:
