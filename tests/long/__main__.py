@@ -22,6 +22,7 @@ FORMS = {
     "order": ({"TALLY_ORDERS": "20000"}, f"{RELIABILITY}order.py"),
     "tampering": ({"TALLY_EDITS": "20000"}, f"{RELIABILITY}tampering.py"),
     "simulator": ({"TALLY_SEEDS": "1000"}, f"{RELIABILITY}simulator.py"),
+    "partners": ({"TALLY_PARTNERS_KILLED": "200"}, f"{RELIABILITY}two_deployments.py"),
     "planted": ({}, "tests/planted"),
 }
 

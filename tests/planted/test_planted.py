@@ -17,10 +17,11 @@ CLOCKS, RELAYS, ORDER = (f"tests/reliability/test_{name}.py" for name in ("clock
 FAILOVER, SOAK, THROWS, FILES = (
     f"tests/reliability/test_{name}.py" for name in ("failover", "soak", "plugin_throws", "files")
 )
+ABROAD = "plugins/coalition/tests/test_abroad.py"
 #: As small as the harnesses get.
 SMALL = {
     "TALLY_EDITS": "200", "TALLY_CUTS": "40", "TALLY_CRASHES": "3", "TALLY_SERVER_CUTS": "8", "TALLY_JUMPS": "0",
-    "TALLY_RELAYS": "4", "TALLY_ORDERS": "15", "TALLY_SOAK": "300",
+    "TALLY_RELAYS": "4", "TALLY_ORDERS": "15", "TALLY_SOAK": "300", "TALLY_PARTNERS_KILLED": "2",
 }  # fmt: skip
 
 #: what is sabotaged, in which file, what stands there, what is planted, and the test that must see it
@@ -157,6 +158,18 @@ FAULTS = {
     "an answer is forgotten": (
         "vr_kiosk/store.py", "        conn.execute(_KEEP_ANSWER, rows)", "        pass",
         "plugins/vr_kiosk/tests/test_groups.py::test_a_house_killed_within_a_group_does_nothing_twice_and_answers_alike[sqlite-answers kept]"),
+    "a partner's message is heard as often as it comes": (
+        "coalition/calls.py", "if conn.execute(new_one).first() is None:", "if conn.execute(new_one).first() is ...:",
+        "tests/reliability/test_two_deployments.py"),
+    "old messages of a partner are heard again": (
+        "coalition/calls.py", "if sequence < latest - WINDOW:", "if sequence < 0:",
+        f"{ABROAD}::test_sequences_within_the_window_are_heard_once_in_any_order_and_what_lies_before_it_never[sqlite]"),
+    "whoever signs is the partner": (
+        "coalition/signing.py", "if agreement.fingerprint(key) not in prints:", "if not prints:",
+        f"{ABROAD}::test_a_key_is_replaced_while_both_are_known_and_then_revoked"),
+    "what is not signed is an answer": (
+        "coalition/line.py", 'signing.check_answer(self.partner.prints, status, got, said, headers["signature"])', "assert status",
+        f"{ABROAD}::test_what_the_partner_did_not_sign_is_no_answer[not signed]"),
 }  # fmt: skip
 
 
