@@ -97,8 +97,9 @@ class Server:
         self.nursery.ask("await", self.pid)
 
 
-def wait_until(holds: Callable[[], bool], log: Path | None = None) -> None:
-    deadline = time.monotonic() + 60
+def wait_until(holds: Callable[[], bool], log: Path | None = None, *, within: float = 60) -> None:
+    """Raises AssertionError, with what the log says, if it does not hold *within* so many seconds."""
+    deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, log.read_text() if log is not None and log.exists() else "it never came"
         time.sleep(0.01)
