@@ -179,9 +179,10 @@ def read_json(body: bytes, kind: type[T], *, limits: Limits = LIMITS) -> T:
         raise _mistake(error, "", InvalidRequest) from None
 
 
-def check_facts(facts: type[Facts]) -> list[str]:
+@lru_cache(1024)  # every change of a tenant's plugins asks about the same classes again
+def check_facts(facts: type[Facts]) -> tuple[str, ...]:
     """What is wrong with a plugin's facts class, one sentence each; empty if the door can promise exactness for it."""
-    return list(dict.fromkeys(_objections(inspect.type_info(facts), facts.__name__, frozenset())))
+    return tuple(dict.fromkeys(_objections(inspect.type_info(facts), facts.__name__, frozenset())))
 
 
 # --- one event ------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_every_example_of_the_core_passes_its_own_door(kind: EventKind) -> None:
 
 @pytest.mark.parametrize("kind", CORE_KINDS, ids=lambda kind: kind.name)
 def test_the_facts_of_the_core_are_exact(kind: EventKind) -> None:
-    assert check_facts(kind.facts) == []
+    assert check_facts(kind.facts) == ()
 
 
 # --- every mistake by name and place --------------------------------------------------------------------------------
