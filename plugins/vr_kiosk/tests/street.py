@@ -87,6 +87,7 @@ class Street:
         context = self.browser.new_context(locale=locale, **options)
         self.opened.append(context)
         self.page = context.new_page()
+        self.page.set_default_timeout(60_000)  # machines may be busy
         self.page.on("request", lambda request: self.asked.add(request.url.split("/")[2]))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         return self.page
