@@ -55,7 +55,9 @@ def serve(folder: str, devices: int, told: Any) -> None:
             word = house.pass_for("shop", "vr_kiosk.line", pen.device)
             paired.append((pen.device, pen.epoch, key.private_bytes_raw(), word))
         house.open()  # the writer and what runs by the clock are at work meanwhile
-        server = uvicorn.Server(uvicorn.Config(build_app(house), host="127.0.0.1", port=0, log_level="error"))
+        server = uvicorn.Server(
+            uvicorn.Config(build_app(house), host="127.0.0.1", port=0, log_level="error", ws_per_message_deflate=False)
+        )
 
         async def run() -> None:
             asyncio.get_running_loop().create_task(tick())

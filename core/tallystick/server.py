@@ -98,6 +98,7 @@ def answer(built: House, listening: socket.socket, alive: Callable[[], None] = l
             web.build_app(built),
             log_level=built.config.house.log_level,
             access_log=False,
+            ws_per_message_deflate=False,  # a device's frame is smaller than what packing it costs
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=FAREWELL,

@@ -195,7 +195,8 @@ def record(
             if answer is not None:
                 sys.stderr.write(f"{_line(one.kind, answer)}\n")
     device.sync()
-    return _told(device, happened, language)
+    found, lines = _told(device, happened, language)
+    return found, lines[-1:]  # the others were said as they came
 
 
 def _line(kind: str, answer: Mapping[str, Any]) -> str:
