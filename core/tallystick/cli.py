@@ -859,7 +859,7 @@ def _play(desk: Desk, path: Path, limit: int | None, shows: Sequence[Show], addr
         with Progress(say("a year of purchases"), limit or demo.BASKETS) as progress:
             played = demo.play(built, limit=limit, workspace=path.parent, on_progress=progress.show)
         tenant = built.config.tenants[demo.TENANT]
-        shown = [(show, *show.open(built, demo.TENANT, address)) for show in shows]
+        shown = [(show, *show.open(built, demo.TENANT, address, limit)) for show in shows]
         built.relay()
         more = sections(built, demo.TENANT)
         with database.reading(built.db) as conn:
