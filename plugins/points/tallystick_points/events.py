@@ -52,7 +52,8 @@ class Adjusted(Facts, frozen=True):
     points: Change
     reason: Reason
     by: Name  #: who does it: a staff number or login, not a name
-    approved_by: Text = ""  #: the second person; over HTTP a second key sends here what the refusal to the first one said
+    #: the second person; over HTTP a second key sends here what the refusal to the first one said
+    approved_by: Text = ""
 
     def __post_init__(self) -> None:
         if self.points == 0:
