@@ -527,14 +527,18 @@ class House:
                     log.warning("the lease of writer %s was lost; another one is taken", self.engine.lease[0])
                     self.engine.lease, self.engine.replaced = lease_writer(self.db, at), False
                 database.checkpoint(self.db)
-            except Exception:  # the database may be away for a while: in a second it is tried again
+            except sa.exc.DBAPIError as error:  # busy, or away for a while: in a second it is tried again
+                log.warning("the lease of the writer could not be kept yet: %s", error.orig)
+            except Exception:
                 log.exception("the lease of the writer could not be kept")
 
     def _work(self) -> None:
         while not self._closing.wait(1.0):
             try:
                 self.run_jobs()
-            except Exception:  # what could not be done now is due again in a second; the till must not notice
+            except sa.exc.DBAPIError as error:  # what could not be done now is due again in a second
+                log.warning("work by the clock has to wait for the database: %s", error.orig)
+            except Exception:  # the till must not notice
                 log.exception("work by the clock failed")
 
 
