@@ -53,6 +53,14 @@ def test_a_refused_id_is_free_for_the_next_in_the_same_batch(lab: Lab) -> None:
     ]
 
 
+def test_a_refused_id_is_free_for_whoever_comes_later(lab: Lab) -> None:
+    """Also when the batches in between have used up the entry that the refused one would have had."""
+    lab.engine.record([lab.bought("nobody", 1_000, "A", id="same"), lab.bought("ann", 500, "B", id="other")])
+    lab.buy("ann", 500, "C")
+    [outcome] = lab.engine.record([lab.bought("ann", 1_000, "A", id="same")])
+    assert getattr(outcome, "code", "recorded") == "recorded"
+
+
 def test_a_mistake_of_ours_about_one_event_leaves_its_neighbours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     grant = Page.grant
 

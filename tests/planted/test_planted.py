@@ -81,7 +81,7 @@ FAULTS = {
     "every claim is the first": (
         "store.py", "        if cur.rowcount == len(rows):\n            return {row[3]", "        if True:\n            return {row[3]", f"{CROWD}::test_the_same_event_fifty_times_is_one_event_and_one_answer[sqlite]"),
     "a refused id stays claimed": (
-        "engine.py", "self.store.unclaim(cur, refused)", "pass", f"{BATCHES}::test_a_refused_id_is_free_for_the_next_in_the_same_batch[sqlite]"),
+        "engine.py", "self.store.unclaim(cur, refused)", "pass", f"{BATCHES}::test_a_refused_id_is_free_for_whoever_comes_later[sqlite]"),
     "other facts under a known id are the same": (
         "engine.py", "elif known != arrival.canonical:", "elif known is None:", f"{BATCHES}::test_other_facts_under_a_known_id_are_a_conflict_in_the_same_batch_too[sqlite]"),
     "late events are judged by today's settings": (
@@ -97,7 +97,7 @@ FAULTS = {
     "a consumer sees everybody's records": (
         "outbox.py", "query = query.where(tables.record.c.tenant.in_(tenants))", "pass", "core/tests/test_outbox.py::test_a_consumer_sees_its_tenants_alone[sqlite]"),
     "the chain is not looked at": (
-        "proofs.py", "if chain_hash(previous, root, writer, number, count) != chain:", "if False:", f"{TAMPER}::test_every_single_edit_is_found"),
+        "proofs.py", "if chain_hash(previous, root, writer, number, count) != chain:", "if False:", f"{TAMPER}::test_the_last_link_of_every_writer_is_looked_at"),
     "synchronous NORMAL": (
         "database.py", '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"', f"{POWER}::test_power_loss_takes_nothing_that_was_acknowledged"),
     "PostgreSQL need not wait for its disk": (

@@ -147,6 +147,23 @@ def test_every_single_edit_is_found(lab: Lab) -> None:
     assert (missed, unnamed) == ([], [])
 
 
+def test_the_last_link_of_every_writer_is_looked_at(lab: Lab) -> None:
+    """Nothing follows on it that would no longer fit."""
+    with lab.db.connect() as conn:
+        for writer in (1, 2):
+            change = conn.begin()
+            last = {"w": writer}
+            chain = bytearray(conn.scalar(sa.text(
+                "SELECT chain FROM batch WHERE writer = :w ORDER BY number DESC LIMIT 1"
+            ), last))  # fmt: skip
+            chain[0] ^= 1
+            conn.execute(sa.text(
+                "UPDATE batch SET chain = :c WHERE writer = :w AND number = (SELECT max(number) FROM batch WHERE writer = :w)"
+            ), last | {"c": bytes(chain)})  # fmt: skip
+            assert [finding.code for finding in proofs.verify(conn).findings] == ["chain"]
+            change.rollback()
+
+
 def test_a_piece_at_a_time_finds_what_entry_by_entry_finds(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is equal row by row is passed over in pieces; whether pieces are long, short or not used changes no finding."""
     chance, seen = random.Random(29), 0
