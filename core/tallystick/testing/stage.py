@@ -181,4 +181,4 @@ def make_stage(
     try:
         yield stage
     finally:
-        built.close()
+        stage.house.close()  # a story may have opened another house over the same books
