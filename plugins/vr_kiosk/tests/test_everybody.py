@@ -43,10 +43,10 @@ NAMELESS = """() => [...document.querySelectorAll('button, input')]
   .filter((one) => one.checkVisibility() && !(one.ariaLabel || one.innerText.trim() || one.labels?.length)).map((one) => one.outerHTML)"""
 
 
-@pytest.fixture(scope="module")
-def avenue(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
-    folder: Path = tmp_path_factory.mktemp("avenue")
-    with opened_street(browser, folder) as found:
+@pytest.fixture
+def avenue(browser: Any, tmp_path: Path) -> Iterator[Street]:
+    """A house for every test: a member's code is good for one scan in half a minute."""
+    with opened_street(browser, tmp_path) as found:
         found.shop.pin("ann", "4711")
         found.shop.buys("ann", 900)
         found.shop.stage.send("vr_kiosk.stocked", {"reward": "mug", "pieces": 9}, member="")
