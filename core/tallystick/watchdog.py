@@ -111,7 +111,8 @@ class Watchdog:
         if phase == "start":
             self._collecting[thread] = now
         else:
-            self._collected[thread] = self._collected.get(thread, 0.0) + now - self._collecting.pop(thread, now)
+            self._collected[thread] = self._collected.get(thread, 0.0) + now - self._collecting.get(thread, now)
+            self._collecting.pop(thread, None)  # last, as the watchdog may look between any two steps
 
     def _run(self) -> None:
         before = time.monotonic()
@@ -128,7 +129,11 @@ class Watchdog:
             time.clock_gettime(clock)
         except (AttributeError, OSError):
             return None
-        return lambda: time.clock_gettime(clock) - self._collected.get(thread, 0.0)
+
+        def own() -> float:
+            return self._collecting.get(thread) or time.clock_gettime(clock)
+
+        return lambda: own() - self._collected.get(thread, 0.0)
 
     def look(self, passed: float) -> None:
         """Look at all threads once, *passed* seconds after the last time."""
@@ -151,6 +156,9 @@ class Watchdog:
             last = self._seen.get(thread)
             if last is None or last.place != place:
                 seen[thread] = _Sighting(place, self._cpu_clock(thread))
+                continue
+            if thread in self._collecting:  # not its time; and what arrived in a finalizer now would be swallowed there
+                seen[thread] = last
                 continue
             last.waited += passed
             seen[thread] = last

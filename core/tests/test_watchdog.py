@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -60,6 +61,29 @@ def test_a_plugin_answers_for_its_own_time_alone(watchdog: Watchdog, doing: Call
 
     assert call(Guard(), plugin) == ended
     assert heap
+
+
+def test_a_collection_that_has_not_ended_yet_is_not_the_plugins_time_either(watchdog: Watchdog) -> None:
+    """Callbacks of weak references are Python, and the watchdog may run meanwhile; an Overrun that arrived there would be lost."""
+
+    class Node:
+        pass
+
+    def mourn(_: object) -> None:
+        spend(2 * BUDGET, lambda: None)
+        watchdog.look(0)
+
+    def plugin() -> None:
+        node = Node()
+        node.itself = node  # type: ignore[attr-defined]
+        mourning.append(weakref.ref(node, mourn))
+        watchdog.look(0)
+        del node
+        gc.collect()
+        watchdog.look(0)
+
+    mourning: list[object] = []
+    assert call(Guard(), plugin) == 0
 
 
 LOOKING = """
