@@ -86,3 +86,10 @@ def test_every_room_of_the_core_is_on_the_map() -> None:
 
 def test_contributing_begins_a_plugin_with_the_command() -> None:
     assert "tally new plugin" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.name)
+def test_who_only_looks_waits_for_nobody_who_writes(plugin: Path) -> None:
+    """On SQLite every transaction takes the lock for writing, except ``house.reading()``."""
+    sources = plugin.glob(f"tallystick_{plugin.name}/**/*.py")
+    assert not [source.name for source in sources if re.search(r"\bdb\.connect\(\)", source.read_text())]

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from msgspec import Meta, Struct
 
-from . import database, passes, people, queries, receipts, rulebook, switchboard
+from . import passes, people, queries, receipts, rulebook, switchboard
 from .access import Principal, demand, may
 from .engine import Outcome
 from .errors import (
@@ -327,7 +327,7 @@ def post_member(call: Call) -> Answer:
 
 def _same_person(call: Call, said: NewMember, profile: Profile, taken: AliasTaken) -> MemberRow:
     """The member who joined with exactly this request before, else the refusal."""
-    with database.reading(call.house.db) as conn:
+    with call.house.reading() as conn:
         found = people.find(conn, call.house.secret, call.tenant, said.external_ids)
         numbers = {row.number for row in found.values()}
         if len(found) < len(set(said.external_ids)) or len(numbers) != 1:
@@ -347,7 +347,7 @@ def get_member(call: Call) -> Answer:
     profile = None
     if query.profile:
         demand(call.principal, "profiles.read", call.permissions)
-        with database.reading(call.house.db) as conn:
+        with call.house.reading() as conn:
             profile = people.load_profile(conn, call.tenant, row.number)
     return Answer(msgspec.structs.replace(_view(row), profile=profile))
 
@@ -377,7 +377,7 @@ def post_unmerge(call: Call) -> Answer:
     """Part two members again, as far as nothing was spent meanwhile.  Saying it again answers the same."""
     row, said = _member(call), call.body
     number = parse_entry(said.entry)
-    with database.reading(call.house.db) as conn:
+    with call.house.reading() as conn:
         record = queries.load_record(conn, call.tenant, number) if number is not None else None
     merged = ((record.more or {}).get("merged") if record is not None else None) or {}
     if row.name not in {merged.get("source"), merged.get("into")}:
@@ -391,7 +391,7 @@ def _member(call: Call) -> MemberRow:
 
 def _whose(call: Call, member: str) -> MemberRow:
     """The member that is named; a key of the role `member` knows nobody but its own."""
-    with database.reading(call.house.db) as conn:
+    with call.house.reading() as conn:
         row = people.load(conn, call.house.secret, call.tenant, member)
         if call.principal.role == "member" and not people.is_same(conn, call.tenant, row.number, call.principal.member):
             raise UnknownMember
@@ -454,7 +454,7 @@ def _say(call: Call, kind: str, event_id: str, member: str, facts: Mapping[str, 
 
 
 def _claimed(house: House, tenant: str, event_id: str) -> Record | None:
-    with database.reading(house.db) as conn:
+    with house.reading() as conn:
         store = Store(house.db.dialect.name, locking=False)
         entry = store.find_claim(store.cursor(conn), tenant, SOURCE, event_id)
         return queries.load_record(conn, tenant, entry) if entry is not None else None
@@ -551,7 +551,7 @@ def get_balances(call: Call) -> Answer:
     if at > now:
         raise InvalidRequest("nobody knows a balance of the future", parameter="at")
     row = _member(call)
-    with database.reading(call.house.db) as conn:
+    with call.house.reading() as conn:
         ask = queries.balances if call.query.at is None else queries.balances_at
         found = ask(conn, call.tenant, row.number, at)
     return Answer(Balances(member=row.name, at=moment(at), balances=found))
@@ -571,7 +571,7 @@ def _instant(text: str) -> int:
 def get_lots(call: Call) -> Answer:
     """The member's lots: what is left of each, from when and until when it can be used."""
     row = _member(call)
-    with database.reading(call.house.db) as conn:
+    with call.house.reading() as conn:
         found = queries.lots(conn, call.tenant, row.number, call.house.clock(), spent=call.query.spent)
     return Answer(Lots(member=row.name, lots=tuple([_lot(lot) for lot in found])))
 
@@ -593,7 +593,7 @@ def _lot(lot: queries.LotRow) -> LotView:
 def get_entries(call: Call) -> Answer:
     """The member's statement, a page at a time."""
     row = _member(call)
-    with database.reading(call.house.db) as conn:
+    with call.house.reading() as conn:
         page = queries.statement(conn, call.tenant, row.number, after=call.query.after, limit=call.query.limit)
     lines = [
         EntryView(
@@ -623,7 +623,7 @@ def get_explanation(call: Call) -> Answer:
     number = parse_entry(call.path["entry"])
     if number is None:
         raise UnknownEntry
-    with database.reading(call.house.db) as conn:
+    with call.house.reading() as conn:
         found = queries.explain(conn, call.tenant, number)
         member = call.principal.role == "member"
         if member and not people.is_same(

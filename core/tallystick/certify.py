@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
-from . import config, database, discovery, house, people, proofs, schema, switchboard
+from . import config, discovery, house, people, proofs, schema, switchboard
 from .config import Config
 from .discovery import Installed
 from .document import Document
@@ -323,7 +323,7 @@ class _Desk:
                     ):
                         raise Failed("it gives something although it is switched off")
             built.expire(TENANT, now=now[0])
-            with database.reading(built.db) as conn:
+            with built.reading() as conn:
                 found = proofs.verify(conn).findings
             if found:
                 raise Failed(f"the books do not prove: {found[0].message}")

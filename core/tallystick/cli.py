@@ -287,7 +287,7 @@ def key_group() -> None:
 @tenant_option
 def list_keys(desk: Desk, tenant: str | None) -> None:
     """List a tenant's keys; secrets are never shown again."""
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built, built.reading() as conn:
         found = keys.list_keys(conn, tenant=tenant_of(built.config, tenant))
     now = house.now()
     rows = [{**msgspec.to_builtins(key), "active": key.active(now)} for key in found]
@@ -407,7 +407,7 @@ def tell(built: house.House, tenant: str, kind: str, event_id: str, member: str,
 @tenant_option
 def show_member(desk: Desk, member: str, tenant: str | None) -> None:
     """Show a member with balances and lots."""
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built, built.reading() as conn:
         chosen = tenant_of(built.config, tenant)
         row = people.load(conn, built.secret, chosen, member)
         profile = people.load_profile(conn, chosen, row.number)
@@ -480,7 +480,7 @@ def merge_members(desk: Desk, member: str, into: str, tenant: str | None, reason
     """Hand everything MEMBER has over to INTO, who is the same person."""
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
-        with database.reading(built.db) as conn:
+        with built.reading() as conn:
             source, target = [people.load(conn, built.secret, chosen, name).name for name in (member, into)]
         if source == target:
             raise InvalidRequest(f"{member} and {into} are one member already")
@@ -513,7 +513,7 @@ def export_member(desk: Desk, member: str, tenant: str | None, output: IO[str]) 
     """Write everything the house keeps of a member."""
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
-        with database.reading(built.db) as conn:
+        with built.reading() as conn:
             row = people.load(conn, built.secret, chosen, member)
         document = built.export(chosen, row.number)
     output.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
@@ -527,7 +527,7 @@ def erase_member(desk: Desk, member: str, tenant: str | None, yes: bool) -> None
     """Forget a member: destroy the key under which everything personal is kept."""
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
-        with database.reading(built.db) as conn:
+        with built.reading() as conn:
             row = people.load(conn, built.secret, chosen, member)
         if not yes and not click.confirm(say("Forget {member} for ever?", member=row.name), err=True):
             raise InvalidRequest(say("nothing was done"))
@@ -551,7 +551,7 @@ def explain_entry(desk: Desk, entry: str, tenant: str | None) -> None:
         raise UnknownEntry(f"there is no entry {entry}")
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
-        with database.reading(built.db) as conn:
+        with built.reading() as conn:
             record = queries.load_record(conn, chosen, number)
         why = rulebook.told(built, chosen, number, language())
     told = receipts.explanation(record, language())
@@ -753,7 +753,7 @@ class Progress:
 )
 def export_books(desk: Desk, book: str, tenant: str | None, form: str, output: IO[str]) -> None:
     """Write the books as JSONL or CSV."""
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built, built.reading() as conn:
         found = exporting.rows(conn, tenant_of(built.config, tenant), book)
         if desk.as_json:
             desk.answer(list(found))
@@ -767,7 +767,7 @@ def show_report(desk: Desk, tenant: str | None) -> None:
     """Show a programme in numbers: points, rules, months, members."""
     with desk.house() as built:
         chosen = built.config.tenants[tenant_of(built.config, tenant)]
-        with database.reading(built.db) as conn:
+        with built.reading() as conn:
             found = report.read_report(conn, chosen.id, chosen.zone, list(chosen.units))
         more = sections(built, chosen.id)
     document = {**msgspec.to_builtins(found), **_documents(more)}
@@ -797,7 +797,7 @@ def _paragraphs(more: Sequence[Section]) -> Iterator[str]:
 @option("--key", help="The verifier key of whoever signed the head; by default this house's.")
 def verify(desk: Desk, head: Path | None, key: str | None) -> None:
     """Check all books: sums, lots, hashes and chains."""
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built, built.reading() as conn:
         found = proofs.verify(conn, expected=expected_heads(built, head, key))
     desk.answer(msgspec.to_builtins(found), *verdict(found))
     if not found.ok:
@@ -862,7 +862,7 @@ def _play(desk: Desk, path: Path, limit: int | None, shows: Sequence[Show], addr
         shown = [(show, *show.open(built, demo.TENANT, address, limit)) for show in shows]
         built.relay()
         more = sections(built, demo.TENANT)
-        with database.reading(built.db) as conn:
+        with built.reading() as conn:
             found = report.read_report(conn, demo.TENANT, tenant.zone, list(tenant.units))
             proof = proofs.verify(conn)
         speed = round(played.baskets / played.seconds)

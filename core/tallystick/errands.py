@@ -39,7 +39,10 @@ class Errand(Protocol[PluginT_co]):
 
     @property
     def house(self) -> Any:
-        """The house: ``db`` is its SQLAlchemy engine, ``pass_for`` issues what opens a public route."""
+        """The house: ``reading()`` is a connection to look with, ``db.begin()`` of its SQLAlchemy engine one to write with.
+
+        ``pass_for`` issues what opens a public route.
+        """
 
     @property
     def tenant(self) -> str:

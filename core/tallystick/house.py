@@ -174,7 +174,7 @@ class Errand:
 
     def member(self, reference: str) -> int:
         """The number of the member whom an external id or ``m-`` and digits names.  Raises UnknownMember."""
-        with database.reading(self.house.db) as conn:
+        with self.house.reading() as conn:
             return people.load(conn, self.house.secret, self.tenant, reference).number
 
     def record(self, documents: Iterable[Mapping[str, Any]]) -> list[Outcome]:

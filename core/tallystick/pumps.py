@@ -17,7 +17,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from . import database, people, queries
+from . import people, queries
 from .config import Config
 from .discovery import Installed
 from .errors import TallyError
@@ -254,14 +254,14 @@ class _Attempt:
         return outcome.record.status == "recorded"
 
     def _usable(self) -> int:
-        with database.reading(self.house.db) as conn:
+        with self.house.reading() as conn:
             found = queries.balances(conn, self.tenant, self.numbers[0], self.house.clock()).get("points")
         return found.usable if found is not None else 0
 
     def _held(self, *, one: bool = False) -> dict[str, int]:
         """What was posted to the stranger, and to the friend, per unit."""
         held: dict[str, int] = {}
-        with database.reading(self.house.db) as conn:
+        with self.house.reading() as conn:
             for number in self.numbers[: 1 if one else 2]:
                 for unit, balance in queries.balances(conn, self.tenant, number, self.clock[0]).items():
                     held[unit] = held.get(unit, 0) + balance.posted

@@ -6,7 +6,8 @@ Instants are microseconds since 1970.  Every question names its tenant.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,9 @@ from .ledger import (
     member_name,
     read_record,
 )
+
+#: ``house.reading``: gives a connection that sees one instant of the books, waits for no writer and cannot write.
+Reading = Callable[[], AbstractContextManager[sa.Connection]]
 
 MAX_PAGE = 500
 _DAY = 86_400_000_000

@@ -96,7 +96,7 @@ class Request:
 
         Raises UnknownMember; for a key of the role `member` everybody else is unknown.
         """
-        with database.reading(self.house.db) as conn:
+        with self.house.reading() as conn:
             number = people.load(conn, self.house.secret, self.tenant, reference).number
             if self.principal.role == "member" and not people.is_same(conn, self.tenant, number, self.principal.member):
                 raise UnknownMember

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from msgspec import Meta, Struct
 
-from . import database, people, queries
+from . import people, queries
 from .engine import Look
 from .errors import InvalidRequest, NotFound, TallyError, UnknownEntry, UnknownKind
 from .events import Arrival, Event
@@ -281,7 +281,7 @@ def whynot(
     else:
         record, look = house.engine.look_back(tenant, entry)
         if member:
-            with database.reading(house.db) as conn:
+            with house.reading() as conn:
                 asked = people.load(conn, house.secret, tenant, member).number
                 if not people.is_same(conn, tenant, asked, parse_member(record.member) or 0):
                     raise UnknownEntry(f"there is no entry {entry_name(entry)}")
@@ -369,7 +369,7 @@ def _places(rules: RuleSet, values: Mapping[str, Any]) -> Sequence[int]:
 def last_entry(house: House, tenant: str, member: str, rule: str) -> int:
     """The member's newest entry of a kind that *rule* is about.  Raises NotFound, UnknownMember."""
     kinds = {known.kind for known in find_rules(house.registry.latest(tenant), rule)}
-    with database.reading(house.db) as conn:
+    with house.reading() as conn:
         number = people.load(conn, house.secret, tenant, member).number
         lines = queries.statement(conn, tenant, number, limit=LOOKED).lines
     found = next((line.entry for line in lines if line.own and line.kind in kinds), None)

@@ -43,7 +43,7 @@ def show_head(desk: Desk, sign: bool, show_key: bool, output: IO[bytes]) -> None
         if show_key:
             desk.answer({"key": str(signer.key)}, str(signer.key))
             return
-        with database.reading(built.db) as conn:
+        with built.reading() as conn:
             heads = proofs.heads(conn)
         text = witness.write_head(signer.key.name, heads, built.clock())
     if desk.as_json:
@@ -74,7 +74,7 @@ def _text(file: Path) -> str:
 def write_receipt(desk: Desk, entry: str, tenant: str | None, output: IO[bytes]) -> None:
     """Write the receipt of an entry: a small file that proves it without the database."""
     number = parse_entry(entry)
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built, built.reading() as conn:
         found = proofs.entry_proof(conn, tenant_of(built.config, tenant), number) if number is not None else None
         if found is None:
             raise UnknownEntry(f"there is no entry {entry}")
@@ -144,7 +144,7 @@ def restore(desk: Desk, file: Path) -> None:
         engine.dispose()
     if engine.dialect.name == "sqlite":
         house.prepare(found, installed=desk.installed())
-    with desk.house() as built, database.reading(built.db) as conn:
+    with desk.house() as built, built.reading() as conn:
         forgotten = built.forgotten
         report = proofs.verify(conn)
     document = {"entries": report.entries, "erasures_done_again": forgotten, "ok": report.ok}

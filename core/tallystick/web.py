@@ -452,7 +452,7 @@ class Desk:
         house = self.house
         checks = {"database": "ok", "writer": "ok" if house.writer.running else "stopped"}
         try:
-            with database.reading(house.db) as conn:
+            with house.reading() as conn:
                 conn.exec_driver_sql("SELECT 1")
         except Exception as error:  # noqa: BLE001  whatever it is, the answer is that the database cannot be asked
             checks["database"] = type(error).__name__

@@ -207,7 +207,7 @@ def uninstall(desk: Desk, plugin: str, keep: bool, to: Path | None, by: Path | N
         gone = switchboard.uninstall(built, plugin, purge=lines, actor=ACTOR)
         written = 0
         if to is not None:
-            with database.reading(built.db) as conn, to.open("w", encoding="utf-8") as file:
+            with built.reading() as conn, to.open("w", encoding="utf-8") as file:
                 for line in removal.export(conn, built.installed[plugin].manifest):
                     file.write(line)
                     written += 1

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from . import database, people, proofs
+from . import people, proofs
 from .engine import Receipt
 from .events import Arrival
 from .house import House
@@ -127,7 +127,7 @@ class Bench:
         """`tally verify` over what was written so far; per transfer."""
 
         def work() -> int:
-            with database.reading(self.house.db) as conn:
+            with self.house.reading() as conn:
                 report = proofs.verify(conn)
             assert report.ok, report.findings[:1]
             return report.transfers

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from .. import config, database, discovery, house, people
+from .. import config, discovery, house, people
 from ..document import Document
 from ..engine import Outcome
 from ..events import Arrival
@@ -97,7 +97,7 @@ class Stage:
         known = parse_member(member)
         if known is not None:
             return known
-        with database.reading(self.house.db) as conn:
+        with self.house.reading() as conn:
             return people.load(conn, self.house.secret, self.tenant, member).number
 
     def usable(self, member: str, unit: str = "points") -> int:
@@ -147,7 +147,7 @@ class Stage:
         """What the database says."""
         import sqlalchemy as sa
 
-        with database.reading(self.house.db) as conn:
+        with self.house.reading() as conn:
             return list(conn.execute(sa.text(sql), values))
 
 

@@ -56,7 +56,7 @@ def close_pairs(pairs: Sequence[Pair], period: str, *, early: bool = False) -> d
         pairs[0][0].errand.house.relay()  # returns of which partners have not heard yet are in the books now
     for desk, partners in _around(pairs):
         rows = desk.rows_many([f"{what}/{partner}" for partner in partners for what in ("pair", "agreements")])
-        with desk.errand.house.db.connect() as conn:
+        with desk.errand.house.reading() as conn:
             untold = store.list_untold(conn, desk.errand.tenant, period)
         notes = []
         for partner in partners:
@@ -91,7 +91,7 @@ def compare_pairs(pairs: Sequence[Pair], period: str) -> dict[Side, Compared]:
     for desk, partners in _around(pairs):
         key = desk.key() if desk.errand.plugin.settings.key else ""
         agreed = agreements_of(desk, partners)
-        with desk.errand.house.db.connect() as conn:
+        with desk.errand.house.reading() as conn:
             found_here = store.read_entries(conn, desk.errand.tenant, partners, period)
             for partner in partners:
                 agreement, entries = agreed[partner], found_here.get(partner, ())

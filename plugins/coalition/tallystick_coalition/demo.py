@@ -250,7 +250,7 @@ class _Town:
 def _lots(house: Any, brand: str, households: Mapping[int, str]) -> dict[str, list[tuple[int, int]]]:
     """What households were given at *brand* and when, by brand and household."""
     found: dict[str, list[tuple[int, int]]] = {}
-    with house.db.connect() as conn:
+    with house.reading() as conn:
         for member, since, amount in store.list_given(conn, brand, "points"):
             if member in households:
                 found.setdefault(f"{brand}/{households[member]}", []).append((since, amount))

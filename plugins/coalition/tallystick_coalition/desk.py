@@ -99,7 +99,7 @@ class Desk:
         """The plugin's own rows under each of *keys* that has any."""
         if not keys:
             return {}
-        with self.errand.house.db.connect() as conn:
+        with self.errand.house.reading() as conn:
             return store.rows_under(conn, self.errand.tenant, keys)
 
     def agreement(self, partner: str) -> Agreement | None:
@@ -125,12 +125,12 @@ class Desk:
     def untold(self, partner: str, period: str) -> int:
         """Returns up to that period that the partner has not heard of."""
         self.errand.house.relay()
-        with self.errand.house.db.connect() as conn:
+        with self.errand.house.reading() as conn:
             return store.count_untold(conn, self.errand.tenant, partner, period)
 
     def list_entries(self, partner: str, period: str) -> list[Entry]:
         """What happened with a partner in a period."""
-        with self.errand.house.db.connect() as conn:
+        with self.errand.house.reading() as conn:
             return store.list_entries(conn, self.errand.tenant, partner, period)
 
     def draw_up(self, partner: str, period: str) -> Statement:
@@ -157,12 +157,12 @@ class Desk:
 
     def find(self, partner: str, period: str) -> Any | None:
         """The statement that was kept of a period, with the partner's and what they differ in; None before it is settled."""
-        with self.errand.house.db.connect() as conn:
+        with self.errand.house.reading() as conn:
             return store.find_statement(conn, self.errand.tenant, partner, period)
 
     def places(self, partner: str, period: str) -> dict[tuple[str, int], str]:
         """The entries of the journal behind the entries of a period: there stand the lots."""
-        with self.errand.house.db.connect() as conn:
+        with self.errand.house.reading() as conn:
             return store.lots_of(conn, self.errand.tenant, partner, period)
 
     def introduction(self, partner: str) -> str:

@@ -28,7 +28,7 @@ def ask(errand: Errand) -> int:
 def settle_waiting(errand: Errand, patience: timedelta) -> int:
     """Bring to an end what has waited for *patience*; how much did."""
     desk = Desk(errand)
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         found = store.list_waiting(conn, errand.tenant, instant(errand.now - patience), AT_ONCE)
     ended, held = 0, dict[str, list[str]]()
     for row in found:

@@ -98,7 +98,7 @@ class Line:
         the partner did not answer lately.
         """
         house, tenant = self.errand.house, self.errand.tenant
-        with house.db.connect() as conn:
+        with house.reading() as conn:
             known = calls.find_line(conn, tenant, self.name)
         if known is not None and instant(self.errand.now) < known.failed_at + wait_after(known.failures) * 1_000_000:
             raise Unreachable

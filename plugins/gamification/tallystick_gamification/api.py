@@ -57,14 +57,14 @@ def today(errand: Errand) -> date:
 
 def rows_of(errand: Errand, member: int) -> Mapping[str, Any]:
     """All that the plugin keeps of a member."""
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         return store.own_rows(conn, errand.tenant, f"m:{member}")
 
 
 def tasks_of(errand: Errand, member: int) -> list[TaskView]:
     """Where *member* stands in every task and quest as of today."""
     tasks, day = errand.plugin.tasks, today(errand)
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         rows = store.own_rows(conn, errand.tenant, f"m:{member}")
         counted = store.counters_of(conn, errand.tenant, member, [plain.key[0] for plain in tasks.plain.values()])
     return views(tasks, rows, counted, day)
@@ -133,7 +133,7 @@ def chances_of(errand: Errand, member: int) -> list[ChanceView]:
     """Of each draw, how often *member* could turn it now: what is usable pays for so many, limits leave so many."""
     plugin, day = errand.plugin, today(errand)
     names = [hooks.drawn_counter(draw) for draw in plugin.settings.draws.values()]
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         usable = {
             unit: balance.usable
             for unit, balance in queries.balances(conn, errand.tenant, member, instant(errand.now)).items()
@@ -178,7 +178,7 @@ class DrawView(Struct, frozen=True, kw_only=True):
 def draws_of(errand: Errand) -> list[DrawView]:
     """Every draw with its round, its prizes and what is left of them."""
     found = []
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         for draw in errand.plugin.settings.draws.values():
             row = draws.read_round(store.own_rows(conn, errand.tenant, f"draw/{draw.name}").get("round"))
             keys = {prize.name: hooks.shelf(draw.name, prize.name) for prize in draw.prizes if prize.stock}
@@ -233,7 +233,7 @@ class Summary(Struct, frozen=True, kw_only=True):
 def summary_of(errand: Errand, *, places: int = 5) -> Summary:
     """What tasks, badges and leaderboards came to so far."""
     settings = errand.plugin.settings
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         reached = store.levels_reached(conn, errand.tenant)
         held = store.badges_held(conn, errand.tenant)
         starts = {board.name: store.last_window(conn, errand.tenant, board.name) for board in settings.boards}
@@ -276,7 +276,7 @@ def top(errand: Errand, board: str, *, scope: str = "", on: date | None = None, 
 
 def _top(errand: Errand, board: str, scope: str, start: int, limit: int) -> list[BoardView]:
     tenant = errand.tenant
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         places = store.top(conn, tenant, board, start, scope, limit)
         names = store.names_of(conn, tenant, [place.member for place in places])
     return [
@@ -292,7 +292,7 @@ def place(errand: Errand, board: str, member: int, *, scope: str = "", on: date 
     found = next((each for each in errand.plugin.settings.boards if each.name == board), None)
     if found is None:
         raise NotOffered(f"there is no leaderboard {board!r}")
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         return store.place_of(
             conn, errand.tenant, board, boards.start_of(found.window, on or today(errand)), scope, member
         )
@@ -300,7 +300,7 @@ def place(errand: Errand, board: str, member: int, *, scope: str = "", on: date 
 
 def proof(errand: Errand, draw: str, number: int = 0) -> dict[str, Any]:
     """What may be told of a round (by default the last one): the commitment while it is open, everything once it is closed."""
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         rows = store.own_rows(conn, errand.tenant, f"draw/{draw}")
         found = draws.read_round(rows.get(f"round:{number}" if number else "round") or rows.get("round"))
         if found is None or (number and found.number != number):

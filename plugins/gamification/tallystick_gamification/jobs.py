@@ -26,7 +26,7 @@ def pay_referrals(errand: Errand) -> int:
     The event's id follows from friend and order: said again, it is the same event and changes nothing.
     """
     today = errand.plugin.programme.local_date(errand.now)
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         found = list_due(conn, errand.tenant, (today - CATCH_UP).isoformat(), today.isoformat())
     for start in range(0, len(found), AT_ONCE):
         errand.record(

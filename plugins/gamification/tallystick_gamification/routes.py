@@ -223,7 +223,7 @@ def _do(request: Request, id: str, kind: str, data: Mapping[str, Any]) -> Done:
     }  # fmt: skip
     (outcome,) = request.record([document])
     if isinstance(outcome, EventConflict):  # said before, at another time: the answer is that of then
-        with request.house.db.connect() as conn:
+        with request.house.reading() as conn:
             found = store.find_event(conn, request.tenant, SOURCE, name)
         if found is None or found.kind != kind:
             raise outcome

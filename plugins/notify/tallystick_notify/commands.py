@@ -42,7 +42,7 @@ def report(
     today = visit.now.astimezone(zone).date()
     first, last = since or today, until or today
     begin, end = (datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1)))
-    with visit.house.db.connect() as conn:
+    with visit.house.reading() as conn:
         found = store.counts(conn, visit.tenant, instant(begin), instant(end))
     table: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_KNOWN, 0))
     reasons: dict[tuple[str, str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -82,7 +82,7 @@ def preview(
     facts: Any = message.example if message is not None else None
     if member:
         number = visit.member(member)
-        with visit.house.db.connect() as conn:
+        with visit.house.reading() as conn:
             spoken = store.persons(conn, visit.tenant, [number])[number].language
             last = store.everything(conn, visit.tenant, number)["messages"]
         facts = next((one["facts"] for one in reversed(last) if one["template"] == template), facts)

@@ -111,7 +111,7 @@ def inbox(request: Any, query: InboxQuery) -> list[Item]:
     """The member's messages, newest first, in the member's language."""
     settings = request.plugin.settings
     before = instant(query.before) if query.before is not None else 1 << 62
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         spoken = store.persons(conn, request.tenant, [request.member])[request.member].language
         rows = store.inbox(conn, request.tenant, request.member, _inboxes(request), before, query.limit)
     items = []
@@ -148,7 +148,7 @@ def _inboxes(request: Any) -> list[str]:
 def preferences(request: Any) -> Preferences:
     """What may come over which channel, as the member's app shows it; changed by what the member says to consents."""
     settings = request.plugin.settings
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         wishes = store.wishes(conn, request.tenant, [request.member]).get(request.member, [])
     found = []
     for way in settings.ways:
@@ -168,7 +168,7 @@ def preferences(request: Any) -> Preferences:
 
 def consents(request: Any) -> list[Consent]:
     """Everything the member agreed to or took back, oldest first."""
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         return _told(store.history(conn, request.tenant, request.member))
 
 

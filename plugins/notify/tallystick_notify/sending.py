@@ -148,7 +148,7 @@ def _pack(errand: Errand, way: Way, due: store.Due) -> Parcel | Result:
         return Result("dead", "expired")
     language, addresses, print_ = settings.language, tuple[str, ...](), ""
     if row.member and way.kind not in SYSTEMS:
-        with errand.house.db.connect() as conn:
+        with errand.house.reading() as conn:
             person = store.persons(conn, errand.tenant, [row.member]).get(row.member, store.Person())
             wishes = store.wishes(conn, errand.tenant, [row.member]).get(row.member, ())
             if way.channel.address:

@@ -32,7 +32,7 @@ def remind(errand: Errand) -> int:
     until = errand.now + reach
     after = max(errand.now, until - CATCH_UP)
     said, behind = 0, int(errand.turn.progress or -1)
-    while found := list_expiring(errand.house.db, errand.tenant, settings.unit, after, until, behind=behind):
+    while found := list_expiring(errand.house.reading, errand.tenant, settings.unit, after, until, behind=behind):
         for start in range(0, len(found), AT_ONCE):
             some = found[start : start + AT_ONCE]
             errand.record(

@@ -7,11 +7,19 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from tallystick.ledger import instant, moment
+from tallystick.queries import Reading
 from tallystick.tables import lot
 
 
 def list_expiring(
-    db: sa.Engine, tenant: str, unit: str, after: datetime, until: datetime, *, behind: int = -1, limit: int = 100_000
+    reading: Reading,
+    tenant: str,
+    unit: str,
+    after: datetime,
+    until: datetime,
+    *,
+    behind: int = -1,
+    limit: int = 100_000,
 ) -> list[tuple[int, datetime]]:
     """(member, last of their expiries) for members with something left in a lot that expires in (*after*, *until*].
 
@@ -25,5 +33,5 @@ def list_expiring(
         .order_by(lot.c.member)
         .limit(limit)
     )
-    with db.connect() as conn:
+    with reading() as conn:
         return [(member, moment(last)) for member, last in conn.execute(query)]

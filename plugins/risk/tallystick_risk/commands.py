@@ -49,7 +49,7 @@ def _line(found: dict[str, Any], words: dict[str, str]) -> str:
 
 def cases(errand: Errand, *, status: Only = "open", policy: str = "", limit: int = 50, language: str = "en") -> Answer:
     """List cases, newest first."""
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         rows = store.cases_of(conn, errand.tenant, status=status, policy=policy, limit=limit)
     found = [docket.outline(row) for row in rows]
     return found, [_line(one, _WORDS[language]) for one in found] or [_WORDS[language]["none"]]
@@ -57,7 +57,7 @@ def cases(errand: Errand, *, status: Only = "open", policy: str = "", limit: int
 
 def show(errand: Errand, case: int, *, language: str = "en") -> Answer:
     """Show a case: why, whom it concerns, what waits, what was written to it."""
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         found, words = docket.told(conn, docket.find_case(conn, errand.tenant, case)), _WORDS[language]
     lines = [_line(found, words), f"  {found['reason']}"]
     lines += [words["member"].format(member=one) for one in found["members"]]
@@ -119,7 +119,7 @@ def member(errand: Person, member: str, *, language: str = "en") -> Answer:
 def report(errand: Errand, *, language: str = "en") -> Answer:
     """Count cases by policy and status, and what waits for a decision."""
     words = _WORDS[language]
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         found, pending = store.counts(conn, errand.tenant), store.pending(conn, errand.tenant)
     lines = [words["count"].format(**one._asdict()) + (words["monitor"] if one.monitor else "") for one in found] + (
         [words["wait"].format(pending=pending)] if pending else []

@@ -83,7 +83,7 @@ def keep_watch(errand: Errand) -> int:
     tenant, settings = errand.tenant, errand.plugin.settings
     found = 0
     while True:
-        with errand.house.db.connect() as conn:
+        with errand.house.reading() as conn:
             traces = store.traces_after(conn, tenant, store.looked(conn, tenant))
             if not traces:
                 return found
@@ -142,7 +142,7 @@ def end_holds(errand: Errand) -> int:
     """Release or void what waited long enough, as its policy declares; how many there were."""
     ended = 0
     while True:
-        with errand.house.db.connect() as conn:
+        with errand.house.reading() as conn:
             found = store.due(conn, errand.tenant, instant(errand.now))
         if not found:
             return ended
@@ -204,7 +204,7 @@ def decide(
     """
     settings: Settings = errand.plugin.settings
     _check_capabilities(settings, capabilities)
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         row = find_case(conn, errand.tenant, number)
         members, entries = store.members_of(conn, number), store.entries_of(conn, number)
     if row.status != "open" and decision != "restore":
@@ -246,7 +246,7 @@ def pass_challenge(errand: Errand, entry: str, method: str, by: str) -> None:
 
     Raises NoChallenge unless the entry waits for a challenge and its time is not over.
     """
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         rows = store.waits_for(conn, errand.tenant, entry)
     if not any(row.status == "step_up" for row in rows) or any(row.due_at <= instant(errand.now) for row in rows):
         raise NoChallenge(f"nothing waits for a challenge under {entry}")
@@ -323,7 +323,7 @@ def outline(row: Any) -> dict[str, Any]:
 
 def standing(errand: Errand, member: int) -> dict[str, Any]:
     """What a member may know: what is restricted until when, and in gentle words what is pending."""
-    with errand.house.db.connect() as conn:
+    with errand.house.reading() as conn:
         rows, pending = store.own_rows(conn, errand.tenant, member), store.waiting_of(conn, errand.tenant, member)
     now = int(errand.now.timestamp())
     ends = {name: end for name, end in (rows.get("restricted") or {}).items() if end > now}

@@ -78,7 +78,7 @@ class Passed(Struct, frozen=True, forbid_unknown_fields=True):
 
 def cases(request: Request, query: Which) -> list[dict[str, Any]]:
     """Cases, newest first."""
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         rows = store.cases_of(
             conn, request.tenant, status=query.status, policy=query.policy, assigned=query.assigned, before=query.before,
             limit=query.limit,
@@ -88,7 +88,7 @@ def cases(request: Request, query: Which) -> list[dict[str, Any]]:
 
 def case(request: Request) -> dict[str, Any]:
     """A case with its members, entries and notes."""
-    with request.house.db.connect() as conn:
+    with request.house.reading() as conn:
         return docket.told(conn, docket.find_case(conn, request.tenant, _number(request)))
 
 

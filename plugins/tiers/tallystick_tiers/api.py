@@ -49,7 +49,7 @@ def standings(errand: Errand, member: int) -> list[View]:
     courses = list(errand.plugin.courses.values())
     found = [
         view_of(place, day)
-        for places in list_standings(errand.house.db, errand.tenant, courses, day, only=member)
+        for places in list_standings(errand.house.reading, errand.tenant, courses, day, only=member)
         for place in places
     ]
     order = {course.ladder.name: n for n, course in enumerate(courses)}

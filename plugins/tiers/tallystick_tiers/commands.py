@@ -66,7 +66,7 @@ def history(errand: Work, member: str, *, language: str = "en") -> Answer:
     number = errand.member(member)
     rows: list[dict[str, Any]] = []
     held: dict[str, str] = {}
-    for page, step in list_changes(errand.house.db, errand.tenant, number):
+    for page, step in list_changes(errand.house.reading, errand.tenant, number):
         day = errand.plugin.programme.local_date(moment(page.at)).isoformat()
         was, held[step["ladder"]] = held.get(step["ladder"], ""), step["tier"]
         rows.append(

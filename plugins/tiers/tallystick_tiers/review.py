@@ -40,13 +40,13 @@ def list_moves(errand: Errand, day: date) -> Iterator[Move]:
 
     Whoever stays is not written down: the next event of theirs lets the same days pass.
     """
-    for within in list_ranges(errand.house.db, errand.tenant):
+    for within in list_ranges(errand.house.reading, errand.tenant):
         yield from _moves_within(errand, day, within)
 
 
 def _moves_within(errand: Errand, day: date, within: Range) -> Iterator[Move]:
     for course in errand.plugin.courses.values():
-        for places in list_unsettled(errand.house.db, errand.tenant, course, day, within):
+        for places in list_unsettled(errand.house.reading, errand.tenant, course, day, within):
             for place in places:
                 _, changes = course.as_of(place.standing, day, place.counted, place.member)
                 for change in changes:
@@ -62,7 +62,7 @@ def record_review(errand: Work, day: date) -> list[Move]:
     moves: list[Move] = []
     refused: list[Exception] = []
     about, _, after = errand.turn.progress.partition(" ")
-    for within in list_ranges(errand.house.db, errand.tenant, after=after if about == day.isoformat() else ""):
+    for within in list_ranges(errand.house.reading, errand.tenant, after=after if about == day.isoformat() else ""):
         found = list(_moves_within(errand, day, within))
         refused += _record_moves(errand, day, list(dict.fromkeys(move.member for move in found)))
         moves += found
@@ -99,7 +99,7 @@ def record_warnings(errand: Errand, day: date) -> int:
         return 0
     said = 0
     time = errand.now.isoformat()
-    for places in list_standings(errand.house.db, errand.tenant, courses, day):
+    for places in list_standings(errand.house.reading, errand.tenant, courses, day):
         found = []
         for place in places:
             course, member = place.course, place.member

@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tallystick.ledger import Record, moment, read_record
+from tallystick.queries import Reading
 from tallystick.situation import Member
 from tallystick.tables import counter, member, own, record
 
@@ -37,7 +38,7 @@ class Range(NamedTuple):
 
 
 def list_standings(
-    db: sa.Engine,
+    reading: Reading,
     tenant: str,
     courses: Collection[Course],
     day: date,
@@ -60,7 +61,7 @@ def list_standings(
         query = query.where(own.c.key == f"m:{only}")
     after = ""
     while True:
-        with db.connect() as conn:
+        with reading() as conn:
             rows = conn.execute(query, {"after": after}).all()
             if len(rows) == page:  # the last member's rows may go on behind the page's end
                 last = rows[-1].key
@@ -81,11 +82,11 @@ def list_standings(
         after = rows[-1].key
 
 
-def list_ranges(db: sa.Engine, tenant: str, *, after: str = "", size: int = 100_000) -> Iterator[Range]:
+def list_ranges(reading: Reading, tenant: str, *, after: str = "", size: int = 100_000) -> Iterator[Range]:
     """All own rows of tiers in ranges of about *size*, along their key, from behind *after* on."""
     rows = sa.select(own.c.key).where(own.c.tenant == tenant, own.c.plugin == "tiers").order_by(own.c.key)
     while True:
-        with db.connect() as conn:
+        with reading() as conn:
             last = conn.scalar(rows.where(own.c.key > after).offset(size - 1).limit(1))
         yield Range(after, last)
         if last is None:
@@ -93,10 +94,10 @@ def list_ranges(db: sa.Engine, tenant: str, *, after: str = "", size: int = 100_
         after = last
 
 
-def list_unsettled(db: sa.Engine, tenant: str, course: Course, day: date, within: Range) -> Iterator[list[Place]]:
+def list_unsettled(reading: Reading, tenant: str, course: Course, day: date, within: Range) -> Iterator[list[Place]]:
     """Who stands on the ladder of *course*, less those of whom the database itself can tell that they stay as of *day*."""
-    with db.connect() as conn:
-        query = _unsettled(course, day, within, postgres=db.dialect.name == "postgresql")
+    with reading() as conn:
+        query = _unsettled(course, day, within, postgres=conn.dialect.name == "postgresql")
         rows = conn.execute(query, {"tenant": tenant}).all()
         for start in range(0, len(rows), 5_000):
             some = rows[start : start + 5_000]
@@ -203,14 +204,14 @@ def _counts(
     return found
 
 
-def list_changes(db: sa.Engine, tenant: str, number: int) -> Iterator[tuple[Record, Mapping[str, str]]]:
+def list_changes(reading: Reading, tenant: str, number: int) -> Iterator[tuple[Record, Mapping[str, str]]]:
     """Every change of the member's tiers, in the order of the journal: the record, and ladder, tier and reason."""
     query = (
         sa.select(record.c.body)
         .where(record.c.tenant == tenant, record.c.member == number)
         .order_by(record.c.received, record.c.entry)
     )
-    with db.connect() as conn:
+    with reading() as conn:
         bodies = [bytes(body) for body in conn.scalars(query)]
     for page in map(read_record, bodies):
         for step in page.explanation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import date, timedelta
+from functools import partial
 
 import msgspec
 import pytest
@@ -74,8 +75,8 @@ def test_nobody_who_moves_is_passed_over(database_url: str, ladder: str) -> None
     for day in [*days, *[walk.standing.review for walk in walks[:8] if walk.standing.review is not None]]:
         found = {
             place.member.number: place
-            for within in list_ranges(db, "shop", size=50)
-            for places in list_unsettled(db, "shop", course, day, within)
+            for within in list_ranges(partial(database.reading, db), "shop", size=50)
+            for places in list_unsettled(partial(database.reading, db), "shop", course, day, within)
             for place in places
         }
         for number, walk in enumerate(walks, 1):
@@ -102,12 +103,12 @@ def test_ranges_meet_and_leave_nobody_out(database_url: str) -> None:
         for number in range(1, 26):
             for name in ("club", "fresh"):
                 conn.execute(sa.insert(tables.own).values(tenant="shop", plugin="tiers", key=f"m:{number}", name=name, member=number, value="{}"))  # fmt: skip
-    ranges = list(list_ranges(db, "shop", size=7))
+    ranges = list(list_ranges(partial(database.reading, db), "shop", size=7))
     assert (ranges[0].after, ranges[-1].last) == ("", None)
     assert [one.last for one in ranges[:-1]] == [other.after for other in ranges[1:]]
-    assert list(list_ranges(db, "shop", after=ranges[2].after, size=7)) == ranges[2:]
+    assert list(list_ranges(partial(database.reading, db), "shop", after=ranges[2].after, size=7)) == ranges[2:]
     assert len(ranges) == 7
-    assert list(list_ranges(db, "elsewhere")) == [Range("", None)]
+    assert list(list_ranges(partial(database.reading, db), "elsewhere")) == [Range("", None)]
     db.dispose()
 
 

@@ -41,7 +41,7 @@ def open_kiosk(visit: Any, *, url: str, language: str = "en") -> tuple[Any, list
 
 def _stock(visit: Any) -> None:
     """Bring two dozen mugs, once."""
-    with visit.house.db.connect() as conn:
+    with visit.house.reading() as conn:
         if store.stock_left(conn, visit.tenant, ["vr_kiosk:reward/mug"]):
             return
     brought = {"reward": "mug", "pieces": 24}
