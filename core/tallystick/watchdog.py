@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ fired: Final[set[int]] = set()
 #: Threads that wait for a plugin in another process, which is ended from there.
 elsewhere: Final[set[int]] = set()
 _lock: Final = threading.Lock()
+_looking: Final = threading.RLock()
 #: Code that calls plugins, by its identity (code compares by contents, slowly): line -> name of the local that holds the
 #: running plugin's guard; None: any line, ``guard``.
 _watched: Final[dict[int, tuple[weakref.ref[CodeType], Mapping[int, str] | None]]] = {}
@@ -65,12 +67,27 @@ def _receive(thread: int) -> None:
         return
 
 
+class _Unmoved:
+    """What is said of errors that nobody can catch, except of an Overrun: Python drops what arrives in a destructor.
+
+    The next look sends another one, so that there is nothing to tell.
+    """
+
+    def __init__(self, further: Callable[[sys.UnraisableHookArgs], object]) -> None:
+        self._further = further
+
+    def __call__(self, said: sys.UnraisableHookArgs) -> None:
+        if said.exc_type is not Overrun:
+            self._further(said)
+
+
 class Watchdog:
     """Looks after the plugins of this process; one thread is enough for all tenants.
 
     *budget* is CPU seconds of the calling thread, so that a busy machine convicts nobody; *patience* is seconds of
-    waiting for a loop that mostly sleeps.  Time in which the watchdog itself did not run is not counted, nor is what the
-    collector of garbage took: it goes through the whole house's heap, in the middle of whichever plugin comes by.
+    waiting for a loop that mostly sleeps.  Time in which the watchdog itself did not run is not counted, nor is time in
+    which the plugin could run but got no processor, nor is what the collector of garbage took: it goes through the whole
+    house's heap, in the middle of whichever plugin comes by.
     """
 
     def __init__(self, *, budget: float = 0.05, patience: float = 0.2, period: float = 0.02) -> None:
@@ -87,6 +104,8 @@ class Watchdog:
             self._stop.clear()
             if self._collect not in gc.callbacks:  # a forked worker starts anew with what it was forked with
                 gc.callbacks.append(self._collect)
+            if not isinstance(sys.unraisablehook, _Unmoved):
+                sys.unraisablehook = _Unmoved(sys.unraisablehook)
             self._thread = threading.Thread(target=self._run, name="tallystick-watchdog", daemon=True)
             self._thread.start()
         return self
@@ -122,10 +141,11 @@ class Watchdog:
             self.look(min(now - before, 2 * self._period))
             before = now
 
-    def _cpu_clock(self, thread: int) -> Callable[[], float] | None:
+    def _cpu_clock(self, tid: int, thread: int) -> Callable[[], float] | None:
         """A clock of the CPU seconds that *thread* spent on its own work, where the system has one."""
+        # As pthread_getcpuclockid(3) makes it, which must not be asked about a thread that may just have ended.
+        clock = ((~tid) << 3) | 6
         try:
-            clock = time.pthread_getcpuclockid(thread)
             time.clock_gettime(clock)
         except (AttributeError, OSError):
             return None
@@ -139,13 +159,14 @@ class Watchdog:
         """Look at all threads once, *passed* seconds after the last time."""
         # CPython 3.11 reads the frames of running threads through bare pointers.  A collection in the middle may call
         # Python, which lets such a thread run on and leave the frame: a crash, or a deadlock (python/cpython#106883).
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            self._look(passed)
-        finally:
-            if collecting:
-                gc.enable()
+        with _looking:  # or another house's watchdog would switch the collector on again meanwhile
+            collecting = gc.isenabled()
+            gc.disable()
+            try:
+                self._look(passed)
+            finally:
+                if collecting:
+                    gc.enable()
 
     def _look(self, passed: float) -> None:
         seen: dict[int, _Sighting] = {}
@@ -155,12 +176,14 @@ class Watchdog:
                 continue
             last = self._seen.get(thread)
             if last is None or last.place != place:
-                seen[thread] = _Sighting(place, self._cpu_clock(thread))
+                tid = next((each.native_id for each in threading.enumerate() if each.ident == thread), None) or 0
+                seen[thread] = _Sighting(place, tid, self._cpu_clock(tid, thread) if tid else None)
                 continue
             if thread in self._collecting:  # not its time; and what arrived in a finalizer now would be swallowed there
                 seen[thread] = last
                 continue
-            last.waited += passed
+            if not _starved(last.tid):
+                last.waited += passed
             seen[thread] = last
             if last.used() >= self._budget or last.waited >= self._patience:
                 _shoot(thread, place)
@@ -172,16 +195,28 @@ _Place = tuple[FrameType, int, Any]
 
 
 class _Sighting:
-    __slots__ = ("_clock", "_start", "place", "waited")
+    __slots__ = ("_clock", "_start", "place", "tid", "waited")
 
-    def __init__(self, place: _Place, clock: Callable[[], float] | None) -> None:
-        self.place, self.waited = place, 0.0
+    def __init__(self, place: _Place, tid: int, clock: Callable[[], float] | None) -> None:
+        self.place, self.tid, self.waited = place, tid, 0.0
         self._clock = clock
         self._start = clock() if clock else 0.0
 
     def used(self) -> float:
         """CPU seconds since the first sighting; where that cannot be known, seconds waited."""
-        return self._clock() - self._start if self._clock else self.waited
+        try:
+            return self._clock() - self._start if self._clock else self.waited
+        except OSError:  # the thread has just ended
+            return 0.0
+
+
+def _starved(tid: int) -> bool:
+    """Whether a thread could run, but has no processor or only just got one; False where the system does not tell."""
+    try:
+        state = Path(f"/proc/self/task/{tid}/stat").read_bytes()
+    except OSError:
+        return False
+    return state.rpartition(b") ")[2][:1] == b"R"
 
 
 def _find(frame: FrameType | None) -> _Place | None:
@@ -205,7 +240,8 @@ def _shoot(thread: int, place: _Place) -> None:
         known = thread in fired
         fired.add(thread)
         if _find(sys._current_frames().get(thread)) == place:  # noqa: SLF001
-            place[2].overran()
+            if not known:  # one that was swallowed is sent again, and is the same one
+                place[2].overran()
             _set_async_exc(thread, Overrun)
         elif not known:
             fired.discard(thread)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -84,6 +85,74 @@ def test_a_collection_that_has_not_ended_yet_is_not_the_plugins_time_either(watc
 
     mourning: list[object] = []
     assert call(Guard(), plugin) == 0
+
+
+def test_what_arrives_in_a_destructor_is_sent_again_and_nothing_is_said_of_it(watchdog: Watchdog) -> None:
+    """Python drops it there with a word on stderr, which pytest takes for an error of the test."""
+
+    class Last:
+        def __del__(self) -> None:
+            watchdog.look(0)
+            done.append("mourned")
+
+    def plugin() -> None:
+        last = Last()
+        watchdog.look(0)
+        spend(2 * BUDGET, lambda: None)
+        del last
+        done.append("went on")
+        watchdog.look(0)
+        done.append("went on for ever")
+
+    done: list[str] = []
+    assert (call(Guard(), plugin), done) == (1, ["went on"])
+
+
+def test_who_gets_no_processor_does_not_wait(watchdog: Watchdog) -> None:
+    def plugin() -> None:
+        for _ in range(3):
+            watchdog.look(3600)  # whoever looks runs
+
+    assert call(Guard(), plugin) == 0
+
+
+def test_a_loop_that_mostly_sleeps_is_ended(watchdog: Watchdog) -> None:
+    guard = Guard()
+
+    def look() -> None:
+        while not guard.overruns:
+            watchdog.look(3600)
+
+    def plugin() -> None:
+        while True:
+            time.sleep(0.001)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    assert call(guard, plugin) == 1
+    looking.join()
+
+
+def test_of_two_watchdogs_none_switches_the_collector_on_while_the_other_looks() -> None:
+    entered, seen = threading.Event(), []
+
+    class First(Watchdog):
+        def _look(self, passed: float) -> None:
+            second.start()
+            entered.wait(passed)
+
+    class Second(Watchdog):
+        def _look(self, passed: float) -> None:
+            entered.set()
+            first.join(passed)
+            seen.append(gc.isenabled())
+
+    first = threading.Thread(target=lambda: First().look(0.1))
+    second = threading.Thread(target=lambda: Second().look(60))
+    first.start()
+    first.join()
+    second.join()
+    assert (seen, gc.isenabled()) == ([False], True)
 
 
 LOOKING = """
