@@ -19,6 +19,7 @@ from .errors import (
     InvalidEvent,
     MemberInactive,
     OrderConflict,
+    Refused,
     TallyError,
     UnknownEntry,
     UnknownMember,
@@ -888,16 +889,22 @@ class Judge:
         if event.member and event.member != self.working.who(member):
             raise InvalidEvent("the entry belongs to another member", pointer="/member")
         event = msgspec.structs.replace(event, member=member)
+        anew = _NOT_ASKED
+        if arrival.kind == "entry.released" and not self._sent_back(record, number or 0):
+            anew = self._ask_anew(record, sealed, entry, event, number or 0)
         page = Page(entry, event, self.working, self.programme, received)
-        skipped: list[Skipped] = []
-        if arrival.kind == "entry.released":
+        skipped = list(anew.skipped)
+        done = arrival.kind.removeprefix("entry.")
+        if done == "released" and not anew.refused:
             self._open_lots(page, record, "held", received)
             self._release_spends(page, record, number or 0)
             if not self._sent_back(record, number or 0):
-                self._release_rest(page, record, sealed, number or 0, skipped)
-        else:
+                self._release_rest(page, record, sealed, number or 0, anew, skipped)
+        else:  # what would be refused by now is not done, whoever releases it
+            done = "voided"
+            page.steps += anew.steps
             self._void(page, record, number or 0)
-        row = OrderEntry(decision, entry, arrival.kind.removeprefix("entry."), member)
+        row = OrderEntry(decision, entry, done, member)
         return self._judged(
             arrival,
             event,
@@ -935,24 +942,57 @@ class Judge:
             page.steps.append(Step(rule=step.rule, effect="released", unit=step.unit, data=step.data))
         page.gives = (*page.gives, *record.gives)
 
+    def _ask_anew(self, record: Record, sealed: bytes | None, entry: int, event: Event, number: int) -> _Anew:
+        """Plugins whose rows are others by now are asked again what they keep of a held event, as if it had not come yet.
+
+        Of their answer the rows are taken: the rest was settled when the event came.  Who fails keeps what there is; who says
+        no refuses the event, as it would if it came now.
+        """
+        member = event.member
+        deferred = deferring.deferred_of(record)
+        outrun = deferring.outrun(record, deferred, member, self.working.own)
+        was = self.looked_at(record, sealed) if outrun else None
+        person = self.working.people.get(member)
+        if was is None or person is None or person.view.status != "active" or was.kind not in self.kinds:
+            return _Anew(outrun)
+        late = [effect for effect in deferred if deferring.row_of(effect, member) and plugin_of(effect.rule) in outrun]
+        rows, steps, skipped, refused = list[Effect](), list[Step](), list[Skipped](), False
+        self._void(Page(entry, event, self.working, self.programme, instant(event.received)), record, number)
+        plan = self.pipeline.plan(was.kind)
+        situation = self.situation(was, plan, number, person)  # under its own number: chance falls as it fell
+        private = self._private(plan, was, situation)
+        for plugin in dict.fromkeys(plugin_of(effect.rule) for effect in late):
+            try:
+                answers, failed = self.pipeline.ask_again(plugin, was, private.get(plugin, situation))
+            except TallyError as refusal:
+                rule = next(effect.rule for effect in late if plugin_of(effect.rule) == plugin)
+                steps.append(Step(rule=rule, effect="outrun", note=refusal.code))
+                refused = refused or isinstance(refusal, Refused)
+                continue
+            skipped += failed
+            rows += [effect for effect in answers if deferring.row_of(effect, was.member) is not None]
+        self.working.undo()
+        self.working.begin()
+        return _Anew(outrun, rows, steps, skipped, refused)
+
     def _release_rest(
-        self, page: Page, record: Record, sealed: bytes | None, number: int, skipped: list[Skipped]
+        self, page: Page, record: Record, sealed: bytes | None, number: int, anew: _Anew, skipped: list[Skipped]
     ) -> None:
         """What the held event had put off happens now, and what follows from it; a person has reviewed it."""
         deferred, member = deferring.deferred_of(record), page.event.member
-        outrun = deferring.outrun(record, deferred, member, self.working.own)
-        if outrun:
-            rows = [
-                effect for effect in deferred if deferring.row_of(effect, member) and plugin_of(effect.rule) in outrun
+        if anew.outrun:
+            deferred = [
+                effect
+                for effect in deferred
+                if deferring.row_of(effect, member) is None or plugin_of(effect.rule) not in anew.outrun
             ]
-            deferred = [effect for effect in deferred if effect not in rows]
         page.apply(settle(deferred, self.units, _NONE, self.versions))
         was = self.looked_at(record, sealed)
         person = self.working.people.get(member)
         if was is None or person is None or person.view.status != "active" or was.kind not in self.kinds:
             return
-        if outrun:
-            self._remember_anew(page, rows, was, number, person, skipped)
+        page.steps += anew.steps
+        page.apply(settle(anew.rows, self.units, _NONE, self.versions))
         plan = self.pipeline.plan(was.kind)
         was = msgspec.structs.replace(was, received=page.event.received)
         released, page.event = page.event, was
@@ -966,26 +1006,6 @@ class Judge:
         if skipped:
             page.kept = mending.keep(skipped, was, situation, own, outcome=outcome)
         page.event = released
-
-    def _remember_anew(
-        self, page: Page, late: Sequence[Effect], was: Event, number: int, person: Person, skipped: list[Skipped]
-    ) -> None:
-        """Plugins whose rows are others by now are asked again what they keep of a held event; of the rest of their answer
-        nothing is taken, for it was settled when the event came.  Who says no, or fails, keeps what there is.
-        """
-        plan = self.pipeline.plan(was.kind)
-        situation = self.situation(was, plan, number, person)  # under its own number: chance falls as it fell
-        private = self._private(plan, was, situation)
-        for plugin in dict.fromkeys(plugin_of(effect.rule) for effect in late):
-            try:
-                answers, failed = self.pipeline.ask_again(plugin, was, private.get(plugin, situation))
-            except TallyError as refusal:
-                rule = next(effect.rule for effect in late if plugin_of(effect.rule) == plugin)
-                page.steps.append(Step(rule=rule, effect="outrun", note=refusal.code))
-                continue
-            skipped += failed
-            rows = [effect for effect in answers if deferring.row_of(effect, was.member) is not None]
-            page.apply(settle(rows, self.units, _NONE, self.versions))
 
     def _void(self, page: Page, record: Record, number: int) -> None:
         """Everything the held event had set aside, given or counted is undone, less what a refund undid before."""
@@ -1023,6 +1043,19 @@ class Judge:
         page.parted, _ = merging.part(page, found[0])
         page.event = msgspec.structs.replace(event, member=page.parted)
         return self._judged(arrival, page.event, page, entry, "recorded", "allow", (), ())
+
+
+class _Anew(NamedTuple):
+    """What plugins say now of an event that was held, where what they had looked at is other by now."""
+
+    outrun: frozenset[str] = frozenset()  #: the plugins it is about
+    rows: Sequence[Effect] = ()  #: what they keep of it now
+    steps: Sequence[Step] = ()
+    skipped: Sequence[Skipped] = ()
+    refused: bool = False  #: one of them said no
+
+
+_NOT_ASKED = _Anew()
 
 
 class _Buckets(NamedTuple):

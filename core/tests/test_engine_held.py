@@ -473,6 +473,40 @@ def test_a_plugin_that_says_no_when_it_is_asked_again_keeps_what_it_has_and_the_
     assert [(step.rule, step.effect, step.note) for step in released.explanation] == [("lab.day", "outrun", "refused")]
 
 
+def test_what_would_be_refused_by_now_is_undone_at_the_release_and_nothing_of_it_is_given_or_taken(lab: Lab) -> None:
+    """One a day, for 60 points and with 5 to gain: the held one is released after another one was done."""
+    lab.gain("ann", 200)
+    lab.puppet.wants = Needs(own={"{member}": frozenset({"day"})}, counters=frozenset({("lab.times", "lifetime")}))
+
+    def redeem(event, situation):  # type: ignore[no-untyped-def]
+        if situation.own["{member}"].get("day"):
+            raise Refused("one a day")
+        return [
+            Put(rule="lab.day", name="day", value=event.id),
+            Spend(rule="lab.convert", unit="points", amount=60, account="converted", gives={"coupon": "C"}),
+            Grant(rule="lab.base", unit="points", amount=5),
+            Count(rule="lab.times", counter="lab.times", window="lifetime"),
+        ]
+
+    lab.puppet.on("redeem", redeem)
+    lab.recompile()
+    hold(lab)
+    held, twin = [lab.send(lab.arrival("lab.spent", "ann")) for _ in range(2)]
+    assert (lab.usable("ann"), lab.counter("lab.times", "ann")) == (80, 2)
+    allow(lab)
+    assert lab.release(held.entry).gives == ({"coupon": "C"},)
+    released = lab.release(twin.entry)
+    assert [(step.rule, step.note) for step in released.explanation if step.effect == "outrun"] == [
+        ("lab.day", "refused")
+    ]
+    assert released.gives == ()
+    assert (lab.usable("ann"), lab.counter("lab.times", "ann")) == (200 - 60 + 5, 1)
+    assert "held" not in lab.accounts()
+    assert lab.own(f"m:{lab.names['ann']}") == {"day": held.id}
+    with pytest.raises(AlreadyDecided):
+        lab.void(twin.entry)
+
+
 def test_shared_rows_and_rows_that_went_are_told_apart_as_well(lab: Lab) -> None:
     lab.puppet.wants = Needs(own={"device/{facts.what}": frozenset({"seen"})})
 
