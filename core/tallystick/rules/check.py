@@ -216,9 +216,14 @@ class _Checker:
     def must_be_there(self, node: Checked) -> NoReturn:
         text = unparse(node.source)
         shown = text if len(text) <= 60 else "it"
+        if node.type == NULL:
+            self.fail(node.source, "this is always null, where a value is needed", found="null")
+        instead = f", or give a value in its place: `{shown}.orValue(...)`"
+        if isinstance(strip(node.type), Object | MapOf | ListOf):  # none can be written in a rule
+            instead = ""
         self.fail(
             node.source,
-            f"{shown} may be null here; guard it first: `{shown} != null && ...`, or give a value in its place: `{shown}.orValue(...)`",
+            f"{shown} may be null here; guard it first: `{shown} != null && ...`{instead}",
             found=str(node.type),
             expected=str(strip(node.type)),
             hint=f"{shown} != null && ...",
@@ -465,7 +470,7 @@ class _Checker:
 
     def zone(self, argument: Checked | None) -> ZoneInfo:
         if argument is None:
-            return clock.zone(self.scope.zone)
+            return ZoneInfo(self.scope.zone)
         if not isinstance(argument, Constant) or not isinstance(argument.value, str):
             self.fail(argument.source, 'a zone is written out: "Asia/Shanghai"')
         try:
@@ -572,7 +577,7 @@ def _holds(wanted: Type, found: Type) -> bool:
         return wanted == found
     if isinstance(strip(wanted), String):
         return isinstance(strip(found), String)
-    if isinstance(strip(wanted), Fixed) and not (isinstance(strip(found), Fixed) and _scale(found) == _scale(wanted)):
+    if isinstance(strip(wanted), Fixed) and not (isinstance(strip(found), Fixed) and _scale(found) <= _scale(wanted)):
         return False
     return join(wanted, found) == wanted
 

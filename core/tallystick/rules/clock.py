@@ -16,12 +16,17 @@ _DECIMAL = re.compile(r"-?\d{1,18}(?:\.(\d{1,9}))?", re.ASCII)
 _MICROSECONDS = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000, "us": 1}
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,31}){0,2}", re.ASCII)
 
+#: Files that lie among the zones and are none: the machine's own zone, and clocks that count leap seconds.
+_MACHINES = frozenset(("localtime", "posixrules", "Factory"))
+
 
 @lru_cache(maxsize=1024)
 def zone(name: str) -> ZoneInfo:
     """The IANA zone of that name."""
     if not _ZONE.fullmatch(name):
         raise ValueError(f"{name[:60]!r} is not a zone name")
+    if name in _MACHINES or name.startswith(("posix/", "right/")):
+        raise ValueError(f"{name!r} means another zone on another machine")
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):

@@ -8,12 +8,12 @@ The generated function looks like this::
         if purchase is not None:
             _e0 = purchase.lines
             _counted4 = None
-            for _n, line in enumerate(_e0):                 # what the rules count, for all of them at once
+            for _n, line in _enumerate(_e0):                 # what the rules count, for all of them at once
                 _b = _x2(line.category)
                 ...
         if purchase is not None:
             if _counted4 and _e1 == _k3:                    # one rule
-                _fired.append(_Firing(4, _sum4 // _k5, _sum4, tuple(_counted4)))
+                _fired.append(_Firing(4, _sum4 // _k5, _sum4, _tuple(_counted4)))
 
 Rules that compare one fact with constants (the shop's number, the coupon's code) are found by an index over the constants.
 """
@@ -201,7 +201,7 @@ class _Fused:
         rest = [each.counted for each in early if each not in always]
         if rest:
             block.append(f"{' = '.join(rest)} = None")
-        block.append(f"for _n, {self.places.line} in enumerate({self.renderer.render(self.lines.root)}):")
+        block.append(f"for _n, {self.places.line} in _enumerate({self.renderer.render(self.lines.root)}):")
         for each in always:
             block += _indented(self.counting(each, _line_tests(each.rule), fresh=False))
         for field, by_value in indexed.items():
@@ -264,7 +264,7 @@ class _Fused:
             yield from self.guarded(given, [line for plan in rest[:run] for line in self.rule(plan, plan.tests)])
             rest = rest[run:]
         if indexed:
-            yield "    if len(_fired) > 1:"
+            yield "    if _len(_fired) > 1:"
             yield "        _fired.sort(key=_order)"
 
     def indexed(self) -> Iterator[tuple[str, frozenset[str], dict[Any, list[tuple[_Plan, list[Checked]]]]]]:
@@ -312,10 +312,10 @@ class _Fused:
         if selection is None:
             yield f"_fired.append(_Firing({plan.number:d}, {self.value(plan.rule)}, 0, ()))"
             return
-        self.renderer.names = {"basis": selection.sum, "matched": f"len({selection.counted})"}
+        self.renderer.names = {"basis": selection.sum, "matched": f"_len({selection.counted})"}
         value, sum_ = self.value(plan.rule), selection.sum if plan.rule.basis is not None else "0"
         self.renderer.names = {}
-        firing = f"_fired.append(_Firing({plan.number:d}, {value}, {sum_}, tuple({selection.counted})))"
+        firing = f"_fired.append(_Firing({plan.number:d}, {value}, {sum_}, _tuple({selection.counted})))"
         if selection.early:
             yield firing
             return
@@ -331,7 +331,7 @@ class _Fused:
         """A walk over the lines for one selection."""
         assert self.lines is not None
         yield f"{selection.counted} = []; {selection.sum} = 0"
-        yield f"for _n, {self.places.line} in enumerate({self.renderer.render(self.lines.root)}):"
+        yield f"for _n, {self.places.line} in _enumerate({self.renderer.render(self.lines.root)}):"
         yield from _indented(self.counting(selection, _line_tests(selection.rule), fresh=False))
 
     def value(self, rule: Rule) -> str:

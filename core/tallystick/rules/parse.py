@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from tallystick.errors import InvalidRule
@@ -39,7 +40,7 @@ _RELATIONS = frozenset(("==", "!=", "<", "<=", ">", ">=", "in"))
 _TOKEN = re.compile(
     r"""
     (?P<space>(?:[ \t\r\n]+|//[^\n]*)+)
-  | (?P<float>[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
+  | (?P<float>[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
   | (?P<int>0[xX][0-9a-fA-F]+|[0-9]+)
   | (?P<string>[rRbB]{0,2}(?:"|'))
   | (?P<name>[A-Za-z_][A-Za-z0-9_]*)
@@ -319,7 +320,8 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def _tokens(source: Source) -> list[_Token]:
-    text, at, tokens = source.text, 0, []
+    text, at = source.text, 0
+    tokens: list[_Token] = []
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
@@ -330,10 +332,15 @@ def _tokens(source: Source) -> list[_Token]:
             case "space":
                 continue
             case "float":
+                if piece[0] == "." and tokens and (tokens[-1].kind == "name" or tokens[-1].text in (")", "]")):
+                    tokens.append(_Token("sign", ".", start))  # a.5: no number, a field that cannot be
+                    at = start + 1
+                    continue
+                hint = _exact(piece)
                 raise source.error(
                     start,
-                    f'{piece} is a floating-point number, which cannot hold money exactly; write decimal("{piece}")',
-                    hint=f'decimal("{piece}")',
+                    f"{piece[:60]} is a floating-point number, which cannot hold money exactly; write {hint}",
+                    hint=hint,
                 )
             case "int":
                 if at < len(text) and ((text[at].isascii() and text[at].isalnum()) or text[at] == "_"):
@@ -350,6 +357,14 @@ def _tokens(source: Source) -> list[_Token]:
                 tokens.append(_Token(kind, piece, start))
     tokens.append(_Token("end", "", len(text)))
     return tokens
+
+
+def _exact(piece: str) -> str:
+    """How a floating-point literal is written as a decimal, if it is one that can be written."""
+    digits, _, power = piece.lower().partition("e")
+    if len(digits) > 20 or len(power) > 3 or abs(int(power or 0)) > 18:
+        return 'decimal("1.25")'
+    return f'decimal("{Decimal(piece):f}")'
 
 
 def _bad_character(source: Source, at: int) -> InvalidRule:

@@ -56,10 +56,10 @@ _FORMS = {
     "int.neg": "(-{0})",
     "dec.neg": "(-{0})",
     "span.neg": "(-{0})",
-    "int.abs": "abs({0})",
-    "dec.abs": "abs({0})",
+    "int.abs": "_abs({0})",
+    "dec.abs": "_abs({0})",
     "decimal": "{0}",
-    "size": "len({0})",
+    "size": "_len({0})",
     "startsWith": "{0}.startswith({1})",
     "endsWith": "{0}.endswith({1})",
     "contains": "({1} in {0})",
@@ -175,6 +175,8 @@ class Renderer:
         self.moving = frozenset(moving)
         self.bound: dict[str, Any] = {
             "_UNSET": object(),
+            # Under names no fact can have: a fact may be called ``sum``.
+            **{f"_{each.__name__}": each for each in (abs, enumerate, getattr, len, max, min, sum, tuple)},
             "_shift": shift,
             "_day_of_year": TIME_PARTS["getDayOfYear"],
             "_quotient": quotient,
@@ -258,7 +260,7 @@ class Renderer:
                 if keyed:
                     text, least = f"{inner}.get({self.bind(name)})", 3
                 elif keyword.iskeyword(name):
-                    text, least = f"getattr({inner}, {self.bind(name)})", 3
+                    text, least = f"_getattr({inner}, {self.bind(name)})", 3
                 else:
                     text, least = f"{inner}.{name}", 1
                 return self.keep(node, self.read(text, node.type), least)
@@ -331,7 +333,7 @@ class Renderer:
         if operation in ("dec.add", "dec.sub", "dec.min", "dec.max"):
             sides = [self.at_scale(each, node.type) for each in arguments]
             if operation in ("dec.min", "dec.max"):
-                return f"{operation[4:]}({', '.join(sides)})"
+                return f"_{operation[4:]}({', '.join(sides)})"
             return f"({sides[0]} {'+' if operation == 'dec.add' else '-'} {sides[1]})"
         if operation == "dec.mul":
             return f"({self.render(arguments[0])} * {self.render(arguments[1])})"
@@ -339,10 +341,12 @@ class Renderer:
             return self.rounding(operation, arguments[0])
         if operation == "sum":
             start = "" if isinstance(node.type, Int) else f", {self.bind(timedelta(0))}"
-            return self.keep(node, f"sum({self.render(arguments[0])}{start})", 9)
+            return self.keep(node, f"_sum({self.render(arguments[0])}{start})", 9)
         if operation == "orValue":
             value, alternative = (self.at_scale(each, node.type) for each in arguments)
             return f"_instead({value}, {alternative})"
+        if operation == "in" and isinstance(strip(arguments[0].type), Fixed):  # there are no lists of decimals
+            return f"({self.outside(arguments[0])} in {self.render(arguments[1])})"
         if (
             operation == "in"
             and isinstance(arguments[1], Items)
@@ -367,10 +371,10 @@ class Renderer:
         if operation in _SIGNS:
             return f"({texts[0]} {_SIGNS[operation]} {texts[1]})"
         if operation in ("min", "max"):
-            return f"{operation}({', '.join(texts)})"
+            return f"_{operation}({', '.join(texts)})"
         if operation in _FORMS:
             text = _FORMS[operation].format(*texts)
-            return self.keep(node, text, 3) if "." in text[1:] or "_" in operation else text
+            return self.keep(node, text, 3) if "." in text[1:] else text
         return self.keep(node, f"{self.bind(MEANING[operation], '_m')}({', '.join(texts)})", 4)
 
     def rounding(self, operation: str, argument: Checked) -> str:
@@ -457,13 +461,13 @@ def _loop(macro: str, variable: str, body: str, test: str | None, zero: str) -> 
                 head,
                 f"    if {body}:",
                 f"        _found.append({variable})",
-                "return tuple(_found)",
+                "return _tuple(_found)",
             ]
         case "sum":
             return [f"_n = {zero}", head, f"    _n += {body}", "return _n"]
     if test is None:
-        return ["_found = []", head, f"    _found.append({body})", "return tuple(_found)"]
-    return ["_found = []", head, f"    if {test}:", f"        _found.append({body})", "return tuple(_found)"]
+        return ["_found = []", head, f"    _found.append({body})", "return _tuple(_found)"]
+    return ["_found = []", head, f"    if {test}:", f"        _found.append({body})", "return _tuple(_found)"]
 
 
 def _counts_up(arguments: tuple[Checked, ...]) -> bool:
@@ -523,16 +527,7 @@ def build(renderer: Renderer, source: str, name: str) -> Callable[..., Any]:
     whole = "\n".join([*renderer.helpers, source])
     code: CodeType = compile(whole, f"<rules:{name}>", "exec", dont_inherit=True)
     space = dict(renderer.bound)
-    space["__builtins__"] = {
-        "abs": abs,
-        "len": len,
-        "max": max,
-        "min": min,
-        "sum": sum,
-        "getattr": getattr,
-        "enumerate": enumerate,
-        "tuple": tuple,
-    }
+    space["__builtins__"] = {}
     exec(code, space)  # noqa: S102 - the text consists of names and signs made above
     function: Callable[..., Any] = space[name]
     function.__dict__["source"] = whole

@@ -13,7 +13,7 @@ from tallystick.rules.check import Typed, check_source
 from tallystick.rules.parse import Source, children, parse_source
 from tallystick.rules.scope import Scope
 from tallystick.rules.tree import Binary, Literal, Name, Node
-from tallystick.rules.types import BOOL, INT, INT_MAX, INT_MIN, Fixed, Int, ListOf, Object, Optional, Type
+from tallystick.rules.types import BOOL, INT, INT_MAX, INT_MIN, Fixed, Int, ListOf, Object, Optional, Type, strip
 
 
 class RuleText(msgspec.Struct, frozen=True, kw_only=False, forbid_unknown_fields=True):
@@ -148,6 +148,8 @@ class _Draft:
         given = frozenset(optional & named - asked)
 
         when = self.part("when", self.scope, given, BOOL)
+        if counts:  # where there are no lines none counts, whatever the condition asks
+            given |= optional & {self.places.lines.split(".")[0]}
         inside, whole = self.scope, self.scope
         if counts:
             assert self.lines is not None and isinstance(self.lines.type, ListOf)
@@ -158,8 +160,11 @@ class _Draft:
             whole = self.scope.but(**self.sums(basis))
         value = self.part("value", whole, given, None)
         if value is not None and not isinstance(value.type, Int | Fixed):
+            missing = isinstance(value.type, Optional) and isinstance(strip(value.type), Int | Fixed)
+            hint = "; put something in the place of null: `(...).orValue(0)`" if missing else ""
             self.refuse(
-                "value", value.source.error(value.node.at, f"a value is an int or a decimal, found {value.type}")
+                "value",
+                value.source.error(value.node.at, f"a value is an int or a decimal, found {value.type}{hint}"),
             )
         if self.failed or when is None:
             return None

@@ -48,8 +48,10 @@ from tallystick.rules.types import (
     Fixed,
     Int,
     ListOf,
+    MapOf,
     String,
     Type,
+    nullable,
     strip,
 )
 
@@ -253,6 +255,8 @@ class SqlWriter:
         path = path_of(items)
         relation = self.columns.get(path) if path is not None else None
         if isinstance(relation, Relation):
+            if isinstance(strip(item.type), Fixed):
+                raise self.refuse(node, "the list has no decimals")
             return "(" + relation.contains.replace("{item}", self.write(item)) + ")"
         if not isinstance(items, Items):
             raise self.refuse(node, "there is no relation for this list")
@@ -379,6 +383,9 @@ class PostgresqlWriter(SqlWriter):
         assert isinstance(zone, Constant)
         instant = f"(TIMESTAMP WITH TIME ZONE 'epoch' + ({self.write(moment)}) * INTERVAL '1 microsecond')"
         wall = f"({instant} AT TIME ZONE {self.typed(self.parameter(zone.value.key), String())})"
+        if path_of(moment) is None:  # made by adding; the wall clock stops at the ends of time, as its instants do
+            inside = f"EXTRACT(YEAR FROM {wall}) BETWEEN 1 AND 9999"
+            wall = f"(CASE WHEN {inside} THEN {wall} ELSE {instant} AT TIME ZONE 'UTC' END)"
         if operation == "date.of":
             return f"to_char({wall}, 'YYYY-MM-DD')"
         return f"CAST({_PARTS[operation].format(wall)} AS NUMERIC)"
@@ -396,6 +403,9 @@ _PARTS = {
     "getSeconds": "floor(EXTRACT(SECOND FROM {0}))",
     "getMilliseconds": "floor(mod(EXTRACT(MILLISECONDS FROM {0}), 1000))",
 }
+
+
+_SIGNS = {"int.add": "+", "int.sub": "-", "int.mul": "*", "dec.add": "+", "dec.sub": "-", "dec.mul": "*"}
 
 
 class DuckdbWriter(SqlWriter):
@@ -476,7 +486,14 @@ class DuckdbWriter(SqlWriter):
     def membership(self, node: Checked, item: Checked, items: Checked) -> str:
         if isinstance(items, Items) or isinstance(self.columns.get(path_of(items) or ""), Relation):
             return super().membership(node, item, items)
-        return f"(COALESCE(list_contains({self.write(items)}, {self.write(item)}), FALSE))"
+        assert isinstance(items.type, ListOf)
+        among, value, element = self.write(items), self.write(item), strip(items.type.element)
+        if isinstance(scale := strip(item.type), Fixed) and isinstance(element, Int) and scale.scale:
+            among = f"list_transform({among}, lambda _each: CAST(_each AS HUGEINT) * {10**scale.scale})"
+        contains = f"COALESCE(list_contains({among}, {value}), FALSE)"
+        if nullable(item.type) and nullable(items.type.element):
+            contains = f"CASE WHEN {value} IS NULL THEN list_count({among}) < len({among}) ELSE {contains} END"
+        return f"({contains})"
 
     def items(self, node: Items) -> str:
         return f"[{', '.join(map(self.write, node.items))}]"
@@ -504,25 +521,55 @@ class DuckdbWriter(SqlWriter):
         return f"list_transform({chosen}, lambda {name}: {body})"
 
     def apply(self, node: Apply) -> str:
-        if node.operation == "sum":
-            return self.total(self.write(node.arguments[0]), node.type)
-        if node.operation in ("int.mul", "dec.mul", "dec.add", "dec.sub") and self.is_wide(node):
+        operation, arguments = node.operation, node.arguments
+        if operation == "sum":
+            return self.total(self.write(arguments[0]), node.type)
+        if operation == "size" and isinstance(arguments[0].type, MapOf):
+            return f"CAST(cardinality({self.write(arguments[0])}) AS BIGINT)"
+        if operation in _SIGNS and self.reach(node) > INT_MAX:
             sides = [
-                self.at_scale(each, node.type) if node.operation != "dec.mul" else self.write(each)
-                for each in node.arguments
+                self.write(each) if operation[4:] == "mul" else self.at_scale(each, node.type) for each in arguments
             ]
-            sign = {"mul": "*", "add": "+", "sub": "-"}[node.operation[4:]]
-            return f"(CAST({sides[0]} AS HUGEINT) {sign} {sides[1]})"
+            return f"(CAST({sides[0]} AS HUGEINT) {_SIGNS[operation]} {sides[1]})"
+        if operation == "int.neg" and self.reach(node) > INT_MAX:
+            return f"(-CAST({self.write(arguments[0])} AS HUGEINT))"
         return super().apply(node)
 
-    def is_wide(self, node: Apply) -> bool:
-        """Whether the result, or what a shut guard lets through, may need more than 64 bits; DuckDB refuses to overflow."""
-        kind = node.type
-        assert isinstance(kind, Int | Fixed)
-        small = any(
-            isinstance(each, Constant) and abs(plain(each.value, each.type)) <= 10**6 for each in node.arguments
-        )
-        return not small or kind.low < INT_MIN or kind.high > INT_MAX
+    def at_scale(self, node: Checked, kind: Type) -> str:
+        wanted, found = strip(kind), strip(node.type)
+        if isinstance(wanted, Fixed) and isinstance(found, Int) and self.reach(node) * 10**wanted.scale > INT_MAX:
+            return f"(CAST({self.write(node)} AS HUGEINT) * {10**wanted.scale})"
+        return super().at_scale(node, kind)
+
+    def reach(self, node: Checked) -> int:
+        """How large the value may become whatever the guards around it say.
+
+        DuckDB looks behind shut ones, and refuses to overflow.
+        """
+        kind = strip(node.type)
+        match node:
+            case Fact(name=name):
+                kind = strip(self.scope.names.get(name, Int(INT_MIN, INT_MAX)))
+            case Field(target=target, name=name):
+                kind = strip(strip(target.type).fields[name])  # type: ignore[union-attr]
+            case Variable():
+                return max(INT_MAX, self.most(kind))
+            case Apply(operation=operation, arguments=arguments) if operation in _SIGNS or operation == "int.neg":
+                sizes = [self.reach(each) for each in arguments]
+                if operation[4:] == "mul":
+                    return sizes[0] * sizes[1]
+                scales = [each.scale if isinstance(each := strip(one.type), Fixed) else 0 for one in arguments]
+                return sum(size * 10 ** (max(scales) - scale) for size, scale in zip(sizes, scales, strict=True))
+            case Apply(operation="int.div" | "int.mod" | "int.abs", arguments=(left, *_)):
+                return self.reach(left)
+            case Apply(operation="min" | "max" | "orValue", arguments=arguments):
+                return max(self.reach(each) for each in arguments)
+            case Choice(yes=yes, no=no) if not isinstance(kind, Fixed):
+                return max(self.reach(yes), self.reach(no))
+        return self.most(kind)
+
+    def most(self, kind: Type) -> int:
+        return max(-kind.low, kind.high) if isinstance(kind, Int | Fixed | Duration) else INT_MAX
 
     def total(self, items: str, kind: Type) -> str:
         narrow = isinstance(kind, Int | Duration)
@@ -534,6 +581,9 @@ class DuckdbWriter(SqlWriter):
         wall = (
             f"timezone({self.typed(self.parameter(zone.value.key), String())}, make_timestamptz({self.write(moment)}))"
         )
+        if path_of(moment) is None:  # made by adding; the wall clock stops at the ends of time, as its instants do
+            plainly = f"timezone('UTC', make_timestamptz({self.write(moment)}))"
+            wall = f"(CASE WHEN year({wall}) BETWEEN 1 AND 9999 THEN {wall} ELSE {plainly} END)"
         if operation == "date.of":
             return f"CAST({wall} AS DATE)"
         part = _PARTS[operation]

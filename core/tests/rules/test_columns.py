@@ -72,5 +72,41 @@ def test_a_file_answers_as_its_events_do(
         assert query.firings(row) == wanted
 
 
+FAR = "(now - duration('3650000d'))"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        RuleText("null among null", when="purchase.coupon in purchase.lines.map(x, x.brand)"),
+        RuleText("null among texts", when="purchase.coupon in member.tags"),
+        RuleText("decimal among numbers", when="purchase.rate in purchase.lines.map(x, x.quantity)"),
+        RuleText("keys", value="size(member.tier)"),
+        RuleText("the beginning of time", value=f"{FAR}.getFullYear() * 100 + {FAR}.getHours()"),
+        RuleText("its day", value=f"date({FAR}) - today"),
+        RuleText("guarded sum", basis="!(balance < 9 && balance + 9223372036854774000 > 0) ? 1 : 2", value="basis"),
+        RuleText("guarded product", when="!(balance > 0 && balance < 9 && balance * 922337203685477400 < 0)"),
+        RuleText("a far one negated", when="!(balance < 9 && 9223372036854774000 - -balance > 0)"),
+    ],
+    ids=lambda rule: rule.name,
+)
+def test_corners_that_random_rules_seldom_reach(connection: Any, rule: RuleText) -> None:
+    rules = compile_rules([rule], shop.SCOPE)
+    lines = (shop.Line(sku="a", amount=5), shop.Line(sku="b", amount=7, brand="b"))
+    situations = [
+        shop.values(balance=balance, purchase=shop.Purchase(amount=1, lines=lines, coupon=coupon))
+        for balance in (10**12, 5, 10**9)
+        for coupon in (None, "b", "c")
+    ]
+    lay_down(connection, situations)
+    rows = columns(rules, "(SELECT * FROM events ORDER BY number)").run(connection).fetchall()
+    for values, row in zip(situations, rows, strict=True):
+        wanted = rules.interpret(**values)
+        assert rules.fire(**values) == wanted
+        assert columns(rules, "events").firings(row) == [
+            Firing(each.rule, each.value, each.basis, ()) for each in wanted
+        ]
+
+
 def _moments(values: dict[str, Any]) -> list[Any]:
     return [values["event"].at, values["now"], values["member"].enrolled_at]

@@ -34,6 +34,7 @@ from tallystick.rules import (
     unparse,
 )
 from tallystick.rules.operations import FUNCTIONS, METHODS
+from tallystick.rules.scope import Function
 from tallystick.rules.types import Fixed
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "rules.md").read_text(encoding="utf-8")
@@ -111,6 +112,17 @@ def value(text: str, **changed: Any) -> Any:
         ("duration('1.5h').getMinutes()", 90),
         ("timestamp('9999-12-31T23:59:59Z') + duration('1d')", datetime.max.replace(tzinfo=UTC)),
         ("net(119, 19)", 100),
+        ('decimal("1.00") in [1, 2]', True),
+        ('decimal("1.5") in [1, balance]', False),
+        ("purchase.rate in purchase.lines.map(l, l.quantity)", True),
+        ("member.factor in [1, null]", True),
+        ("member.factor in [1, 2]", False),
+        ("null == null", True),
+        ("size('\u2615\U0001f600e\u0301')", 4),
+        ("purchase.lines.exists(line, line.amount > 5)", True),
+        ("member.tags.all(is, is == 'a') && member.tags.all(is, is == 'b')", True),
+        ("purchase.lines.all(x, x.labels.all(y, y != x.sku))", True),
+        ("member[\"tier\"]['club']", "gold"),
         ("true || balance / 1 > 0", True),
         ("balance > 0 ? 100 / balance : 0", 0),
         ("balance > 0 && balance < 1000 && balance * balance * balance > 1", True),
@@ -157,6 +169,15 @@ def test_the_nights_on_which_the_clock_is_moved(instant: str, hour: int, day: in
         ("now.getHours('Mars/Olympus') > 1", "there is no zone 'Mars/Olympus'"),
         ("balance = 5", "write == to compare"),
         ("purchase.lines.exist(l, true)", "did you mean `exists`?"),
+        (".5 < balance", 'write decimal("0.5")'),
+        ("1e3 < balance", 'write decimal("1000")'),
+        ("2.5e-3 < balance", 'write decimal("0.0025")'),
+        ("member.tags.0", "a field or function name is expected here, found `0`"),
+        ("now.getHours('localtime') > 1", "'localtime' means another zone on another machine"),
+        ("now.getHours('right/UTC') > 1", "'right/UTC' means another zone on another machine"),
+        ("null + 1 > 0", "this is always null"),
+        ("true < false", "`<` does not take bool and bool"),
+        ("[1] == [1]", "does not compare list(int) with list(int)"),
     ],
 )
 def test_the_checker_says_what_is_wrong_and_what_to_write(text: str, message: str) -> None:
@@ -255,6 +276,65 @@ def test_a_struct_gives_its_fields_ranges_and_choices() -> None:
     assert "anything" not in found.fields
     with pytest.raises(InvalidRule, match=r"never equal; possible here: in, out"):
         check("o.way == 'up'", Scope({"o": found}))
+
+
+def test_a_value_that_cannot_be_written_is_not_proposed_in_the_place_of_null() -> None:
+    with pytest.raises(InvalidRule) as refusal:
+        check("purchase.lines[0].amount > 5", shop.SCOPE, given=shop.GIVEN)
+    assert "guard it first: `purchase.lines[0] != null && ...`\n" in str(refusal.value)
+
+
+def test_the_value_of_a_rule_that_may_be_null_is_refused_with_what_to_write() -> None:
+    with pytest.raises(InvalidRule, match=r"found int or null; put something in the place of null: `\(...\).orValue"):
+        compile_rules([RuleText("r", value="counter.visits")], shop.SCOPE)
+
+
+@pytest.mark.parametrize("name", ["abs", "enumerate", "getattr", "len", "max", "min", "sum", "tuple"])
+def test_a_fact_may_be_called_as_something_of_python_is(name: str) -> None:
+    """The generated function's own tools go by names that no fact can have."""
+    scope = Scope(
+        {name: Int(0, 9), "words": ListOf(STRING, 5), "purchase": Optional(object_type(shop.Purchase))},
+        [Function("twice", (ListOf(STRING, 5),), Int(0, 10), lambda words: 2 * len(words))],
+    )
+    rules = compile_rules(
+        [
+            RuleText("sizes", when=f"size(words) > {name} && min(abs({name}), 7) == 1", value=f"max({name}, 5)"),
+            RuleText(
+                "lines",
+                when=f"size(words.filter(w, w != 'a')) == {name} && twice(words) == 4",
+                basis=f"line.amount * sum([1, {name}])",
+                value="basis * matched",
+            ),
+        ],
+        scope,
+    )
+    facts = {name: 1, "words": ("a", "b"), "purchase": shop.values()["purchase"]}
+    assert [each.value for each in rules.fire(**facts)] == [5, 12_345 * 2 * 3]
+    assert rules.fire(**facts) == rules.interpret(**facts)
+
+
+def test_a_rule_about_lines_is_not_asked_where_there_are_none_whatever_it_says_of_the_purchase() -> None:
+    texts = [
+        RuleText("either", when="purchase == null || balance > 1", lines="line.amount > 1", value="matched"),
+        RuleText("none", when="purchase == null", basis="line.amount", value="basis"),
+        RuleText("there", when="purchase != null && purchase.amount > 1", lines="line.amount > 1", value="matched"),
+        RuleText("named", when="purchase == null || true", basis="line.amount", value="basis + purchase.amount"),
+    ]
+    rules = compile_rules(texts, shop.SCOPE)
+    for facts, fired in ((shop.values(), ["either", "there", "named"]), (shop.values(purchase=None), [])):
+        assert [rules[each.rule].name for each in rules.fire(**facts)] == fired
+        assert rules.fire(**facts) == rules.interpret(**facts)
+
+
+def test_a_function_of_a_plugin_takes_every_decimal_within_its_parameters_range() -> None:
+    half = Function("half", (Fixed(0, 10**9, 6),), Fixed(0, 10**9, 6), lambda x: x / 2)
+    scope = Scope({"n": Int(0, 9)}, [half])
+    for text, wanted in (('half(decimal("1.5"))', "0.75"), ("half(decimal(n) + 3)", "2")):
+        typed = check(text, scope)
+        assert compile_expression(typed)(n=1) == interpret(typed, {"n": 1}) == Decimal(wanted)
+    for text in ('half(decimal("1.0000005"))', 'half(decimal("1000.5"))', 'half(decimal("-1"))'):
+        with pytest.raises(InvalidRule, match="wants a decimal"):
+            check(text, scope)
 
 
 @pytest.mark.parametrize(
