@@ -45,14 +45,17 @@ from .errors import PluginBroken, Refused
 from .hookspecs import PURE, hookimpl
 from .manifest import HOOKS
 from .situation import Chance, Needs, Programme
-from .watchdog import elsewhere
+from .watchdog import elsewhere, starved
 
 #: Bytes of memory that such a process may use beyond what it has when it starts.
 MEMORY: Final = 512 * 1024 * 1024
 #: CPU seconds of one call after which the process ends by itself, even if nobody waits for it any more.
 CPU: Final = 1.0
-#: CPU seconds that a hook may take there, and seconds it is waited for at most.  Making a plugin imports it.
+#: CPU seconds that a hook may take there, and seconds it is waited for at most, not counting what it waits for a
+#: processor.  Making a plugin imports it.
 BUDGET, PATIENCE, MAKING = 0.1, 1.0, 20.0
+#: Seconds after which whoever waits looks at the clocks.
+LOOK: Final = 0.02
 #: So many questions go over in one message.
 FORESEEN: Final = 256
 #: No answer is longer.
@@ -355,10 +358,14 @@ class Worker:
 
     def _receive(self, patience: float, budget: float) -> dict[str, Any]:
         clock = _cpu_clock(self.pid)
-        until, spent = time.monotonic() + patience, clock() + budget
+        spent, waited, looked = clock() + budget, 0.0, time.monotonic()
 
         def late() -> bool:
-            return time.monotonic() > until or clock() > spent
+            nonlocal waited, looked
+            before, looked = looked, time.monotonic()
+            if not (spent > budget and starved(self.pid)):  # who has a clock is bounded by it while it runs
+                waited += min(looked - before, 2 * LOOK)
+            return waited > patience or clock() > spent
 
         (size,) = _HEAD.unpack(self._read(_HEAD.size, late))
         if size > MAX_ANSWER:
@@ -370,7 +377,7 @@ class Worker:
 
     def _read(self, size: int, late: Callable[[], bool]) -> bytes:
         assert self._socket is not None
-        self._socket.settimeout(0.02)  # in short turns, to look at the clock
+        self._socket.settimeout(LOOK)  # in short turns, to look at the clocks
         while len(self._read_ahead) < size:
             piece = b""
             try:

@@ -182,7 +182,7 @@ class Watchdog:
             if thread in self._collecting:  # not its time; and what arrived in a finalizer now would be swallowed there
                 seen[thread] = last
                 continue
-            if not _starved(last.tid):
+            if not starved(last.tid):
                 last.waited += passed
             seen[thread] = last
             if last.used() >= self._budget or last.waited >= self._patience:
@@ -210,10 +210,10 @@ class _Sighting:
             return 0.0
 
 
-def _starved(tid: int) -> bool:
-    """Whether a thread could run, but has no processor or only just got one; False where the system does not tell."""
+def starved(number: int) -> bool:
+    """Whether a thread or process could run, but has no processor or only just got one; False where the system does not tell."""
     try:
-        state = Path(f"/proc/self/task/{tid}/stat").read_bytes()
+        state = Path(f"/proc/{number}/stat").read_bytes()
     except OSError:
         return False
     return state.rpartition(b") ")[2][:1] == b"R"

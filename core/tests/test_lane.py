@@ -76,6 +76,9 @@ class Naughty:
             while True: pass
         if "sleep" in order:
             time.sleep(3600)
+        if "work" in order:
+            begun = time.process_time()
+            while time.process_time() - begun < 0.6: pass
         if "exit" in order:
             os._exit(7)
         if "segv" in order:
@@ -250,6 +253,13 @@ def test_what_it_breaks_is_its_own(shop: Shop, order: str, cause: str, error: st
         h for h in shop.house.registry.latest("shop").pipeline.health() if (h.plugin, h.hook) == ("naughty", "earn")
     ]
     assert health.errors >= 1
+
+
+def test_patience_is_not_lost_on_who_only_lacks_a_processor(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "PATIENCE", 0.2)
+    monkeypatch.setattr(lane, "BUDGET", 10.0)
+    assert gained(shop.buys("work"), "naughty") == 1
+    assert shop.buys("sleep").skipped[0]["cause"] == "overran"
 
 
 def test_what_a_dead_process_kept_back_is_repaired(shop: Shop) -> None:
