@@ -222,7 +222,8 @@ class Writer:
             lambda: f"{self.instant(depth - 1)}.{self.pick(*PARTS)}({self.pick(*ZONES)})",
             lambda: f"{self.day(depth - 1)}.{self.pick('year', 'month', 'day', 'weekday')}",
             lambda: f"({self.day(depth - 1)} - {self.day(depth - 1)})",
-            lambda: f"({self.instant(depth - 1)} - {self.instant(depth - 1)}).{self.pick('getHours', 'getSeconds')}()",
+            lambda: f"{self.span(depth - 1)}.{self.pick('getHours', 'getMinutes', 'getSeconds')}()",
+            "sum(member.tags.map(t, size(t)))",
             lambda: f"size({self.list(depth - 1)})",
             *([lambda: f"purchase.lines.sum(x, x.amount / {self.pick('2', '-3')})"] if self.purchase else []),
             *(
@@ -251,11 +252,24 @@ class Writer:
             lambda: f"abs(-{self.decimal(depth - 1)})",
         )
 
+    def span(self, depth: int) -> str:
+        if depth <= 0:
+            return self.pick(*SPANS)
+        return self.pick(
+            lambda: f"({self.instant(depth - 1)} - {self.instant(depth - 1)})",
+            lambda: f"({self.span(depth - 1)} {self.pick('+', '-')} {self.span(depth - 1)})",
+            lambda: f"(-{self.span(depth - 1)})",
+            lambda: f"{self.pick('min', 'max')}({self.span(depth - 1)}, {self.span(depth - 1)})",
+            lambda: f"({self.boolean(depth - 1)} ? {self.span(depth - 1)} : {self.span(depth - 1)})",
+            lambda: f"member.tags.sum(t, {self.span(0)})",
+        )
+
     def instant(self, depth: int) -> str:
         if depth <= 0:
             return self.pick("event.at", "now", "member.enrolled_at", 'timestamp("2026-03-08T02:30:00-05:00")')
         return self.pick(
-            lambda: f"({self.instant(depth - 1)} {self.pick('+', '-')} {self.pick(*SPANS)})",
+            lambda: f"({self.instant(depth - 1)} {self.pick('+', '-')} {self.span(depth - 1)})",
+            lambda: f"({self.span(depth - 1)} + {self.instant(depth - 1)})",
             lambda: f"{self.pick('min', 'max')}({self.instant(depth - 1)}, {self.instant(depth - 1)})",
         )
 
@@ -295,6 +309,9 @@ class Writer:
             lambda: f"{self.text(depth - 1)} in {self.list(depth - 1)}",
             lambda: f"{self.maybe_text()} in {self.pick(TEA, TAGS)}",
             lambda: f"{self.integer(depth - 1)} in [1, 2, 100]",
+            lambda: f"{self.decimal(depth - 1)} in [1, {self.integer(0)}]",
+            lambda: f"member.factor in [1, {self.pick('null', '2')}]",
+            lambda: f"{self.span(depth - 1)} {compare()} {self.span(depth - 1)}",
             lambda: '"club" in member.tier',
             lambda: f"{self.text(depth - 1)}.{self.pick('startsWith', 'endsWith', 'contains')}({self.text(depth - 1)})",
             lambda: (
@@ -323,7 +340,15 @@ class Writer:
             f'x.labels.exists(t, t == "a" && {self.boolean(depth - 1)})',
             f"x.brand != null && x.brand.startsWith({self.text(0)})",
         )
-        return f"purchase.lines.{macro}(x, {inner})"
+        nth = f"purchase.lines[{self.pick('0', '2', 'max(0, min(balance, 3))')}]"
+        return self.pick(
+            f"purchase.lines.{macro}(x, {inner})",
+            f"purchase.lines.{macro}(x, {inner})",
+            f"{self.maybe_text()} in purchase.lines.map(x, {self.pick('x.brand', 'x.sku')})",
+            f"{self.decimal(0)} in purchase.lines.map(x, x.quantity)",
+            f"({nth} != null && {nth}.amount > {self.integer(0)})",
+            f"purchase.lines.filter(x, {inner}).{macro}(x, x.discounted)",
+        )
 
 
 PARTS = (
@@ -335,6 +360,8 @@ PARTS = (
     "getDayOfYear",
     "getHours",
     "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
 )
 ZONES = ("", '"Asia/Shanghai"', '"UTC"', '"Australia/Lord_Howe"')
 SPANS = ('duration("1h")', 'duration("-36h30m")', 'duration("3650000d")', "(now - event.at)")
