@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from tallystick.effects import Bonus, Count, Effect, Grant, Move, Put, Spend, Verdict
+from tallystick.effects import Bonus, Effect, Grant, Move, Put, Spend, Verdict
 from tallystick.events import Event
 from tallystick.hookspecs import hookimpl
 from tallystick.rules import RuleSet
@@ -33,6 +33,8 @@ ROWS: Final[Mapping[str, Mapping[str, str]]] = {
     GIFTED: {"device": "device/{facts.device}"},
     OBSERVED: {"device": "device/{facts.device}", "address": "address/{facts.address}"},
 }
+#: Whose memories an event may read beside its member's, in the order in which a moment has them.
+SHARED: Final = ("device", "cashier", "address")
 #: How events are called in memory.
 WHAT: Final = {PURCHASE: "buy", REDEEMED: "spend", GIFTED: "give", ADJUSTED: "adjust", "member.enrolled": "join"}
 ACTIONS: Final = {"login_failed": "fail", "joined": "joined", "login": "login"}
@@ -89,8 +91,8 @@ class Risk:
         rows = ROWS.get(event.kind, _NOTHING)
         shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in rows.items()}
         now = self._moment(
-            event, situation.member, mine.get("flags"), self._seen(event, situation, 0), read_memory(mine.get("seen")), shared,
-            0, points,
+            policies, event, situation.member, mine.get("flags"), self._seen(event, situation, 0), read_memory(mine.get("seen")),
+            shared, 0, points,
         )  # fmt: skip
         return policies.facts(event, situation.member, now)
 
@@ -141,10 +143,12 @@ class Risk:
             shared = {about: read_touches(own.get(row, _NOTHING).get("seen")) for about, row in looking.rows.items()}
         effects: list[Effect] = []
         if looking.policies is not None:
-            now = self._moment(event, member, mine.get("flags"), seen, memory, shared, given, taken)
-            effects += looking.policies.verdicts(event, member, now)
-            if effects and any(effect.verdict == "deny" for effect in effects):  # type: ignore[attr-defined]
-                return effects
+            now = self._moment(looking.policies, event, member, mine.get("flags"), seen, memory, shared, given, taken)
+            found = looking.policies.verdicts(event, member, now)
+            if found:
+                effects += found
+                if any(effect.verdict == "deny" for effect in found):
+                    return effects
         if event.member:
             effects.append(Put(rule="risk.seen", name="seen", value=written(remember(memory, seen))))
         else:  # nobody remembers a guest, and watches hear of the sale all the same
@@ -218,13 +222,14 @@ class Risk:
         )  # fmt: skip
 
     def _moment(
-        self, event: Event, member: Member | None, flags: Mapping[str, int] | None, seen: Seen, memory: Memory,
+        self, policies: Policies, event: Event, member: Member | None, flags: Mapping[str, int] | None, seen: Seen, memory: Memory,
         shared: Mapping[str, tuple[Touched, ...]], given: int, taken: int,
     ) -> Moment:  # fmt: skip
+        known = member is not None and policies.reads_age
         return Moment(
-            seen.at, event.at, seen.what, event.member, _seconds(member.enrolled_at) if member is not None else 0, memory,
+            seen.at, event.at, seen.what, event.member, _seconds(member.enrolled_at) if known else 0, memory,  # type: ignore[union-attr]
             seen.store, seen.device, seen.cents, given, taken, len(_in_force(flags, event.at)) if flags else 0,
-            self._places, self.programme.zone, *[shared.get(about, ()) for about in ("device", "cashier", "address")],
+            self._places, self.programme.zone, *([shared.get(about, ()) for about in SHARED] if shared else ()),
         )  # fmt: skip
 
     @staticmethod
@@ -245,14 +250,12 @@ def _amounts(event: Event, proposals: Sequence[Effect]) -> tuple[int, int]:
     """What the event's own member would be given, and what be taken."""
     given = taken = 0
     for effect in proposals:
-        match effect:
-            case Count():
-                continue
-            case Grant() | Bonus():
-                if not effect.to or effect.to == event.member:
-                    given += effect.amount
-            case Spend() | Move():
-                taken += effect.amount
+        kind = type(effect)
+        if kind is Grant or kind is Bonus:
+            if not effect.to or effect.to == event.member:  # type: ignore[attr-defined]
+                given += effect.amount  # type: ignore[attr-defined]
+        elif kind is Spend or kind is Move:
+            taken += effect.amount  # type: ignore[attr-defined]
     return given, taken
 
 

@@ -110,8 +110,9 @@ def remember(memory: Memory, seen: Seen, *, returned: int = 0) -> Memory:
     Late events join what is remembered and change neither the last activity nor the silences.
     """
     at, last, gap, woke = seen.at, memory.last, memory.gap, memory.woke
-    oldest = max(last, at) - SPAN
-    events = (*[one for one in memory.events if one.at > oldest], seen)
+    oldest = (last if last > at else at) - SPAN
+    events = memory.events
+    events = (*[one for one in events if one.at > oldest], seen) if events else (seen,)
     if len(events) > MOST:
         events = _spare(events)
     if at > last and seen.what not in PASSIVE:

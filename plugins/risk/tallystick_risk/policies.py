@@ -42,17 +42,17 @@ class Policies:
         self._measures = tuple([(name, SIGNALS[name].measure) for name in signals])
         self._reads_goods = any(path.partition(".")[0] == "goods" for path in self.rules.names)
         self._fire = self.rules.fire
+        #: Whether a signal asks how long the member has been one.
+        self.reads_age = any(name.startswith("age_") for name in signals)
         #: Whose shared memories the signals read: device, cashier, address.
         self.shared = frozenset([SIGNALS[name].shared for name in signals]) - {""}
 
     def facts(self, event: Event, member: Member | None, now: Moment) -> dict[str, Any]:
         """What the policies see."""
-        given: dict[str, Any] = {
-            "event": event,
-            "member": member or GUEST,
-            "limit": self._limits,
-            "signal": {name: measure(now) for name, measure in self._measures},
-        }
+        signals = {}
+        for name, measure in self._measures:
+            signals[name] = measure(now)
+        given: dict[str, Any] = {"event": event, "member": member or GUEST, "limit": self._limits, "signal": signals}
         if self._room:
             given[self._room] = event.facts
             if self._reads_goods:
@@ -63,7 +63,9 @@ class Policies:
         """What they say of one event; nothing if nothing is unusual."""
         given = self.facts(event, member, now)
         fired = self._fire(**given)
-        return [self._verdict(firing.rule, given["signal"], member) for firing in fired] if fired else []
+        if not fired:
+            return []
+        return [self._verdict(firing.rule, given["signal"], member) for firing in fired]
 
     def _verdict(self, place: int, signals: Mapping[str, int], member: Member | None) -> Verdict:
         policy, (named, limits) = self.policies[place], self._named[place]
