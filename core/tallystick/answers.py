@@ -366,6 +366,8 @@ def _check_optional_document(effect: Any, field: str, value: Any, event: Event |
 
 
 def _check_value(effect: Any, field: str, value: Any, _event: Event | None) -> None:
+    if type(value) is str and len(value) * 6 < MAX_DOCUMENT and value.isascii():
+        return  # short enough however it is escaped
     if value is not None and type(value) is not FrozenDict:
         frozen = _freeze(field, value)
         _encoded(field, frozen)
