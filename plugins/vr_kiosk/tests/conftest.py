@@ -88,8 +88,8 @@ class Shop:
     def errand(self) -> Any:
         return self.house.errand("vr_kiosk", "shop", "test")
 
-    def pair(self, name: str = "Kiosk") -> Device:
-        device = sim_device(self.errand, name, Ed25519PrivateKey.generate())
+    def pair(self, name: str = "Kiosk", place: str = "") -> Device:
+        device = sim_device(self.errand, name, Ed25519PrivateKey.generate(), place)
         line = device.line
 
         def through_the_net(body: bytes) -> bytes:

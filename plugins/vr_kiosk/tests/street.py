@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +53,12 @@ class Served:
     """The house on one port, which can be cut off and come back."""
 
     def __init__(self, app: Any) -> None:
-        self._app, self.port = app, 0
+        self._app = app
+        # bound and never listening: while the house is away the port is nobody else's
+        self._kept = socket.socket()
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind(("127.0.0.1", 0))
+        self.port = self._kept.getsockname()[1]
         self.up()
 
     def up(self) -> None:
@@ -62,12 +69,17 @@ class Served:
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         while not self._server.started:
+            assert self._thread.is_alive(), "the house cannot be served"
             time.sleep(0.02)
-        self.port = self._server.servers[0].sockets[0].getsockname()[1]
 
     def down(self) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "the house does not end"
+
+    def close(self) -> None:
+        self.down()
+        self._kept.close()
 
 
 class Street:
@@ -95,15 +107,15 @@ class Street:
     def address(self, where: str = "kiosk/") -> str:
         return f"{self.url}/v1/vr_kiosk/{where}#{self.shop.house.pass_for('shop', 'vr_kiosk.pair', 'page')}"
 
-    def approve(self) -> str:
+    def approve(self, place: str = "") -> str:
         """Approve the letters that the page shows."""
         letters = self.page.inner_text(".letters")
         number = self.page.inner_text(".number").split()[-1]
-        return str(care.approve(self.shop.errand, letters, number, name="Entrance", who="test").id)
+        return str(care.approve(self.shop.errand, letters, number, name="Entrance", place=place, who="test").id)
 
-    def pair(self, where: str = "kiosk/") -> str:
+    def pair(self, where: str = "kiosk/", *, place: str = "") -> str:
         self.page.goto(self.address(where))
-        device = self.approve()
+        device = self.approve(place)
         self.page.wait_for_selector(".touch, dialog form")
         return device
 
@@ -120,6 +132,15 @@ class Street:
     def kept(self) -> str:
         """All that the browser keeps between two pages, as text: storages, databases and the bodies of caches."""
         return str(self.page.evaluate(KEPT))
+
+    def keeps(self, *words: str) -> list[str]:
+        """Which of *words* begin a word that the browser keeps; within a signature any letters may stand together."""
+        kept = self.kept()
+        return [word for word in words if re.search(rf"(?<![\w+/-]){re.escape(word)}", kept)]
+
+    def has_told_all(self) -> bool:
+        """Whether no frame waits any more."""
+        return not self.keeps("wire")
 
     def leave(self) -> None:
         for context in self.opened:
@@ -154,13 +175,15 @@ def passing(clock: list[int]) -> Iterator[None]:
 
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()
-    yield
-    ended.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while not true():
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -172,8 +195,10 @@ def opened_browser(path: str, *more: str) -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *more])
-        yield found
-        found.close()
+        try:
+            yield found
+        finally:
+            found.close()
 
 
 @contextmanager
@@ -186,8 +211,10 @@ def opened_street(browser: Any, folder: Path, *, more: str = "", idle: int = 300
         shop.buys("ann", 135)
         served = Served(build_app(shop.house))
         street = Street(shop, served, browser)
-        yield street
-        street.leave()
-        served.down()
+        try:
+            yield street
+        finally:
+            street.leave()
+            served.close()
     assert street.asked <= {f"127.0.0.1:{served.port}"}
     assert street.problems == []

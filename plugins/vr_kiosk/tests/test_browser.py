@@ -44,7 +44,7 @@ def test_the_network_goes_and_comes_back(street: Street) -> None:
     page.wait_for_selector("text=It counts as soon as the network is back.")
     assert [record.kind for record in street.shop.stage.records("ann")] == ["purchase.completed"]
     street.served.up()
-    page.wait_for_selector("#network:empty", state="attached", timeout=30_000)
+    page.wait_for_selector("#network:empty", state="attached")
     wait_until(lambda: street.shop.stage.usable("ann") == 140)  # checking in gives five
     [row] = street.shop.stage.rows("SELECT id, state FROM vr_kiosk_device")
     assert row == (device, "active")
@@ -53,6 +53,12 @@ def test_the_network_goes_and_comes_back(street: Street) -> None:
 
 
 def test_a_visitor_walks_through_the_showroom(street: Street) -> None:
+    """What a member found on an earlier visit, here or elsewhere, is found."""
+    before = street.shop.pair("Another")
+    session = street.shop.identify(before, "ann")
+    facts = {"showroom": "sample", "spot": "vase"}
+    before.say("event", {"session": session, "type": "vr_kiosk.touched", "facts": facts})
+    street.shop.goes_by(seconds=60)
     street.pair()
     street.identify("ann")
     page = street.page
@@ -61,12 +67,49 @@ def test_a_visitor_walks_through_the_showroom(street: Street) -> None:
     assert session is None  # only who walks in carries it
     page.get_by_role("button", name="Showroom").click()
     page.wait_for_selector("body[data-ready]", timeout=60_000)
-    for spot in ("teapot", "vase", "armchair"):
+    assert page.inner_text("#tasks li").endswith("1/3")
+    for spot in ("teapot", "armchair"):
         page.evaluate(f"document.querySelector('#spot-{spot}').emit('click')")
     page.wait_for_selector("#tasks li.done", timeout=90_000)
     wait_until(lambda: "vr_kiosk.task_done" in [record.kind for record in street.shop.stage.records("ann")])
     kinds = [record.kind for record in street.shop.stage.records("ann")]
     assert kinds.count("vr_kiosk.touched") == 3
+
+
+def test_a_receipt_comes_out_of_the_printer_beside_the_kiosk(street: Street) -> None:
+    """By the browser while there is no printer or it does not answer, and that is said; by the printer once it is there."""
+    shop, page, paper = street.shop, street.page, list[bytes]()
+    page.clock.install()
+    page.add_init_script("window.printed = 0; window.print = () => { window.printed += 1; };")
+    street.pair(place="Main street")
+    street.identify("ann")
+    page.click("text=Rewards")
+    page.click('button[aria-label="Take it: Coffee"]')
+    page.click("dialog button.main")
+    page.wait_for_selector(".slip")
+
+    page.click("text=Print")
+    page.wait_for_selector("text=There is no receipt printer here.")
+    assert page.evaluate("() => window.printed") == 1
+    page.click("text=Close")
+
+    printer = shop.pair("Main desk", "Main street")
+    printer.printer = paper.append
+    printer.say("beat", {})
+    page.click("text=Print")
+    page.wait_for_selector("text=Your receipt is being printed: Main desk")
+    printer.say("beat", {})
+    page.clock.fast_forward(2_000)
+    page.wait_for_selector("text=Please take your receipt: Main desk")
+    assert len(paper) == 1 and b"Coffee\n" in paper[0]
+    page.click("text=Close")
+
+    page.click("text=Print")  # switched off in this moment
+    page.wait_for_selector("text=Your receipt is being printed: Main desk")
+    page.clock.fast_forward(20_000)
+    page.wait_for_selector("text=The receipt printer does not answer.")
+    assert (page.evaluate("() => window.printed"), len(paper)) == (2, 1)
+    assert shop.alarms() == ["command_given_up"]
 
 
 def glb() -> bytes:

@@ -114,7 +114,7 @@ def test_nothing_hinders_anybody_at_the_kiosk(avenue: Street, language: str) -> 
     page.wait_for_selector("#network:not(:empty)")
     inspector.look(page, "no network")
     avenue.served.up()
-    page.wait_for_selector("#network:empty", state="attached", timeout=30_000)
+    page.wait_for_selector("#network:empty", state="attached")
     page.click(".head button")
     care.tell(avenue.shop.errand, device, "lock", {})
     page.clock.fast_forward(11_000)  # the next sign of life

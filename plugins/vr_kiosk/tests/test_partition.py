@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +57,16 @@ class Proxy:
 
     def _pass(self, device: socket.socket) -> None:
         """One request and its answer; while the network is cut, half of the requests come through and no answer does."""
-        with device, socket.create_connection(("127.0.0.1", self._port)) as house:
+        with device, suppress(OSError), socket.create_connection(("127.0.0.1", self._port)) as house:
             device.settimeout(5)
             house.settimeout(5)
-            try:
-                request = whole(device)
-                if self._cut.is_set() and self._chance.random() < 0.5:
-                    return
-                house.sendall(request)
-                answer = whole(house)
-                if not self._cut.is_set():
-                    device.sendall(answer)
-            except OSError:
+            request = whole(device)
+            if self._cut.is_set() and self._chance.random() < 0.5:
                 return
+            house.sendall(request)
+            answer = whole(house)
+            if not self._cut.is_set():
+                device.sendall(answer)
 
 
 def whole(connection: socket.socket) -> bytes:

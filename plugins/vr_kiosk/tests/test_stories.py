@@ -95,6 +95,9 @@ def test_touching_products_earns_and_finding_all_is_a_task(shop: Shop) -> None:
         )
         assert answer is not None and answer["status"] == "done", answer
     assert shop.stage.usable("ann") == 4 * 3 + 20
+    assert kiosk.answers[0]["said"]["found"] == {}
+    again = kiosk.say("identify", {"code": shop.code("ann", seconds=30)})  # progress is the house's to tell
+    assert again is not None and again["said"]["found"] == {"spring": ["lamp", "teapot"]}
     record = next(one for one in shop.stage.records("ann") if one.kind == "vr_kiosk.touched")
     assert record.source.startswith("vr_kiosk/k-")
 
