@@ -38,6 +38,9 @@ _KNOWN_FROM = date(1973, 1, 2).toordinal()
 _KNOWN_UNTIL = date.max.toordinal() - 1
 #: Days whose distance from UTC is remembered: a century.
 _REMEMBERED = 40_000
+_NEVER = datetime.max.replace(tzinfo=UTC)
+#: A day's first instant in UTC, that of the next, and how far the zone's clock is ahead all through it.
+_Day = tuple[datetime, datetime, timedelta]
 
 
 @lru_cache(maxsize=1024)
@@ -47,28 +50,40 @@ def wall_clock(zone: ZoneInfo) -> Callable[[datetime], datetime]:
     For instants in UTC it remembers the zone's distance from UTC on each day on which that does not change, and costs half of
     ``astimezone``. The fields of the answer are those of the wall clock; its ``tzinfo`` is not.
     """
-    offsets: dict[int, timedelta | None] = {}
+    days: dict[int, _Day | None] = {}
+    # The day asked for last: nearly every event is of today.
+    latest: _Day = (_NEVER, _NEVER, timedelta(0))
 
     def read(moment: datetime) -> datetime:
+        first, last, offset = latest
+        if first <= moment < last and moment.tzinfo is UTC:
+            return moment + offset
+        return look(moment)
+
+    def look(moment: datetime) -> datetime:
+        nonlocal latest
+        if moment.tzinfo is UTC:
+            number = moment.toordinal()
+            day = days[number] if number in days else learn(number)
+            if day is not None:
+                latest = day
+                return moment + day[2]
         try:
-            if moment.tzinfo is UTC and (offset := offsets[moment.toordinal()]) is not None:
-                return moment + offset
             return moment.astimezone(zone)
-        except KeyError:
-            learn(moment.toordinal())
-            return read(moment)
         except OverflowError:
             return moment
 
-    def learn(number: int) -> None:
-        if len(offsets) >= _REMEMBERED:
-            offsets.clear()
-        offsets[number] = None
+    def learn(number: int) -> _Day | None:
+        day: _Day | None = None
         if _KNOWN_FROM <= number < _KNOWN_UNTIL:
             midnight = datetime.combine(date.fromordinal(number), datetime.min.time(), UTC)
             found = {(midnight + timedelta(hours=6 * each)).astimezone(zone).utcoffset() for each in range(5)}
-            if len(found) == 1:
-                offsets[number] = found.pop()
+            if len(found) == 1 and (offset := found.pop()) is not None:
+                day = midnight, midnight + timedelta(days=1), offset
+        if len(days) >= _REMEMBERED:
+            days.clear()
+        days[number] = day
+        return day
 
     return read
 

@@ -23,16 +23,19 @@ from __future__ import annotations
 import keyword
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 from tallystick.rules.check import Typed
+from tallystick.rules.interpret import value_of
 from tallystick.rules.python import Renderer, build, self_contained, weight
 from tallystick.rules.rule import Firing, Places, Rule
 from tallystick.rules.scope import Scope
+from tallystick.rules.tree import unparse
 from tallystick.rules.typed import Apply, Both, Checked, Constant, Each, Fact, Field, Items, Variable, path_of, walk
-from tallystick.rules.types import Fixed, Int, Object, String, nullable, strip
+from tallystick.rules.types import BOOL, Fixed, Int, Object, String, nullable, strip
 
 #: Rules that must compare one fact with constants before an index over it is worth its price.
 _INDEX_FROM = 8
@@ -95,7 +98,7 @@ class _Fused:
         self.count()
         body = [*self.facts(), *self.walk(), *self.body()]
         late = [each.counted for each in self.selections.values() if not each.early and self.wanted[each] > 1]
-        lazy = [*self.renderer.lazy.values(), *self.renderer.held.values(), *late]
+        lazy = [*self.renderer.unsure, *self.renderer.held.values(), *late]
         head = [f"def fire({', '.join(f'{name}=None' for name in self.scope.names)}):", "    _fired = []"]
         if lazy:
             head.append(f"    {' = '.join(lazy)} = _UNSET")
@@ -125,9 +128,7 @@ class _Fused:
         """
         rule = plan.rule
         key = (_text(rule.lines), _text(rule.basis), rule.given)
-        root = self.places.lines.split(".")[0]
-        there = rule.given == ({root} if nullable(self.scope.names[root]) else frozenset())
-        early = there and (not plan.tests or self.line_constant(_line_tests(rule)) is not None)
+        early = rule.given == self.there() and (not plan.tests or self.line_constant(_line_tests(rule)) is not None)
         known = self.selections.get(key)
         if known is None or (early and not known.early):
             number = len(self.selections) if known is None else known.number
@@ -135,6 +136,11 @@ class _Fused:
             known = self.selections[key] = _Selection(number, rule, early)
             self.wanted[known] = before
         return known
+
+    def there(self) -> frozenset[str]:
+        """What must not be null for the lines to be there."""
+        root = self.places.lines.split(".")[0]
+        return frozenset((root,) if nullable(self.scope.names.get(root, BOOL)) else ())
 
     def line_constant(self, tests: Sequence[Checked]) -> tuple[str, Any, Checked] | None:
         """(field, constant, test) of the first test of the form ``line.category == "tea"``."""
@@ -150,14 +156,19 @@ class _Fused:
 
     def count(self) -> None:
         """Tell the renderer all that will be rendered, so that what two rules need is computed once."""
-        renderer = self.renderer
+        renderer, nodes = self.renderer, list[Checked]()
         for plan in self.plans:
-            parts = [part.root for name, part in plan.rule.parts if name != "when"]
+            nodes += plan.tests
+            nodes += (part.root for name, part in plan.rule.parts if name != "when")
             if plan.rule.counts and self.lines is not None:
-                parts.append(self.lines.root)
-            for node in (*plan.tests, *parts):
-                renderer.count(node)
-                renderer.look(node)
+                nodes.append(self.lines.root)
+        for node in nodes:
+            renderer.look(node)
+        for plan in self.plans:
+            if plan.rule.given == self.there():
+                renderer.watch(plan.tests)
+        for node in nodes:
+            renderer.count(node)
 
     # --- facts and lines
 
@@ -188,8 +199,14 @@ class _Fused:
     def walk(self) -> Iterator[str]:
         """The one walk over the lines, for all early selections."""
         early = [each for each in self.selections.values() if each.early]
-        if not early:
+        watched = self.renderer.watched
+        if not early and not watched:
             return
+        assert self.lines is not None
+        with self.renderer.perhaps():
+            yield from self.guarded(self.there(), self.turns(early, watched))
+
+    def turns(self, early: Sequence[_Selection], watched: Mapping[str, Mapping[Any, str]]) -> Iterator[str]:
         assert self.lines is not None
         always = [each for each in early if self.line_constant(_line_tests(each.rule)) is None]
         indexed: dict[str, dict[Any, list[_Selection]]] = defaultdict(lambda: defaultdict(list))
@@ -201,12 +218,30 @@ class _Fused:
         rest = [each.counted for each in early if each not in always]
         if rest:
             block.append(f"{' = '.join(rest)} = None")
-        block.append(f"for _n, {self.places.line} in _enumerate({self.renderer.render(self.lines.root)}):")
+        flags = [flag for flags in watched.values() for flag in flags.values()]
+        if flags:
+            block.append(f"{' = '.join(flags)} = False")
+        yield from block
+        inside: list[str] = []
         for each in always:
-            block += _indented(self.counting(each, _line_tests(each.rule), fresh=False))
+            inside += self.counting(each, _line_tests(each.rule), fresh=False)
         for field, by_value in indexed.items():
-            block += _indented(self.by_constant(field, by_value))
-        yield from self.guarded(early[0].rule.given, block)
+            inside += self.by_constant(field, by_value)
+        for field, by_flag in watched.items():
+            inside.append(f"_held = {self.places.line}.{field}")
+            for value, flag in by_flag.items():
+                inside += [f"if _held == {self.renderer.bind(value)}:", f"    {flag} = True"]
+        yield from self.loop(inside)
+
+    def loop(self, inside: Iterable[str]) -> Iterator[str]:
+        """A walk over the lines; ``_n`` counts them."""
+        assert self.lines is not None
+        yield "_n = -1"
+        yield f"for {self.places.line} in {self.renderer.render(self.lines.root)}:"
+        yield "    _n += 1"
+        self.renderer.looping = True
+        yield from _indented(inside)
+        self.renderer.looping = False
 
     def by_constant(self, field: str, by_value: Mapping[Any, list[_Selection]]) -> Iterator[str]:
         """Inside the walk: the selections that ask for what *field* of this line holds."""
@@ -230,19 +265,24 @@ class _Fused:
 
     def counting(self, selection: _Selection, tests: Sequence[Checked], *, fresh: bool) -> Iterator[str]:
         """Inside a walk: count this line; with *fresh* the list begins with the first line that counts."""
+        with self.renderer.perhaps():
+            yield from list(self._counting(selection, tests, fresh=fresh))
+
+    def _counting(self, selection: _Selection, tests: Sequence[Checked], *, fresh: bool) -> Iterator[str]:
         basis, indent = selection.rule.basis, ""
         sum_, counted, amount = selection.sum, selection.counted, "0"
         if tests:
-            yield f"if {' and '.join(map(self.renderer.render, tests))}:"
+            yield f"if {' and '.join(self.renderer.one_by_one(tests))}:"
             indent = "    "
         if basis is not None:
             amount = "_amount"
             yield f"{indent}_amount = {self.renderer.render(basis.root)}"
         if fresh:
             yield f"{indent}if {counted} is None:"
-            yield f"{indent}    {counted} = [(_n, {amount})]; {sum_} = {amount}"
+            yield f"{indent}    {counted} = ((_n, {amount}),); {sum_} = {amount}"
             yield f"{indent}else:"
             indent += "    "
+            yield f"{indent}if _len({counted}) == 1: {counted} = [*{counted}]"
         yield f"{indent}{counted}.append((_n, {amount}))"
         if basis is not None:
             yield f"{indent}{sum_} += {amount}"
@@ -253,30 +293,40 @@ class _Fused:
         indexed = list(self.indexed())
         taken = {plan.number for _, _, buckets in indexed for bucket in buckets.values() for plan, _ in bucket}
         for fact, given, buckets in indexed:
-            blocks = [
-                [line for plan, tests in bucket for line in self.rule(plan, tests)] for bucket in buckets.values()
-            ]
-            yield from self.guarded(given, self.index(fact, list(buckets), blocks))
+            with self.renderer.perhaps() if given else nullcontext():
+                looked_at = self.renderer.render(fact)
+                blocks = [self.bucket(bucket) for bucket in buckets.values()]
+            yield from self.guarded(given, self.index(looked_at, list(buckets), blocks))
         rest = [plan for plan in self.plans if plan.number not in taken]
         while rest:
             given = rest[0].rule.given
             run = next((n for n, plan in enumerate(rest) if plan.rule.given != given), len(rest))
-            yield from self.guarded(given, [line for plan in rest[:run] for line in self.rule(plan, plan.tests)])
+            with self.renderer.perhaps() if given else nullcontext():
+                block = [line for plan in rest[:run] for line in self.rule(plan, plan.tests)]
+            yield from self.guarded(given, block)
             rest = rest[run:]
         if indexed:
             yield "    if _len(_fired) > 1:"
             yield "        _fired.sort(key=_order)"
 
-    def indexed(self) -> Iterator[tuple[str, frozenset[str], dict[Any, list[tuple[_Plan, list[Checked]]]]]]:
+    def bucket(self, bucket: Iterable[tuple[_Plan, list[Checked]]]) -> list[str]:
+        """The rules that are asked where one constant is found."""
+        with self.renderer.perhaps():
+            return [line for plan, tests in bucket for line in self.rule(plan, tests)]
+
+    def indexed(self) -> Iterator[tuple[Checked, frozenset[str], dict[Any, list[tuple[_Plan, list[Checked]]]]]]:
         """Groups of rules that compare the same fact with constants: the fact, their guards, the rules by constant."""
         offers: dict[tuple[str, frozenset[str]], list[tuple[_Plan, Checked, tuple[Any, ...]]]] = defaultdict(list)
+        facts: dict[str, Checked] = {}
         for plan in self.plans:
             for test in plan.tests:
                 found = _constants(test)
                 if found is not None and len(found[1]) <= _COPIES and self_contained(test, self.scope, plan.rule.given):
-                    offers[self.renderer.render(found[0]), plan.rule.given].append((plan, test, found[1]))
+                    text = unparse(found[0].source)
+                    facts.setdefault(text, found[0])
+                    offers[text, plan.rule.given].append((plan, test, found[1]))
         taken: set[int] = set()
-        for (fact, given), offer in sorted(offers.items(), key=lambda item: -len(item[1])):
+        for (text, given), offer in sorted(offers.items(), key=lambda item: -len(item[1])):
             free = [each for each in offer if each[0].number not in taken]
             if len({plan.number for plan, _, _ in free}) < _INDEX_FROM:
                 continue
@@ -286,7 +336,7 @@ class _Fused:
                     taken.add(plan.number)
                     for value in dict.fromkeys(values):
                         buckets[value].append((plan, [each for each in plan.tests if each is not test]))
-            yield fact, given, buckets
+            yield facts[text], given, buckets
 
     def index(self, fact: str, values: Sequence[Any], blocks: Sequence[Sequence[str]]) -> Iterator[str]:
         """One look into a dict, then a choice among *n* blocks in log2(n) comparisons."""
@@ -297,12 +347,15 @@ class _Fused:
 
     def rule(self, plan: _Plan, tests: Sequence[Checked]) -> Iterator[str]:
         """One rule: its tests, then what it gives."""
-        rule = plan.rule
-        texts = [self.renderer.render(test) for test in tests]
+        rule, renderer = plan.rule, self.renderer
         selection = self.select(plan) if rule.counts else None
         if selection is not None and selection.early:
-            texts.insert(0, selection.counted)
-        inside = list(self.outcome(plan, selection))
+            texts, rest = [selection.counted], tests
+        else:
+            texts, rest = [renderer.render(test) for test in tests[:1]], tests[1:]
+        with renderer.perhaps():
+            texts += [renderer.render(test) for test in rest]
+            inside = list(self.outcome(plan, selection))
         if texts:
             yield f"if {' and '.join(texts)}:"
             inside = list(_indented(inside))
@@ -310,7 +363,7 @@ class _Fused:
 
     def outcome(self, plan: _Plan, selection: _Selection | None) -> Iterator[str]:
         if selection is None:
-            yield f"_fired.append(_Firing({plan.number:d}, {self.value(plan.rule)}, 0, ()))"
+            yield f"_fired.append({self.firing(plan)})"
             return
         self.renderer.names = {"basis": selection.sum, "matched": f"_len({selection.counted})"}
         value, sum_ = self.value(plan.rule), selection.sum if plan.rule.basis is not None else "0"
@@ -331,8 +384,16 @@ class _Fused:
         """A walk over the lines for one selection."""
         assert self.lines is not None
         yield f"{selection.counted} = []; {selection.sum} = 0"
-        yield f"for _n, {self.places.line} in _enumerate({self.renderer.render(self.lines.root)}):"
-        yield from _indented(self.counting(selection, _line_tests(selection.rule), fresh=False))
+        yield from self.loop(self.counting(selection, _line_tests(selection.rule), fresh=False))
+
+    def firing(self, plan: _Plan) -> str:
+        """The firing of a rule without lines; where its value is the same for every event, it is made now."""
+        value = plan.rule.value
+        if value is not None and not all(_is_fixed(each) for each in walk(value.root)):
+            return f"_Firing({plan.number:d}, {self.value(plan.rule)}, 0, ())"
+        name, found = f"_fire{plan.number}", None if value is None else value_of(value.root, {}, {})
+        self.renderer.bound[name] = Firing(plan.number, found, 0, ())
+        return name
 
     def value(self, rule: Rule) -> str:
         return "None" if rule.value is None else self.renderer.outside(rule.value.root)
@@ -355,6 +416,18 @@ class _Renderer(Renderer):
         self.lookups: Counter[str] = Counter()
         #: Locals with the values a field has among the lines, by the field.
         self.held: dict[str, str] = {}
+        #: Locals that say whether some line's field holds a constant, set by the walk over the lines.
+        self.watched: dict[str, dict[Any, str]] = {}
+
+    def watch(self, tests: Sequence[Checked]) -> None:
+        """Have the walk look for what the first test of a rule asks in any case, and for what the others ask like it."""
+        found = [each for test in tests if (each := self.sought(test)) is not None]
+        if not found or self.sought(tests[0]) is None:
+            return
+        for field, value in found:
+            if self.lookups[field] < _LOOKUP_FROM:
+                flags = self.watched.setdefault(field, {})
+                flags.setdefault(value, f"_seen{sum(map(len, self.watched.values()))}")
 
     def look(self, node: Checked) -> None:
         """Note the lookups in *node*."""
@@ -362,7 +435,11 @@ class _Renderer(Renderer):
 
     def macro(self, node: Each) -> str:
         found = self.sought(node)
-        if found is None or self.counting or self.inside or self.lookups[found[0]] < _LOOKUP_FROM:
+        if found is None or self.inside:
+            return super().macro(node)
+        if (flag := self.watched.get(found[0], {}).get(found[1])) is not None:
+            return flag
+        if self.lookups[found[0]] < _LOOKUP_FROM:
             return super().macro(node)
         assert self.lines is not None
         field, value = found
@@ -397,6 +474,10 @@ def _branches(blocks: Sequence[Sequence[str]], first: int) -> Iterator[str]:
     yield from _indented(_branches(blocks[:middle], first))
     yield "else:"
     yield from _indented(_branches(blocks[middle:], first + middle))
+
+
+def _is_fixed(node: Checked) -> bool:
+    return not (isinstance(node, Fact | Variable) or (isinstance(node, Apply) and node.operation.startswith("call:")))
 
 
 def _text(part: Typed | None) -> str:

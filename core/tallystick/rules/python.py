@@ -10,6 +10,7 @@ from __future__ import annotations
 import keyword
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from types import CodeType
@@ -74,6 +75,8 @@ _FORMS = {
     "int.mod": "_remainder({0}, {1})",
     "int.div": "_quotient({0}, {1})",
 }
+#: Forms that name their second operand first.
+_BACKWARDS = frozenset(("in.map", "contains", "time.radd"))
 #: Read from the wall clock; the wall clock itself is shared between the rules that read it.
 _CLOCK = {
     "date.of": "{0}.date()",
@@ -191,6 +194,13 @@ class Renderer:
         self.helpers: list[str] = []
         #: Local names of values that are computed at the first use, by their key.
         self.lazy: dict[str, str] = {}
+        #: Of these, those that hold their value wherever what is being written is reached.
+        self.assigned: set[str] = set()
+        #: Those that some place has to ask first whether they do.
+        self.unsure: dict[str, None] = {}
+        self._written: set[str] = set()
+        #: Whether what is being written stands in a loop, and so comes before itself.
+        self.looping = False
         #: Local names of values that are computed first of all, by their key.
         self.eager: dict[str, str] = {}
         self.uses: Counter[str] = Counter()
@@ -240,10 +250,25 @@ class Renderer:
         key = self._keys.get(place, "")
         if key in self.eager:
             return self.eager[key]
-        if least < 3 or self.uses[key] < 2:
+        if least < 3 or self.uses[key] < 2 or text.isidentifier():
             return text
         name = self.lazy.setdefault(key, f"_v{len(self.lazy)}")
+        if name in self.assigned:
+            return name
+        self.assigned.add(name)
+        if name not in self._written and not self.looping:  # nothing before this place can have computed it
+            self._written.add(name)
+            return f"({name} := {text})"
+        self._written.add(name)
+        self.unsure[name] = None
         return f"({name} if {name} is not _UNSET else ({name} := {text}))"
+
+    @contextmanager
+    def perhaps(self) -> Iterator[None]:
+        """What is written inside may not be reached: nothing after it may count on what it computed."""
+        before, self.assigned = self.assigned, set(self.assigned)
+        yield
+        self.assigned = before
 
     # --- rendering
 
@@ -269,12 +294,16 @@ class Renderer:
             case Element():
                 return self.keep(node, self.element(node), 3)
             case Both(items=items):
-                return f"({' and '.join(map(self.render, items))})"
+                return f"({' and '.join(self.one_by_one(items))})"
             case Either(items=items):
-                return f"({' or '.join(map(self.render, items))})"
+                return f"({' or '.join(self.one_by_one(items))})"
             case Choice(test=test, yes=yes, no=no):
-                one, two = self.at_scale(yes, node.type), self.at_scale(no, node.type)
-                return f"({one} if {self.render(test)} else {two})"
+                asked = self.render(test)
+                with self.perhaps():
+                    one = self.at_scale(yes, node.type)
+                with self.perhaps():
+                    two = self.at_scale(no, node.type)
+                return f"({one} if {asked} else {two})"
             case Items(items=items):
                 return f"({', '.join(map(self.render, items))},)"
             case Apply():
@@ -282,6 +311,14 @@ class Renderer:
             case Each():
                 return self.keep(node, self.macro(node), 9)
         raise AssertionError(node)
+
+    def one_by_one(self, tests: Sequence[Checked]) -> list[str]:
+        """Tests of which each is only reached past those before it."""
+        if not tests:
+            return []
+        first = self.render(tests[0])
+        with self.perhaps():
+            return [first, *map(self.render, tests[1:])]
 
     def constant(self, kind: Type, value: Any) -> str:
         if isinstance(value, Decimal) and isinstance(kind, Fixed):
@@ -363,7 +400,11 @@ class Renderer:
         if operation in ("int.div", "int.mod") and _counts_up(arguments):
             sign = "//" if operation == "int.div" else "%"
             return f"({self.render(arguments[0])} {sign} {self.render(arguments[1])})"
-        texts = [self.render(each) for each in arguments]
+        if operation in _BACKWARDS:  # rendered as they will be computed
+            right = self.render(arguments[1])
+            texts = [self.render(arguments[0]), right]
+        else:
+            texts = [self.render(each) for each in arguments]
         match arguments:
             case (Apply(operation="date.of"),) if operation in _FORMS:
                 # The parts of a date are those of the wall clock it was taken from.
@@ -516,8 +557,8 @@ def compile_expression(typed: Typed) -> Callable[..., Any]:
     renderer.count(typed.root)
     text = renderer.outside(typed.root)
     lines = [f"def expression({', '.join(f'{name}=None' for name in typed.scope.names)}):"]
-    if renderer.lazy:
-        lines.append(f"    {' = '.join(renderer.lazy.values())} = _UNSET")
+    if renderer.unsure:
+        lines.append(f"    {' = '.join(renderer.unsure)} = _UNSET")
     lines.append(f"    return {text}")
     return build(renderer, "\n".join(lines), "expression")
 

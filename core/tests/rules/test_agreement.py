@@ -61,6 +61,64 @@ def test_an_index_over_constants_changes_nothing(texts: list[RuleText], count: i
     assert rules.fire(**values) == rules.interpret(**values)
 
 
+#: Facts that cost something, so that what several rules say of them is computed once.
+COSTLY = (
+    "event.at.getHours() >= 12",
+    "event.at.getHours() < 20",
+    "date(event.at).weekday == 2",
+    'member.tier.club == "gold"',
+    '"a" in member.tags && member.tier.club != "tea"',
+    "event.kind.lowerAscii().contains(event.kind.upperAscii())",
+    "event.store.orValue(event.channel.orValue('a')) == member.tags[0]",
+    "event.kind in member.tier",
+)
+OF_LINES = (
+    'purchase.lines.exists(x, x.sku == "a")',
+    'purchase.lines.exists(x, x.sku == "tea") && purchase.lines.exists(y, y.sku == "a")',
+    'purchase.lines.exists(x, x.category == "tea")',
+    "purchase.lines.sum(x, x.amount) > balance",
+    "size(purchase.lines.filter(x, x.quantity > event.at.getHours())) > 1",
+)
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[RuleText]:
+    """Rules that say the same things in other orders and places: where one stops, the next must not count on its answers."""
+    writer = shop.Writer(draw, purchase=True)
+    tests = [*COSTLY, *OF_LINES, *(writer.boolean(draw(st.integers(1, 2))) for _ in range(2))]
+    tests = draw(st.lists(st.sampled_from(tests), min_size=2, max_size=4, unique=True))
+    numbers = ["event.at.getHours()", "size(member.tags.filter(t, t != 'a'))", writer.integer(2)]
+    found = []
+    for number in range(draw(st.integers(2, 6))):
+        a, b, c = (f"({draw(st.sampled_from(tests))})" for _ in range(3))
+        one, two = (draw(st.sampled_from(numbers)) for _ in range(2))
+        shapes = (
+            a,
+            f"{a} && {b} && {c}",
+            f"{a} || {b}",
+            f"!({a} || {b} && {c})",
+            f"{a} ? {b} : {c}",
+            f"({b} ? {one} : {two}) > 9",
+        )
+        parts: dict[str, str | None] = {"when": draw(st.sampled_from(("true", *shapes, *OF_LINES[:3])))}
+        if draw(st.booleans()):
+            parts["lines"] = draw(st.sampled_from((None, 'line.sku == "a"', f"line.amount > 5 && {a}", f"{a} || {b}")))
+            parts["basis"] = draw(st.sampled_from(("line.amount", f"{a} ? 1 : {one}", two)))
+        parts["value"] = draw(st.sampled_from((None, "5", one, f"{a} ? {one} : {two}", 'decimal("1.5") * 2')))
+        found.append(RuleText(f"r{number}", **parts))  # type: ignore[arg-type]
+    return found
+
+
+@settings(PATIENT, max_examples=300)
+@given(texts=alike(), situations=st.lists(shop.situations, min_size=3, max_size=3))
+def test_what_rules_share_is_there_wherever_it_is_needed(
+    texts: list[RuleText], situations: list[dict[str, Any]]
+) -> None:
+    rules = compile_rules(accepted(texts), shop.SCOPE)
+    for values in situations:
+        assert rules.fire(**values) == rules.interpret(**values)
+
+
 @settings(PATIENT, max_examples=300)
 @given(data=st.data(), values=shop.situations)
 def test_a_single_expression_too(data: st.DataObject, values: dict[str, Any]) -> None:
