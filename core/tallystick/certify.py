@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
-from . import config, discovery, house, people, proofs, schema, switchboard
+from . import checker, config, discovery, house, people, proofs, switchboard
 from .config import Config
 from .discovery import Installed
 from .document import Document
@@ -165,7 +165,7 @@ class _Desk:
         tenant = set_up(self.name, self.installed)
         plate = self._plate
         if plate.settings is not None:
-            schema.prepare(discovery.load(plate.settings.schema, plugin=self.name))
+            checker.prepare(discovery.load(plate.settings.schema, plugin=self.name))
         named = [
             *(job.run for job in plate.jobs),
             *(each.run for each in plate.commands),
@@ -334,7 +334,7 @@ class _Desk:
         text = f'[house]\ndatabase = "{url}"\n[tenants.{TENANT}]\nzone = "America/New_York"\ncurrency = "USD"\n'
         checked: Config = config.check(Document(text), installed=self.installed)
         tenant = set_up(self.name, self.installed)
-        checked = attrs.evolve(checked, tenants={TENANT: tenant})
+        checked = msgspec.structs.replace(checked, tenants={TENANT: tenant})
         house.prepare(checked, installed=self.installed)
         return house.build_house(checked, installed=self.installed, clock=lambda: now[0])
 

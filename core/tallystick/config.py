@@ -30,11 +30,10 @@ from .values import Text
 PREFIX: Final = "TALLY__"
 
 
-@attrs.frozen(kw_only=True)
-class House:
+class House(msgspec.Struct, frozen=True, kw_only=True):
     """What concerns the whole deployment."""
 
-    database: str = attrs.field(repr=False)  #: SQLAlchemy URL; may hold a password
+    database: str  #: SQLAlchemy URL; may hold a password
     data_dir: FilePath  #: where files of the house are kept
     log: Literal["text", "json"]
     log_level: Literal["debug", "info", "warning", "error"]
@@ -42,19 +41,20 @@ class House:
     port: int
     workers: int  #: processes that answer HTTP
     language: str  #: of messages to operators
-    secret: str | None = attrs.field(repr=False)  #: finds external ids and signs heads; made at `tally init`
+    secret: str | None  #: finds external ids and signs heads; made at `tally init`
+
+    def __repr__(self) -> str:
+        return f"House(data_dir={self.data_dir}, host={self.host!r}, port={self.port})"  # no log shall ever know the secrets
 
 
-@attrs.frozen(kw_only=True)
-class Source:
+class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A system that sends events."""
 
     name: str
     lateness: timedelta  #: how old its events may be
 
 
-@attrs.frozen(kw_only=True)
-class PluginSettings:
+class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A plugin as one tenant has set it up."""
 
     plugin: str
@@ -63,8 +63,7 @@ class PluginSettings:
     settings: Any  #: what the plugin's ``read`` made of it; the document itself if it has none
 
 
-@attrs.frozen(kw_only=True)
-class Context:
+class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What the settings of a plugin may be checked and read against."""
 
     tenant: str
@@ -77,8 +76,7 @@ class Context:
     messages: Mapping[str, DeclaredMessage]  #: that these plugins may ask for, by their ids
 
 
-@attrs.frozen(kw_only=True)
-class Tenant:
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     """A merchant's programme as configured."""
 
     id: str
@@ -89,23 +87,21 @@ class Tenant:
     lateness: timedelta  #: of sources that declare none
     sources: Mapping[str, Source]
     required: tuple[str, ...]  #: without these the tenant is not served
-    worker_lane: tuple[str, ...] = attrs.field(default=(), kw_only=True)  #: plugins that run in a process of their own
+    worker_lane: tuple[str, ...] = ()  #: plugins that run in a process of their own
     #: whether the house itself makes good what broken plugins kept back, once they work again
-    repair: Literal["by_hand", "hourly"] = attrs.field(default="by_hand", kw_only=True)
+    repair: Literal["by_hand", "hourly"] = "by_hand"
     #: plugin -> unit -> what its rules may give of it in all, in the unit's smallest part
-    budgets: Mapping[str, Mapping[str, int]] = attrs.field(factory=dict, kw_only=True)
+    budgets: Mapping[str, Mapping[str, int]] = {}
     units: Mapping[str, Unit]  #: its own and those of its plugins
     rates: Mapping[str, tuple[tuple[date, Fraction], ...]]
     birthday_29_february: Literal["02-28", "03-01"]
     plugins: Mapping[str, PluginSettings]  #: those that run, in order
     document: Mapping[str, Any]  #: plain JSON from which :func:`build_tenant` makes this tenant again
     hash: str  #: content hash of the document
-    said: Mapping[str, Any] = attrs.field(
-        factory=dict
-    )  #: the table somebody wrote, plain JSON; :func:`check_tenant` takes it
-    reasons: Mapping[str, str] = attrs.field(factory=dict)  #: why each plugin is on
+    said: Mapping[str, Any] = {}  #: the table somebody wrote, plain JSON; :func:`check_tenant` takes it
+    reasons: Mapping[str, str] = {}  #: why each plugin is on
     glue: tuple[str, ...] = ()
-    left_out: Mapping[str, str] = attrs.field(factory=dict)  #: enabled, but cannot run, and why
+    left_out: Mapping[str, str] = {}  #: enabled, but cannot run, and why
 
     def programme(self, generation: int) -> Programme:
         """The programme as plugins see it in *generation*."""
@@ -119,6 +115,11 @@ class Tenant:
             language=self.language,
             birthday_29_february=self.birthday_29_february,
             rates=self.rates,
+            declared={
+                name: said
+                for name, each in self.plugins.items()
+                if isinstance(said := getattr(each.settings, "declared", None), Mapping)
+            },
         )
 
     def lateness_of(self, source: str) -> timedelta:
@@ -134,8 +135,7 @@ class Tenant:
                 raise TenantNotServed(f"tenant {self.id} requires {name}: {why}", tenant=self.id, plugin=name)
 
 
-@attrs.frozen(kw_only=True)
-class Config:
+class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A checked ``tally.toml``."""
 
     file: str
@@ -244,7 +244,7 @@ def check_tenant(
         tenant = None
     if tenant is not None:
         left_out = dict(resolution.left_out)
-        tenant = attrs.evolve(
+        tenant = msgspec.structs.replace(
             tenant, reasons=resolution.reasons, glue=resolution.glue, left_out=left_out, said=schema.plain(fields)
         )
     return tenant, mistakes, [_missing(name, why, data, installed) for name, why in resolution.left_out.items()]
@@ -367,7 +367,7 @@ def _house(fields: Mapping[str, Any], folder: FilePath) -> tuple[House | None, l
                 secrets[key] = _read_file(folder / file)
             except Problem as problem:
                 mistakes.append(Mistake((f"{key}_file",), problem.reason))
-    known = {field.name for field in attrs.fields(House)}
+    known = {*House.__struct_fields__}
     try:
         made = {key: value for key, value in fields.items() if key in known} | secrets
         made.setdefault("secret", None)
@@ -429,8 +429,7 @@ def _environment_value(text: str, present: Any, path: Path) -> Any:
         return text
 
 
-@attrs.frozen
-class _Place:
+class _Place(msgspec.Struct, frozen=True):
     """Where a mistake was written: in the file, or in a variable."""
 
     document: Document
@@ -480,7 +479,7 @@ def _check_plugins(
         declared = installed[name].manifest.settings
         chosen.append({"id": name, "version": declared.version if declared is not None else 0, "settings": settings})
         mistakes += [
-            attrs.evolve(mistake, path=("plugins", name, *mistake.path))
+            msgspec.structs.replace(mistake, path=("plugins", name, *mistake.path))
             if name in data["plugins"]
             else Mistake(("plugins",), f"{name} ({resolution.reasons[name]}): {mistake.message}", on_key=True)
             for mistake in found

@@ -109,7 +109,7 @@ class Registry:
             ).one()
         built = configuration.build_tenant(tenant, msgspec.json.decode(row.document), self._installed, enabled=enabled)
         if enabled is not None:
-            built = attrs.evolve(
+            built = msgspec.structs.replace(
                 built, required=(),
                 rates=self._current[tenant].programme.rates,  # each has its own day: what is known today was so then
             )  # fmt: skip

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path as FilePath
 from typing import Any, Final, TypeVar
 
-import attrs
+import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -34,8 +34,7 @@ T = TypeVar("T")
 _NO_TEXT: Final = Text({})
 
 
-@attrs.frozen(kw_only=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """How far a plugin may go with one effect; None means as far as the core's own bounds."""
 
     units: tuple[str, ...] = ()  #: units it may touch, ``*`` for any; empty: those the manifest declares
@@ -47,8 +46,7 @@ class Bounds:
     kinds: tuple[str, ...] = ()  #: kinds of events it may emit
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredEvent:
+class DeclaredEvent(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of event the plugin brings."""
 
     name: str
@@ -61,8 +59,7 @@ class DeclaredEvent:
     blocked: bool = False
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredSettings:
+class DeclaredSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the plugin's settings are described and read."""
 
     schema: str  #: ``module:SCHEMA``, for Cerberus
@@ -72,8 +69,7 @@ class DeclaredSettings:
     migrate: str | None = None  #: ``module:migrate``, brings a document of an older version to the present one
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredUnit:
+class DeclaredUnit(msgspec.Struct, frozen=True, kw_only=True):
     """A unit of the ledger that exists when the plugin is enabled."""
 
     name: str
@@ -81,8 +77,7 @@ class DeclaredUnit:
     summary: Text = _NO_TEXT
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredCounter:
+class DeclaredCounter(msgspec.Struct, frozen=True, kw_only=True):
     """A number per member that the core keeps for the plugin."""
 
     id: str
@@ -90,8 +85,7 @@ class DeclaredCounter:
     summary: Text = _NO_TEXT
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredRoute:
+class DeclaredRoute(msgspec.Struct, frozen=True, kw_only=True):
     """An HTTP endpoint below ``/v1/<plugin>``; see :mod:`tallystick.routes`."""
 
     id: str
@@ -105,8 +99,7 @@ class DeclaredRoute:
     grouped: bool = False  #: of a public one: whether the endpoint takes many knocks at once
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredCommand:
+class DeclaredCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command of ``tally``: ``points.adjust`` is called as ``tally points adjust``."""
 
     id: str
@@ -115,8 +108,7 @@ class DeclaredCommand:
     report: bool = False  #: whether what it says, called without arguments, is a section of ``tally report``
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredJob:
+class DeclaredJob(msgspec.Struct, frozen=True, kw_only=True):
     """Work by the clock: every so often, or daily at a local time of the programme's zone."""
 
     id: str
@@ -127,8 +119,7 @@ class DeclaredJob:
     summary: Text = _NO_TEXT
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredPermission:
+class DeclaredPermission(msgspec.Struct, frozen=True, kw_only=True):
     """Something a key must be allowed to do; ``roles`` have it from the start."""
 
     id: str
@@ -136,8 +127,7 @@ class DeclaredPermission:
     roles: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredPage:
+class DeclaredPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of the console; see :mod:`tallystick.routes`."""
 
     id: str
@@ -147,8 +137,7 @@ class DeclaredPage:
     title: Text = _NO_TEXT
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredAssets:
+class DeclaredAssets(msgspec.Struct, frozen=True, kw_only=True):
     """A folder of files in the plugin's package that anybody may read: pages, scripts, pictures; nothing of any tenant."""
 
     id: str
@@ -156,8 +145,7 @@ class DeclaredAssets:
     folder: str  #: below the folder of plugin.toml
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredDemo:
+class DeclaredDemo(msgspec.Struct, frozen=True, kw_only=True):
     """What ``tally demo`` shows of the plugin if asked: ``vr_kiosk.kiosk`` with ``tally demo --kiosk``."""
 
     id: str
@@ -166,8 +154,7 @@ class DeclaredDemo:
     summary: Text = _NO_TEXT
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredMessage:
+class DeclaredMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message the plugin's effects may ask for (reminders and the like), with the words that members read."""
 
     id: str
@@ -176,11 +163,10 @@ class DeclaredMessage:
     facts: tuple[str, ...] = ()  #: what the words may name
     subject: Text = _NO_TEXT  #: one line, as a template
     text: Text = _NO_TEXT  #: the message, as a template
-    example: Mapping[str, Any] = attrs.field(factory=dict)  #: a value for each of the facts
+    example: Mapping[str, Any] = {}  #: a value for each of the facts
 
 
-@attrs.frozen(kw_only=True)
-class DeclaredFunction:
+class DeclaredFunction(msgspec.Struct, frozen=True, kw_only=True):
     """A pure function that rules may call."""
 
     name: str
@@ -190,8 +176,7 @@ class DeclaredFunction:
     summary: Text = _NO_TEXT
 
 
-@attrs.frozen(kw_only=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A plugin as its ``plugin.toml`` describes it.  Everything importable is a string until somebody enables the plugin."""
 
     id: str
@@ -200,19 +185,19 @@ class Manifest:
     summary: Text
     tested: Version | None = None  #: the newest API version its authors tried
     layer: str = "domain"
-    depends: Mapping[str, SpecifierSet] = attrs.field(factory=dict)  #: plugin or provided name -> versions
+    depends: Mapping[str, SpecifierSet] = {}  #: plugin or provided name -> versions
     after: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
-    provides: Mapping[str, Version | None] = attrs.field(factory=dict)
+    provides: Mapping[str, Version | None] = {}
     exclusive: tuple[str, ...] = ()  #: roles that only one enabled plugin may have
-    conflicts: Mapping[str, str] = attrs.field(factory=dict)  #: plugin -> why the two cannot run together
+    conflicts: Mapping[str, str] = {}  #: plugin -> why the two cannot run together
     auto_install: tuple[str, ...] = ()  #: glue: on when all of these are on
     factory: str | None = None  #: ``module:Class``, made once per tenant with its settings; hooks are its methods
     hooks: tuple[str, ...] = ()
     lane: str = "house"  #: where its pure hooks run: in the house, or in a worker process of their own
     #: hook -> kinds of events it wants to see (``purchase.*``); a hook that is not listed sees them all
-    interests: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
-    effects: Mapping[str, Bounds] = attrs.field(factory=dict)
+    interests: Mapping[str, tuple[str, ...]] = {}
+    effects: Mapping[str, Bounds] = {}
     events: tuple[DeclaredEvent, ...] = ()
     settings: DeclaredSettings | None = None
     units: tuple[DeclaredUnit, ...] = ()
@@ -251,7 +236,7 @@ def read(path: FilePath, *, version: str | None = None, file: str | None = None)
         document = Document.read(path, file)
     except Problem as problem:
         raise InvalidManifest([problem]) from None
-    return attrs.evolve(from_document(document, version=version), root=path.parent)
+    return msgspec.structs.replace(from_document(document, version=version), root=path.parent)
 
 
 def from_document(document: Document, *, version: str | None = None) -> Manifest:

@@ -60,8 +60,8 @@ def search(config: Config, tenant: str, installed: Mapping[str, Installed]) -> l
     """The shortest pump found for each rule of *tenant*'s programme; writes to a file of its own only."""
     with TemporaryDirectory(prefix="tally-pumps-") as folder:
         url = f"sqlite:///{(Path(folder) / 'books.db').as_posix()}"
-        house = attrs.evolve(config.house, database=url, data_dir=Path(folder), secret="")
-        alone = attrs.evolve(config, house=house, tenants={tenant: config.tenants[tenant]})
+        house = msgspec.structs.replace(config.house, database=url, data_dir=Path(folder), secret="")
+        alone = msgspec.structs.replace(config, house=house, tenants={tenant: config.tenants[tenant]})
         prepare(alone, installed=installed)
         clock = [instant(datetime(2020, 1, 1, tzinfo=UTC))]
         built = build_house(alone, installed=installed, clock=lambda: clock[0])

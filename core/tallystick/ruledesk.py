@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 import msgspec
 
@@ -137,7 +136,7 @@ def _suspicions(desk: Desk, config: Config, tenant: Tenant) -> Iterator[Suspicio
     """What reading the rules shows, and what trying them does."""
     generation = house.build_generation(tenant, 0, 0, desk.installed())
     yield from rulebook.suspicions(generation)
-    tried = attrs.evolve(config, tenants={**config.tenants, tenant.id: tenant})
+    tried = msgspec.structs.replace(config, tenants={**config.tenants, tenant.id: tenant})
     for pump in pumps.search(tried, tenant.id, desk.installed()):
         plugin, _, rule = pump.rule.partition(".")
         english = f"{rule}: buying and bringing everything back leaves {pump.gained:,} {pump.unit}"

@@ -1,26 +1,22 @@
-"""Cerberus with the value types of this house, and mistakes a person can act on."""
+"""Schemas of settings: the value types of this house, documents that are in order, and what a mistake is."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime, time
-from functools import cached_property
 from typing import Any, Final
 
-import attrs
-from cerberus import TypeDefinition, Validator, errors
-from cerberus.errors import ValidationError
-from cerberus.schema import DefinitionSchema
+import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from . import values
-from .document import Document, Path, dotted, pointer
+from .document import Document, Path, pointer
 from .errors import Problem
 
-#: A Cerberus schema; the types of :data:`TYPES` may be used beside Cerberus's own.
+#: A schema of Cerberus; the types of :data:`TYPES` may be used beside Cerberus's own.
 Schema = Mapping[str, Any]
 
 ID: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -30,8 +26,7 @@ _PACKAGE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 
 
-@attrs.frozen
-class Type:
+class Type(msgspec.Struct, frozen=True):
     """A type of value a schema may ask for."""
 
     python: tuple[type, ...]
@@ -130,8 +125,7 @@ _PLAIN: Final[Mapping[str, str]] = {
 }
 
 
-@attrs.frozen
-class Mistake:
+class Mistake(msgspec.Struct, frozen=True):
     """One thing wrong in a document: where, what was found, what was expected."""
 
     path: Path
@@ -156,48 +150,6 @@ class Mistake:
         return Problem(self.message, file=document.file, line=line, column=column, pointer=pointer(path))
 
 
-def prepare(schema: Schema) -> Schema:
-    """The same *schema*, itself checked: what `tally certify` and the tests do with every schema there is.
-
-    Raises :class:`cerberus.SchemaError` if it is not a schema.
-    """
-    return Prepared(Checker(schema).schema.schema)
-
-
-class Prepared(dict[str, Any]):
-    """A schema that is not looked at again."""
-
-    @cached_property
-    def fills_in(self) -> bool:
-        """Whether it changes documents: sets defaults, renames or converts; finding that none is wanted takes a third of a check."""
-        return _names_one_of(self, _NORMALIZING)
-
-
-_NORMALIZING: Final = frozenset({"default", "default_setter", "coerce", "rename", "rename_handler", "purge_unknown"})
-
-
-def _names_one_of(definition: Any, rules: Collection[str]) -> bool:
-    if isinstance(definition, Mapping):
-        return any(key in rules or _names_one_of(value, rules) for key, value in definition.items())
-    return isinstance(definition, list | tuple) and any(_names_one_of(each, rules) for each in definition)
-
-
-#: Schemas that were met, by their identity, so that none is spelled out twice.
-_MET: Final[dict[int, tuple[Schema, Prepared]]] = {}
-
-
-def _met(schema: Schema) -> Prepared:
-    """*schema* with its abbreviations spelled out; to check it costs ten times what checking a document does."""
-    if isinstance(schema, Prepared):
-        return schema
-    known = _MET.get(id(schema))
-    if known is None:
-        while len(_MET) >= 256:
-            _MET.pop(next(iter(_MET)))
-        known = _MET[id(schema)] = (schema, Prepared(DefinitionSchema.expand(dict(schema))))
-    return known[1]
-
-
 def check(
     data: Mapping[str, Any],
     schema: Schema,
@@ -206,72 +158,152 @@ def check(
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """Check *data* against *schema*: the data with defaults filled in, and every mistake in it.
 
-    The schema itself is taken for good (:func:`prepare` looks at it).
+    The schema itself is taken for good (:func:`~tallystick.checker.prepare` looks at it).
     Units must be among *units*, where these are known.
     Dates and times count as their ISO strings, so that the result is plain JSON.
     """
-    met = _met(schema)
-    checker = Checker(met, units=units)
-    checker.validate(plain(data), normalize=met.fills_in)
-    mistakes = [*_mistakes(checker._errors), *_floats(data, ())]  # noqa: SLF001  # its public form has no codes
-    seen: dict[Path, Mistake] = {}
-    for mistake in mistakes:
-        seen.setdefault(mistake.path, mistake)
-    return plain(checker.document if checker.document is not None else data), list(seen.values())
+    try:
+        return _table(data, schema, units), []
+    except _Doubt:
+        from . import checker  # Cerberus: thirty times as long, and nobody waits for it whose documents are in order
+
+        return checker.check(data, schema, units=units)
 
 
-class Checker(Validator):  # type: ignore[misc]  # Cerberus has no types
-    """Cerberus, knowing :data:`TYPES`."""
+# --- documents that are in order ------------------------------------------------------------------------------------
 
-    types_mapping = {
-        **Validator.types_mapping,
-        "integer": TypeDefinition("integer", (int,), (bool,)),  # to Python, and so to Cerberus, true is a number
-        **{name: TypeDefinition(name, kind.python, kind.exclude) for name, kind in TYPES.items()},
-    }
 
-    @property
-    def schema(self) -> Any:
-        """The schema documents are checked against."""
-        return self._schema
+class _Doubt(Exception):
+    """Something may be wrong in a document, or its schema asks for what is not looked at here: Cerberus has the word."""
 
-    @schema.setter
-    def schema(self, schema: Schema | None) -> None:
-        if isinstance(schema, Prepared):
-            self._schema: Any = schema  # Cerberus would check the schema again for every document
+
+#: What is looked at here, as Cerberus does it.
+_RULES: Final = frozenset({
+    "allow_unknown", "allowed", "default", "empty", "excludes", "keysrules", "max", "maxlength", "meta", "min", "minlength",
+    "regex", "required", "schema", "type", "valuesrules",
+})  # fmt: skip
+#: Cerberus's own types.
+_OWN: Final[Mapping[str, Type]] = {
+    "string": Type((str,), ""),
+    "integer": Type((int,), ""),
+    "boolean": Type((bool,), "", exclude=()),
+    "dict": Type((dict,), ""),
+    "list": Type((list, tuple), ""),
+}
+
+
+def _table(
+    said: Any, fields: Mapping[str, Any], units: Collection[str] | None, *, unknown: bool = False
+) -> dict[str, Any]:
+    """*said* as plain JSON with defaults filled in, if it is in order; with *unknown* other fields may stand there, too."""
+    if not isinstance(said, dict):
+        raise _Doubt
+    made = {}
+    for key, value in said.items():
+        if (definition := fields.get(key)) is not None:
+            made[key] = _value(value, definition, units)
+        elif unknown and isinstance(key, str):
+            made[key] = _anything(value)
         else:
-            Validator.schema.fset(self, schema)
+            raise _Doubt
+    for key, definition in fields.items():
+        if key not in made:
+            if "default" in definition:
+                made[key] = _value(definition["default"], definition, units)
+            elif definition.get("required"):
+                raise _Doubt
+    for key in made:
+        if "excludes" in (definition := fields.get(key, {})):
+            others = definition["excludes"]
+            if not made.keys().isdisjoint([others] if isinstance(others, str) else others):
+                raise _Doubt
+    return made
 
-    def _validate_type(self, data_type: str | list[str], field: str, value: Any) -> None:
-        """
-        {'type': ['string', 'list'],
-         'check_with': 'type'}
-        """
-        hint = ""
-        for name in [data_type] if isinstance(data_type, str) else data_type:
-            definition = self.types_mapping[name]
-            if isinstance(value, definition.included_types) and not isinstance(value, definition.excluded_types):
-                try:
-                    self._read(name, value)
-                except ValueError as error:
-                    hint = hint or (str(error) if str(error).startswith(";") else "")
-                else:
-                    return
-        self._error(field, errors.BAD_TYPE, hint)
-        self._drop_remaining_rules()
 
-    def _read(self, name: str, value: Any) -> None:
-        if name in TYPES and (read := TYPES[name].read) is not None:
-            read(value)
-        units = self._config.get("units")
-        if name == "unit" and units is not None and value not in units:
-            raise ValueError(f"; declared are {', '.join(sorted(units)) or 'none'}{_did_you_mean(value, units)}")
+def _value(value: Any, rules: Any, units: Collection[str] | None) -> Any:
+    """One value that *rules* are about, as plain JSON, if it is in order."""
+    if isinstance(value, date | time):
+        value = value.isoformat()
+    if not isinstance(rules, dict) or not rules.keys() <= _RULES or not _is_one(value, rules.get("type", ()), units):
+        raise _Doubt
+    if "allowed" in rules and not _is_allowed(value, rules["allowed"]):
+        raise _Doubt
+    if isinstance(value, int):
+        if value < rules.get("min", value) or value > rules.get("max", value):
+            raise _Doubt
+        return value
+    if "min" in rules or "max" in rules:
+        raise _Doubt
+    size = len(value)
+    if not rules.get("minlength", 0) <= size <= rules.get("maxlength", size) or not (size or rules.get("empty", True)):
+        raise _Doubt
+    if isinstance(value, str):
+        if "regex" in rules and re.fullmatch(rules["regex"], value) is None:
+            raise _Doubt
+        return value
+    within = rules.get("schema")
+    if isinstance(value, dict):
+        return _dict(value, rules, within, units)
+    if not isinstance(value, list | tuple):
+        raise _Doubt
+    return [_anything(each) if within is None else _value(each, within, units) for each in value]
 
-    def _error(self, *arguments: Any) -> None:
-        super()._error(*arguments)
-        if len(arguments) > 1 and not isinstance(arguments[1], str):
-            definition = self.schema.get(arguments[0]) if isinstance(self.schema, Mapping) else None
-            self.recent_error.known = tuple(self.schema)
-            self.recent_error.definition = definition if isinstance(definition, Mapping) else {}
+
+def _dict(value: dict[Any, Any], rules: dict[str, Any], fields: Any, units: Collection[str] | None) -> dict[str, Any]:
+    keys, values_, unknown = rules.get("keysrules"), rules.get("valuesrules"), rules.get("allow_unknown", False)
+    if not isinstance(unknown, bool) or (fields is not None and (values_ is not None or not isinstance(fields, dict))):
+        raise _Doubt
+    for key in value:
+        if not isinstance(key, str) or (keys is not None and _value(key, keys, units) != key):
+            raise _Doubt
+    if fields is not None:
+        return _table(value, fields, units, unknown=unknown)
+    return {key: _anything(each) if values_ is None else _value(each, values_, units) for key, each in value.items()}
+
+
+def _is_one(value: Any, kinds: str | list[str], units: Collection[str] | None) -> bool:
+    """Whether *value* is of one of these types."""
+    for name in (kinds,) if isinstance(kinds, str) else kinds:
+        kind = TYPES.get(name) or _OWN.get(name)
+        if kind is None:
+            raise _Doubt
+        if isinstance(value, kind.python) and not isinstance(value, kind.exclude):
+            try:
+                read_as(name, value, units)
+            except ValueError:
+                continue
+            return True
+    return False
+
+
+def _is_allowed(value: Any, allowed: Collection[Any]) -> bool:
+    if isinstance(value, dict):
+        raise _Doubt
+    return all(each in allowed for each in value) if isinstance(value, list | tuple) else value in allowed
+
+
+def _anything(value: Any) -> Any:
+    """What no rule is about: as plain JSON, without floats."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _anything(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_anything(each) for each in value]
+    if isinstance(value, date | time):
+        return value.isoformat()
+    raise _Doubt
+
+
+# --- what is said of the others -------------------------------------------------------------------------------------
+
+
+def read_as(kind: str, value: Any, units: Collection[str] | None) -> None:
+    """Raise ValueError if *value*, which is of the Python type that *kind* asks for, will not do as one."""
+    if kind in TYPES and (read := TYPES[kind].read) is not None:
+        read(value)
+    if kind == "unit" and units is not None and value not in units:
+        raise ValueError(f"; declared are {', '.join(sorted(units)) or 'none'}{did_you_mean(value, units)}")
 
 
 def plain(value: Any) -> Any:
@@ -290,87 +322,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, list(known), 1, 0.7)), None)
 
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a *word* that looks like one of those *known*; empty if it looks like none."""
     close = nearest(word, known)
     return f'; did you mean "{close}"?' if close is not None else ""
-
-
-def _floats(value: Any, path: Path) -> Iterator[Mistake]:
-    if isinstance(value, float):
-        yield Mistake(path, f'found {value!r}, a float, which is not exact; expected it in quotes: "{value!r}"')
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _floats(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _floats(item, (*path, index))
-
-
-def _mistakes(found: Iterable[ValidationError]) -> Iterator[Mistake]:
-    for error in found:
-        if error.is_logic_error:
-            yield Mistake(tuple(error.document_path), f"found {_show(error.value)}; expected one of several forms")
-        elif error.is_group_error:
-            yield from _mistakes(error.child_errors)
-        else:
-            yield _mistake(error)
-
-
-def _mistake(error: ValidationError) -> Mistake:
-    path: Path = tuple(error.document_path)
-    key = dotted(path[-1:])
-    on_key = "keysrules" in error.schema_path
-    found = f"found {'the key ' if on_key else ''}{_show(error.value)}"
-    definition: Mapping[str, Any] = getattr(error, "definition", {})
-    if isinstance(error.value, float) and definition.get("type") == "exact":
-        return next(_floats(error.value, path))
-    match error.code:
-        case errors.CUSTOM.code:
-            return Mistake(path, str(error.info[0]), on_key=on_key)
-        case errors.REQUIRED_FIELD.code:
-            return Mistake(path, f'"{key}" is missing; expected {expected(definition)}')
-        case errors.UNKNOWN_FIELD.code:
-            known = getattr(error, "known", ())
-            hint = _did_you_mean(str(path[-1]), map(str, known))
-            # a long list hides the one word that matters
-            wanted = "" if hint and len(known) > 8 else f"; expected {_one_of(known)}"
-            return Mistake(path, f'unknown key "{key}"{wanted}{hint}', on_key=True)
-        case errors.UNALLOWED_VALUE.code:
-            hint = _did_you_mean(str(error.value), map(str, error.constraint))
-            return Mistake(path, f"{found}; expected {_one_of(error.constraint)}{hint}", on_key=on_key)
-        case errors.EXCLUDES_FIELD.code:
-            return Mistake(path, f'"{key}" does not go together with {error.info[0]}', on_key=True)
-        case errors.DEPENDENCIES_FIELD.code:
-            return Mistake(path, f'"{key}" needs "{error.info[0]}" beside it', on_key=True)
-        case code if code in _LIMITS:
-            return Mistake(path, f"{found}; expected {_LIMITS[code]} {error.constraint}", on_key=on_key)
-        case code if code in _WRONG:
-            hint = error.info[0] if code == errors.BAD_TYPE.code and error.info else ""
-            return Mistake(path, f"{found}; expected {expected(definition)}{hint}", on_key=on_key)
-        case code:
-            said = errors.BasicErrorHandler.messages.get(code, "is not allowed")
-            return Mistake(
-                path, f"{found}; {said.format(*error.info, constraint=error.constraint, field=key, value='')}"
-            )
-
-
-_LIMITS: Final[Mapping[int, str]] = {
-    errors.MIN_VALUE.code: "at least",
-    errors.MAX_VALUE.code: "at most",
-    errors.MIN_LENGTH.code: "a length of at least",
-    errors.MAX_LENGTH.code: "a length of at most",
-    errors.UNALLOWED_VALUES.code: "only values of",
-}
-_WRONG: Final = frozenset(
-    definition.code
-    for definition in (
-        errors.BAD_TYPE,
-        errors.BAD_TYPE_FOR_SCHEMA,
-        errors.NOT_NULLABLE,
-        errors.EMPTY_NOT_ALLOWED,
-        errors.REGEX_MISMATCH,
-    )
-)
 
 
 def expected(definition: Mapping[str, Any]) -> str:
@@ -378,7 +333,7 @@ def expected(definition: Mapping[str, Any]) -> str:
     if "expected" in definition.get("meta", {}):
         return str(definition["meta"]["expected"])
     if "allowed" in definition:
-        return _one_of(definition["allowed"])
+        return one_of(definition["allowed"])
     if "regex" in definition:
         return f"something like {definition['regex']}"
     kinds = definition.get("type", ())
@@ -396,12 +351,14 @@ def takes_text(definition: Mapping[str, Any]) -> bool:
     return kind == "string" or (isinstance(kind, str) and kind in TYPES and str in TYPES[kind].python)
 
 
-def _one_of(words: Iterable[Any]) -> str:
-    shown = [_show(word) for word in words]
+def one_of(words: Iterable[Any]) -> str:
+    """What may stand there, in words."""
+    shown = [show(word) for word in words]
     return shown[0] if len(shown) == 1 else "one of " + ", ".join(shown) if shown else "nothing here"
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """What stands there, as it is quoted in a message."""
     match value:
         case True | False:
             return str(value).lower()
@@ -411,7 +368,7 @@ def _show(value: Any) -> str:
         case Mapping():
             return "a table" if value else "an empty table"
         case list() | tuple():
-            return "[" + ", ".join(map(_show, value)) + "]" if len(value) <= 4 else f"an array of {len(value)}"
+            return "[" + ", ".join(map(show, value)) + "]" if len(value) <= 4 else f"an array of {len(value)}"
         case date() | time():
             return value.isoformat()
         case None:

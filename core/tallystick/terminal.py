@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 import msgspec
+from msgspec.structs import replace
 
 from . import discovery
 from .discovery import Installed
@@ -154,7 +155,7 @@ class Desk:
         """The checked configuration; a relative SQLite file lies where tally.toml does.  Raises InvalidConfig."""
         found = configuration.load(self.path, installed=self.installed(), environ=os.environ)
         url = beside(found.house.database, self.path.parent)
-        return attrs.evolve(found, house=attrs.evolve(found.house, database=url))
+        return replace(found, house=replace(found.house, database=url))
 
     def installed(self) -> Mapping[str, Installed]:
         """The installed plugins, looked for once."""

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import attrs
 import click
 import msgspec
+from msgspec.structs import replace
 
 from .errors import InvalidRequest, ProofFailed, UnknownEntry
 from .later import later
@@ -266,7 +267,7 @@ def _measured(folder: Path, url: str, events: int, desk: Desk) -> tuple[list[yar
         environ["TALLY__HOUSE__DATABASE"] = url
     found = Desk(config, as_json=False).config()
     if url:
-        found = attrs.evolve(found, house=attrs.evolve(found.house, database=url))
+        found = replace(found, house=replace(found.house, database=url))
     house.prepare(found, installed=desk.installed())
     built = house.build_house(found, installed=desk.installed())
     gc.freeze()

@@ -1,11 +1,14 @@
 """The types of settings beside Cerberus's own, and what is said about values that are not of them."""
 
+from datetime import date
+
 import pytest
 from cerberus import SchemaError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick import config, discovery, manifest, schema
+from tallystick import checker, config, discovery, manifest, schema
+from tallystick.document import Document
 
 
 def said(kind, value, **more):
@@ -76,7 +79,7 @@ def test_units_must_be_declared_where_that_is_known() -> None:
 
 
 def test_defaults_are_filled_in_and_never_shared() -> None:
-    rules = schema.prepare({"x": {"type": "dict", "default": {}}})
+    rules = checker.prepare({"x": {"type": "dict", "default": {}}})
     first, _ = schema.check({}, rules)
     first["x"]["changed"] = True
     assert schema.check({}, rules)[0] == {"x": {}}
@@ -84,7 +87,7 @@ def test_defaults_are_filled_in_and_never_shared() -> None:
 
 def test_a_schema_that_is_none_is_found_when_it_is_prepared() -> None:
     with pytest.raises(SchemaError):
-        schema.prepare({"x": {"type": "nonsense"}})
+        checker.prepare({"x": {"type": "nonsense"}})
 
 
 INSTALLED = discovery.discover()
@@ -100,7 +103,7 @@ INSTALLED = discovery.discover()
     ],
 )
 def test_every_schema_there_is_is_one_and_means_the_same_without_being_looked_at(rules) -> None:
-    assert schema._met(rules) == schema.prepare(rules)
+    assert checker._met(rules) == checker.prepare(rules)
 
 
 _JSON = st.recursive(
@@ -108,7 +111,7 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
-_ALL = schema.prepare(
+_ALL = checker.prepare(
     {kind: {"type": kind} for kind in schema.TYPES} | {"t": {"type": "dict", "keysrules": {"type": "id"}}}
 )
 
@@ -132,3 +135,76 @@ def test_what_a_schema_fills_in_is_filled_in_wherever_it_stands(definition):
     found, mistakes = schema.check({}, {"there": definition})
     assert found["there"] in (1, {"deep": 1}, [{"deep": 1}])
     assert not mistakes
+
+
+# --- the quick look and Cerberus ------------------------------------------------------------------------------------
+
+#: Documents as people write them, each with its schema.
+_WRITTEN = {
+    f"plugin.toml of {name}": (Document.read(each.file).data, manifest.SCHEMA) for name, each in INSTALLED.items()
+} | {
+    "a new tally.toml": (Document(config.render_default("shop")).data, config.SCHEMA),
+    "a tenant": (Document(config.render_default("shop")).data["tenants"]["shop"], config.TENANT),
+    "settings": (
+        {"name": "x", "n": 3, "on": True, "list": ["a"], "of": [{"id": "a"}], "by": {"x": {"id": "a"}}, "day": "2025-01-01", "full": "x"},
+        {
+            "name": {"type": "string", "required": True, "regex": "[a-z]+|b$", "maxlength": 5, "excludes": "other"},
+            "other": {"type": "string"},
+            "full": {"type": "string", "empty": False},
+            "n": {"type": ["integer", "exact"], "min": 1, "max": 5, "default": 1},
+            "on": {"type": "boolean", "allowed": [True]},
+            "list": {"type": "list", "minlength": 1, "allowed": ["a", "b"], "schema": {"type": "string"}},
+            "of": {"type": "list", "schema": {"type": "dict", "schema": {"id": {"type": "id", "required": True}, "n": {"type": "integer", "default": 0}}}},
+            "by": {"type": "dict", "keysrules": {"type": "id"}, "valuesrules": {"type": "dict", "allow_unknown": True, "schema": {"id": {"type": "id"}}}},
+            "day": {"type": ["day", "instant"]},
+            "filled": {"type": "dict", "default": {}, "schema": {"deep": {"type": "unit", "default": "points"}}},
+        },
+    ),
+}  # fmt: skip
+
+
+#: What may stand anywhere.
+_VALUES = [
+    "a", "c", "points", "stamps", "b\n", "Ab", "abcdef", "", "1.5", "2025-01-01", date(2025, 1, 1), 0, 1, 6, -1, True, False,
+    1.5, None, [], ["a"], ["c"], [""], {}, {"id": "a"}, {"id": "A"}, {"a": 1.5}, [{"id": "a", "x": 1}], {"x": {"id": "a", "y": 1}}, {"X": {}},
+]  # fmt: skip
+
+
+def _changes(data, values):
+    """*data* with one thing in it replaced, taken away or added: everything, one after the other."""
+    yield from values
+    if isinstance(data, dict):
+        for key, inner in data.items():
+            yield {other: each for other, each in data.items() if other != key}
+            yield from ({**data, key: changed} for changed in _changes(inner, values))
+        yield from ({**data, key: value} for key in ("other", "n", "Id") if key not in data for value in values)
+    if isinstance(data, list):
+        for place, inner in enumerate(data):
+            yield from ([*data[:place], changed, *data[place + 1 :]] for changed in _changes(inner, values))
+
+
+@pytest.mark.parametrize(
+    "written, units",
+    [("settings", None), ("settings", ("points",)), ("a tenant", None), ("plugin.toml of points", None)],
+)
+def test_what_the_quick_look_lets_pass_cerberus_lets_pass_and_fills_in_alike(written, units) -> None:
+    said, rules = _WRITTEN[written]
+    passed = 0
+    for changed in _changes(said, _VALUES if written == "settings" else _VALUES[::9]):
+        if not isinstance(changed, dict):
+            continue
+        try:
+            quick = schema._table(changed, rules, units)
+        except schema._Doubt:
+            continue
+        passed += 1
+        if written != "plugin.toml of points" or passed % 20 == 0:  # that is a long document
+            assert (quick, []) == checker.check(changed, rules, units=units), changed
+    assert passed > 10
+
+
+@pytest.mark.parametrize("written", [each for each in _WRITTEN if each != "settings"])
+def test_what_is_in_order_does_not_wait_for_cerberus(written) -> None:
+    """A quick look that always had its doubts would be no use."""
+    said, rules = _WRITTEN[written]
+    assert schema._table(said, rules, None) == checker.check(said, rules)[0]
