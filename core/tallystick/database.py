@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -36,6 +37,9 @@ _PRAGMAS = (
 )
 
 _READING = "tallystick_reading"
+#: Connections of SQLite that cannot write, by the engine they stand beside.  They are never lent to who writes: whether a
+#: connection may write cannot be changed without compiling every one of its statements anew.
+_onlookers: Final[WeakKeyDictionary[sa.Engine, sa.Pool]] = WeakKeyDictionary()
 
 
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
@@ -56,7 +60,8 @@ def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that sees one instant of the books, waits for no writer and cannot write."""
-    with engine.connect() as conn:
+    apart = _onlookers.get(engine)
+    with sa.Connection(engine, apart.connect()) if apart is not None else engine.connect() as conn:
         if engine.dialect.name == "sqlite":
             conn.execution_options(**{_READING: True})
         else:
@@ -75,7 +80,13 @@ def _sqlite(url: sa.URL, pool_size: int) -> sa.Engine:
     event.listen(engine, "connect", _open_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     event.listen(engine, "reset", _reset_sqlite)
-    return _let_go(engine)
+    _let_go(engine)
+    if pool:  # what is in memory has one connection
+        apart = engine.pool.recreate()
+        event.listen(apart, "connect", _only_look)
+        _onlookers[engine] = apart
+        event.listen(engine, "engine_disposed", _let_onlookers_go)
+    return engine
 
 
 def _let_go(engine: sa.Engine) -> sa.Engine:
@@ -104,9 +115,19 @@ def _open_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> No
         connection.execute(pragma)
 
 
+def _only_look(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _let_onlookers_go(engine: sa.Engine) -> None:
+    apart = _onlookers[engine]
+    apart.dispose()
+    _onlookers[engine] = apart.recreate()
+
+
 def _begin_sqlite(conn: sa.Connection) -> None:
     if conn.get_execution_options().get(_READING):
-        conn.exec_driver_sql("PRAGMA query_only = ON")
         conn.exec_driver_sql("BEGIN")
     else:
         # IMMEDIATE takes the write lock before the first read.  A transaction that reads first and writes later finds
@@ -118,7 +139,6 @@ def _reset_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _sta
     assert isinstance(connection, sqlite3.Connection)
     if connection.in_transaction:
         connection.rollback()
-    connection.execute("PRAGMA query_only = OFF")
 
 
 def _postgresql(url: sa.URL, pool_size: int) -> sa.Engine:
