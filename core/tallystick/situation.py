@@ -50,6 +50,8 @@ class Programme:
     birthday_29_february: Literal["02-28", "03-01"] = "02-28"
     #: exchange rates into the programme's currency: (currency, from date) -> programme minor units per foreign minor unit
     rates: Mapping[str, tuple[tuple[date, Fraction], ...]] = {}
+    #: what plugins declare for all others to read, by plugin: plain data of their settings, the same for every member
+    declared: Mapping[str, Any] = {}
 
     def unit(self, name: str) -> Unit:
         """The unit of that name; one that nobody declares any more (its plugin is off) goes by the core's own terms."""

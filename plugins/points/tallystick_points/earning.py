@@ -17,7 +17,7 @@ from tallystick.situation import Needs, Programme, Situation
 from .basis import Lines, converted, earning_kinds, earning_lines, line_basis, order_basis, share_of_lines
 from .errors import UnknownRate
 from .rules import points_for, progressive
-from .scope import PLACES, needs_of, scope_for
+from .scope import PLACES, benefits, needs_of, scope_for
 from .settings import PURCHASE, Band, Basis, Counter, Earn, Settings
 from .terms import Calendar, Schedule, Terms
 
@@ -95,6 +95,7 @@ class Earning:
         self._reads_eligible = "eligible" in names
         self._reads_birthday = "birthday_today" in names
         self._first_counter = len(rules)
+        self._reads_benefits = any(name == "benefit" or name.startswith(("benefit.", "benefit[")) for name in names)
         spent = {(_spent(rule), rule.over) for rule in rules if rule.over}
         # what a cap has let through is kept by the core under this name
         capped = {(f"cap:{rule.rule}", rule.window) for rule in rules if rule.kind == "cap" and rule.window != "event"}
@@ -133,6 +134,7 @@ class Earning:
             "today": look.day,
             "birthday_today": self._reads_birthday and is_birthday(situation, look.day),
         }
+            "benefit": benefits(situation.programme, situation.member) if self._reads_benefits else _NO_BENEFITS,
         if self.kind != PURCHASE:
             if self._has_facts:
                 facts["facts"] = event.facts
@@ -195,6 +197,7 @@ class Earning:
 
 _NONE: Mapping[str, int] = {}
 
+_NO_BENEFITS: Mapping[str, str] = {}
 
 def is_birthday(situation: Situation, day: date) -> bool:
     """Whether the member's birthday is kept on *day*."""

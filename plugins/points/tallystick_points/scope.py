@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from tallystick.events import MAX_AMOUNT, Enrolled, Line, OrderAdvanced, Purchase
@@ -23,7 +24,7 @@ from tallystick.rules import (
     Type,
     object_type,
 )
-from tallystick.situation import Needs
+from tallystick.situation import Member, Needs, Programme
 
 from .events import Adjusted, Gifted, Redeemed
 from .settings import PURCHASE, Counter, Settings
@@ -65,6 +66,7 @@ FACTS = {
 def scope_for(kind: str, settings: Settings, units: Iterable[str], zone: ZoneInfo) -> Scope:
     """The names rules about events of *kind* may use: on purchases ``purchase`` and ``line``, otherwise ``facts``.
 
+    ``benefit`` is what plugins declare that the member's tiers give.
     ``birthday_today`` knows on which day the programme keeps a 29 February in common years.
     ``eligible`` is what the whole order counts for, and ``earning`` are the lines that earn at all; inside the value of a rule
     about lines, ``basis`` is what those lines count for.
@@ -78,6 +80,7 @@ def scope_for(kind: str, settings: Settings, units: Iterable[str], zone: ZoneInf
         "now": TIMESTAMP,
         "today": DATE,
         "birthday_today": BOOL,
+        "benefit": MapOf(STRING),
     }
     if kind == PURCHASE:
         names["purchase"] = PURCHASE_TYPE
@@ -103,3 +106,18 @@ def needs_of(names: Iterable[str], counters: Iterable[Counter]) -> Needs:
             case ["member", "birthday" | "language", *_] | ["birthday_today"]:
                 profile = True
     return Needs(balances=frozenset(balances), counters=frozenset(keys), profile=profile)
+
+
+def benefits(programme: Programme, member: Member | None) -> dict[str, str]:
+    """What plugins declare under ``benefits`` for the tiers that *member* holds, as text; the first who says so counts."""
+    found: dict[str, str] = {}
+    if member is None or not member.tiers:
+        return found
+    for said in programme.declared.values():
+        for ladder, tiers in said.get("benefits", _NOTHING).items():
+            for name, value in tiers.get(member.tiers.get(ladder, ""), _NOTHING).items():
+                found.setdefault(name, str(value).lower() if type(value) is bool else str(value))
+    return found
+
+
+_NOTHING: Mapping[str, Any] = {}

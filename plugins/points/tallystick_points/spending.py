@@ -18,7 +18,7 @@ from .earning import is_birthday
 from .errors import BadGift, NotEligible, NotOffered, UnknownRate
 from .events import Adjusted, Expiring, Gifted, Redeemed, Restocked
 from .rules import check_approval, expiring_soon, payment
-from .scope import needs_of, scope_for
+from .scope import benefits, needs_of, scope_for
 from .settings import Gift, Limit, Reward, Settings
 from .terms import Calendar, Schedule
 
@@ -169,6 +169,7 @@ class Spending:
         fired = condition.fire(
             facts=event.facts, event=event, member=situation.member, balance=situation.balances, counter=counters,
             programme=situation.programme, now=event.at, today=day, birthday_today=is_birthday(situation, day),
+            benefit=benefits(situation.programme, situation.member),
         )  # fmt: skip
         if not fired:
             raise NotEligible(f"the member does not meet the condition for reward {reward.name!r}", reward=reward.name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 from msgspec import Struct
+
+from tallystick.situation import Member, Programme
 
 from .course import Course
 from .review import Errand, today
@@ -85,21 +85,23 @@ def view_of(place: Place, day: date) -> View:
     )  # fmt: skip
 
 
+def benefits(programme: Programme, member: Member | None) -> dict[str, Any]:
+    """What the tiers give that *member* holds in a situation: for hooks of plugins that depend on this one.  Pure.
+
+    Of a benefit that several ladders give, the one of the ladder that comes first.
+    """
+    found: dict[str, Any] = {}
+    if member is None:
+        return found
+    for ladder, tiers in programme.declared.get("tiers", {}).get("benefits", {}).items():
+        for name, benefit in tiers.get(member.tiers.get(ladder, ""), {}).items():
+            found.setdefault(name, benefit)
+    return found
+
+
 def benefits_of(course: Course, tier: str) -> Mapping[str, Any]:
     """What a tier gives: the declared benefits, and its multiplier if it has one."""
-    found = course.tiers[tier]
-    multiplier = {"multiplier": written(found.multiplier)} if found.multiplier is not None else {}
-    return {**multiplier, **found.benefits}
-
-
-def written(factor: Fraction) -> str:
-    """A factor as people write it.
-
-    >>> written(Fraction(5, 4)), written(Fraction(2)), written(Fraction(1, 3))
-    ('1.25', '2', '1/3')
-    """
-    decimal = Decimal(factor.numerator) / factor.denominator
-    return str(decimal) if Fraction(decimal) == factor else str(factor)
+    return course.tiers[tier].gives
 
 
 def added(now: Mapping[str, Any], then: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import attrs
@@ -47,6 +49,22 @@ class Tier:
     sku: str = ""  #: buying this article is buying a membership
     benefits: Mapping[str, Any] = {}
 
+    @property
+    def gives(self) -> dict[str, Any]:
+        """The declared benefits, and the multiplier if there is one."""
+        multiplier = {"multiplier": written(self.multiplier)} if self.multiplier is not None else {}
+        return {**multiplier, **self.benefits}
+
+
+def written(factor: Fraction) -> str:
+    """A factor as people write it.
+
+    >>> written(Fraction(5, 4)), written(Fraction(2)), written(Fraction(1, 3))
+    ('1.25', '2', '1/3')
+    """
+    decimal = Decimal(factor.numerator) / factor.denominator
+    return str(decimal) if Fraction(decimal) == factor else str(factor)
+
 
 @attrs.frozen(kw_only=True)
 class Ladder:
@@ -87,6 +105,15 @@ class Settings:
     """The plugin as one merchant has set it up."""
 
     ladders: tuple[Ladder, ...] = ()
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """What every plugin may read as ``programme.declared["tiers"]``: under ``benefits``, by ladder and tier, what each gives."""
+        found = {
+            ladder.name: MappingProxyType({tier.name: MappingProxyType(tier.gives) for tier in ladder.tiers})
+            for ladder in self.ladders
+        }
+        return MappingProxyType({"benefits": MappingProxyType(found)})
 
 
 def read(document: Mapping[str, Any]) -> Settings:
