@@ -68,7 +68,7 @@ def test_two_hundred_changes_during_ten_thousand_events(database_url: str, tmp_p
             else:
                 silent.append((since, heads(house.db)))
                 switchboard.enable(house, "shop", "points", actor="test")
-        said = [till.communicate(timeout=120)[0] for till in tills]
+        said = [till.communicate(timeout=300)[0] for till in tills]
     finally:
         for till in tills:
             till.kill()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from tallystick import config, discovery
+from tallystick import config, discovery, engine
 from tallystick.errors import TallyError
 from tallystick.house import build_house
 from tallystick.intake import read_document
@@ -18,6 +18,7 @@ AHEAD = 60_000_000
 
 def main(file: str, name: str, size: int) -> None:
     """Print one line of JSON per batch: entry numbers as the house gave them, or codes of refusals."""
+    engine.PATIENCE = 120.0  # a busy machine makes everybody's turn long, and a refusal says nothing of switches
     installed = discovery.discover()
     house = build_house(config.load(Path(file), installed=installed), installed=installed)
     with house:

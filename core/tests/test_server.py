@@ -54,7 +54,7 @@ class Served:
 
     def ask(self, body: bytes | None = None, path: str = "/readyz") -> int:
         """Status of one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         try:
             connection.request("POST" if body else "GET", path, body, headers)

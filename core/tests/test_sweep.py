@@ -208,14 +208,14 @@ SCHEDULER = """
 import sys
 from datetime import timedelta
 from core.tests.lab import START, TENANT, Lab
-from tallystick import sweep
-sweep.AT_ONCE = 20
+from tallystick import engine, sweep
+sweep.AT_ONCE, engine.PATIENCE = 20, 120.0
 lab = Lab(sys.argv[1], fresh=False)
 lab.now = START + timedelta(days=11)
-engine = lab.writer(int(sys.argv[2]))
+mine = lab.writer(int(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
-engine.expire(TENANT)
+mine.expire(TENANT)
 """
 
 
@@ -243,7 +243,7 @@ def test_two_schedulers_of_which_one_is_killed_in_the_middle_expire_each_lot_onc
         time.sleep(0.002)
     schedulers[0].send_signal(signal.SIGKILL)
     for scheduler in reversed(schedulers):
-        scheduler.communicate(timeout=60)
+        scheduler.communicate(timeout=300)
     assert schedulers[1].returncode == 0
     lab.now = START + timedelta(days=11)
     lab.sweep()  # what the killed one left, the next turn does

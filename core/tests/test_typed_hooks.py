@@ -62,7 +62,7 @@ def pyright(file: Path) -> str:
     """As basedpyright brings it, whose wheels hold all it needs: the plain distribution downloads node when it runs."""
     (file.parent / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
     words = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, file.name]
-    return subprocess.run(words, cwd=file.parent, capture_output=True, text=True, check=False, timeout=200).stdout
+    return subprocess.run(words, cwd=file.parent, capture_output=True, text=True, check=False, timeout=600).stdout
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright])

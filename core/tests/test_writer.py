@@ -67,7 +67,7 @@ def test_a_caller_who_gives_up_or_fails_does_not_stop_the_house(lab: Lab) -> Non
     given_up = writer.submit(lab.bought("ann", 100, "A"))
     given_up.cancel()
     writer.hand_in([(lab.bought("ann", 100, "B"), fails)])
-    assert isinstance(writer.submit(lab.bought("ann", 100, "C")).result(timeout=10), Receipt)
+    assert isinstance(writer.submit(lab.bought("ann", 100, "C")).result(timeout=60), Receipt)
     writer.stop()
     assert lab.usable("ann") == 3
 
@@ -77,10 +77,10 @@ def test_a_mistake_of_ours_is_told_and_survived(lab: Lab, monkeypatch: pytest.Mo
     with monkeypatch.context() as broken:
         broken.setattr(lab.engine, "record", lambda _: 1 // 0)
         writer.start()
-        outcome = writer.submit(lab.bought("ann", 100, "A")).result(timeout=10)
+        outcome = writer.submit(lab.bought("ann", 100, "A")).result(timeout=60)
         assert isinstance(outcome, Unavailable)
         assert "ZeroDivisionError" in str(outcome)
-    assert isinstance(writer.submit(lab.bought("ann", 100, "A")).result(timeout=10), Receipt)
+    assert isinstance(writer.submit(lab.bought("ann", 100, "A")).result(timeout=60), Receipt)
     writer.stop()
 
 

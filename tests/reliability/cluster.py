@@ -74,7 +74,7 @@ class Cluster:
         with (self.base / f"{data.name}.log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **self.who)  # type: ignore[call-overload]
         url = f"postgresql://postgres@/house?host={door}"
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while True:
             try:
                 with administering(url):

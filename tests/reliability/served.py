@@ -71,7 +71,7 @@ class Nursery:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.wait(60)
         self.process.stdout.close()
 
 
@@ -97,7 +97,7 @@ class Server:
         self.nursery.ask("await", self.pid)
 
 
-def wait_until(holds: Callable[[], bool], log: Path | None = None, *, within: float = 60) -> None:
+def wait_until(holds: Callable[[], bool], log: Path | None = None, *, within: float = 120) -> None:
     """Raises AssertionError, with what the log says, if it does not hold *within* so many seconds."""
     deadline = time.monotonic() + within
     while not holds():
@@ -122,7 +122,7 @@ class Shop:
 
     def ask(self, port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         """One request on a connection of its own."""
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             connection.request(method, path, body, self.headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
@@ -193,7 +193,7 @@ class Till:
 
     def work(self, port: int, stop: threading.Event) -> None:
         """Until told to stop, or until nobody listens any more."""
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
             while not stop.is_set():
                 if not self.waiting:
                     again = self.answered and self.chance.random() < 0.1
@@ -235,14 +235,14 @@ def at_work(tills: Sequence[Till], port: int) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(180)
             assert not thread.is_alive(), "a till waits for ever"
 
 
 def drain(tills: Sequence[Till], port: int) -> None:
     """Send what is still unanswered, until everything is answered."""
     for till in tills:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while till.waiting:
             assert time.monotonic() < deadline, f"{till.waiting[0]} is never answered"
             till.heard(*till.shop.ask(port, "POST", "/v1/events", till.waiting[0][1]))
@@ -272,7 +272,7 @@ def spelled(shop: Shop, document: object) -> bytes:
 
 def all_at_once(port: int, requests: Sequence[bytes]) -> list[tuple[int, bytes]]:
     """Send every request but for its last byte, then all last bytes together; the answers in order."""
-    doors = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in requests]
+    doors = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in requests]
     for door, request in zip(doors, requests, strict=True):
         door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         door.sendall(request[:-1])

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.tests.lab import Lab
+from tallystick import engine
 from tallystick.effects import Cap, Count, Grant, Take
 from tallystick.engine import Engine, Outcome, Receipt
 from tallystick.errors import Insufficient, TallyError
@@ -22,7 +23,9 @@ WRITERS = 4
 
 
 @pytest.fixture
-def lab(database_url: str) -> Iterator[Lab]:
+def lab(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    # what comes of it counts here; on a machine that is busy with other things each turn of the others may take long
+    monkeypatch.setattr(engine, "PATIENCE", 120.0)
     lab = Lab(database_url)
     lab.enrol(*[f"m{n}" for n in range(8)])
     yield lab
@@ -36,11 +39,11 @@ def at_once(lab: Lab, shares: Sequence[Sequence[Sequence[Arrival]]]) -> list[Out
     errors: list[BaseException] = []
     start = threading.Barrier(len(shares))
 
-    def write(engine: Engine, batches: Sequence[Sequence[Arrival]]) -> None:
+    def write(writer: Engine, batches: Sequence[Sequence[Arrival]]) -> None:
         start.wait()
         try:
             for batch in batches:
-                outcomes.extend(engine.record(batch))
+                outcomes.extend(writer.record(batch))
         except BaseException as error:  # noqa: BLE001 - told in the test's own thread
             errors.append(error)
 
@@ -48,7 +51,7 @@ def at_once(lab: Lab, shares: Sequence[Sequence[Sequence[Arrival]]]) -> list[Out
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
         assert not thread.is_alive(), "a writer waits for ever"
     assert errors == []
     return outcomes

@@ -120,7 +120,7 @@ class Abroad:
         """The brand answers nobody any more."""
         server, thread, door = self._serving[brand]
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
         door.close()
         assert not thread.is_alive()
 
@@ -163,7 +163,7 @@ class Abroad:
     def post(
         self, brand: str, path: str, body: bytes, headers: Mapping[str, str], method: str = "POST"
     ) -> tuple[int, dict[str, str], bytes]:
-        line = http.client.HTTPConnection("127.0.0.1", self.doors[brand].getsockname()[1], timeout=20)
+        line = http.client.HTTPConnection("127.0.0.1", self.doors[brand].getsockname()[1], timeout=60)
         try:
             line.request(method, path, body, dict(headers))
             said = line.getresponse()

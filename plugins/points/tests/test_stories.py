@@ -505,7 +505,7 @@ def test_f63_of_simultaneous_redemptions_one_gets_it(shop: Open) -> None:
 
     def till(arrival: Any) -> None:
         ready.wait()
-        outcomes.append(store.house.writer.submit(arrival).result(timeout=30))
+        outcomes.append(store.house.writer.submit(arrival).result(timeout=60))
 
     with store.house:
         tills = [threading.Thread(target=till, args=(arrival,)) for arrival in arrivals]
