@@ -164,6 +164,9 @@ class Count(Effect, frozen=True, kw_only=True):
     by_share: bool = (
         False  #: a partial reversal subtracts its share (of money), not only a full one the whole (of visits)
     )
+    lines: LineBasis | None = (
+        None  #: with ``by_share``: what it is about; what comes back of other lines changes nothing
+    )
 
 
 class Take(Effect, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ from .ledger import (
     returned_weight,
     taken_by_now,
 )
-from .page import GAINS, Page, effects_document, lots_of, spent_of
+from .page import GAINS, CountedBy, Page, counted_by, effects_document, lots_of, spent_of
 from .pipeline import Plan, Skipped
 from .quotas import Tally, budget_caps, used_of
 from .settle import Settlement, plugin_of, settle
@@ -273,7 +273,7 @@ class Judge:
         return self._judged(arrival, event, page, entry, status, verdict, reasons, skipped, rows, order=order, **more)
 
     def _think(
-        self, event: Event, person: Person | None, entry: int, received: int
+        self, event: Event, person: Person | None, entry: int, received: int, reached: Collection[str] = ()
     ) -> tuple[Page, str, list[Verdict], list[Skipped]]:
         plan = self.pipeline.plan(event.kind)
         skipped: list[Skipped] = []
@@ -299,6 +299,7 @@ class Judge:
         if len(noted) < len(counted):
             proposals = [*proposals, *[effect for effect in counted if type(effect) is not Put]]
         page = Page(entry, event, self.working, self.programme, received, held=verdict in ("hold", "step_up"))
+        page.reached = reached
         page.apply(self._settle(proposals, situation.counters))
         if page.deferred:
             page.seen = deferring.looked_at(page.deferred, event.member, self._read(plan, event), self.working.own)
@@ -651,7 +652,10 @@ class Judge:
             self._take_back(page, gave, number, sale, nets, keep)
         for bought in [sale, *self.working.order(refund.order, "spend")]:
             if bought.entry in self.working.originals:
-                self._give_back(page, self.working.originals[bought.entry][0], bought.entry, sale)
+                told = self.working.originals[bought.entry][0]
+                self._give_back(page, told, bought.entry, sale)
+                if bought is not sale:  # what it gave, counted and took off the shelf goes the same way
+                    self._take_back(page, told, bought.entry, sale, (), keep)
         page.apply(
             settle([e for e in proposals if not isinstance(e, Keep)], self.units, situation.counters, self.versions)
         )
@@ -692,6 +696,7 @@ class Judge:
             for place, step, spent in spent_of(record):
                 if step.effect == "spend":
                     self._put_back(page, record, each.entry, place, spent, -step.amount)
+            self._take_back(page, record, each.entry, OrderEntry(row.order, each.entry, "sale", payer), (), {})
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=row.order)
 
     def _return(self, sale: OrderEntry, refund: Refund, purchase: Purchase | None) -> None:
@@ -744,15 +749,18 @@ class Judge:
     ) -> None:
         """Take back the share of every gain that belongs to what came back, less what is to *keep*; cumulatively exact."""
         everything = sale.returned >= sale.value
+        back: dict[int, int] = {}  # by place
         for place, step in enumerate(record.explanation):
             if step.effect not in GAINS or step.amount <= 0 or step.fixed:
                 continue
-            amount = self._owed(entry, place, step.amount if everything else self._target(step, sale, nets))
+            amount = self._owed(
+                entry, place, step.amount if everything else _share(step.amount, step.lines, sale, nets)
+            )
             kept = min(amount, keep.get((step.rule, step.unit), 0))
             if kept:
                 keep[step.rule, step.unit] -= kept
             if amount > kept:
-                page.take_back(
+                back[place] = page.take_back(
                     _holder(record, step),
                     step.unit,
                     amount - kept,
@@ -760,29 +768,29 @@ class Judge:
                     lots_of(record, step),
                     "kept" if kept else "",
                 )
-        back = []
-        for n, (member, counter, grain, start, amount, mode) in enumerate(record.counts):
-            target = (
-                taken_by_now(amount, sale.value, sale.returned)
-                if mode == "share"
-                else amount
-                if mode and everything
-                else 0
-            )
-            back.append((member, counter, grain, start, self._owed(entry, COUNTS + n, target)))
-        page.uncount(back)
+        self._uncount(page, record, entry, sale, nets, back)
         if everything:
             for n, (key, amount, reversible) in enumerate(record.takes):
                 if reversible and (owed := self._owed(entry, TAKES + n, amount)):
                     page.restock(key, owed)
 
-    @staticmethod
-    def _target(step: Step, sale: OrderEntry, nets: Sequence[int]) -> int:
-        if not step.lines or not nets:
-            return taken_by_now(step.amount, sale.value, sale.returned)
-        back, whole = returned_weight(step.lines, nets, sale.lines)
-        loose = step.amount * sale.loose // sale.value if sale.value else 0
-        return min(step.amount, (step.amount * back // whole if whole else 0) + loose)
+    def _uncount(
+        self, page: Page, record: Record, entry: int, sale: OrderEntry, nets: Sequence[int], back: Mapping[int, int]
+    ) -> None:
+        """Give counters back their share of what came back; *back* is what was taken of each gain just now."""
+        everything = sale.returned >= sale.value
+        counts = []
+        for n, (member, counter, grain, start, amount, mode) in enumerate(record.counts):
+            about = counted_by(mode)
+            if about is not None and about.gains:  # what the member may keep goes on using the cap up
+                target = min(amount, self.working.taken.get((entry, COUNTS + n), 0) + _of_gains(about, record, back))
+            elif not mode or (mode == "whole" and not everything):
+                target = 0
+            else:
+                lines = about.lines if about is not None else ()
+                target = amount if everything else _share(amount, lines, sale, nets)
+            counts.append((member, counter, grain, start, self._owed(entry, COUNTS + n, target)))
+        page.uncount(counts)
 
     def _give_back(self, page: Page, record: Record, entry: int, sale: OrderEntry) -> None:
         """Points that paid for the order go back to their lots in proportion, latest expiry first."""
@@ -812,6 +820,11 @@ class Judge:
             self._open_lots(page, self.working.originals[each.entry][0], f"{facts.order}/{facts.state}", received)
         row = OrderEntry(facts.order, entry, "state", sale.member)
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=facts.order)
+
+    def reached(self, order: str) -> set[str]:
+        """States that *order* is known to have reached since it was placed."""
+        advanced = [self.reopen(*self.working.originals[row.entry]) for row in self.working.order(order, "state")]
+        return {each.facts.state for each in advanced if each is not None}  # type: ignore[attr-defined]
 
     def _open_lots(self, page: Page, record: Record, waits: str, received: int) -> None:
         """What waited for this becomes usable; what is held besides notes that it has nothing else to wait for."""
@@ -857,7 +870,7 @@ class Judge:
         if opened is None or not isinstance(opened.facts, Purchase):
             raise UnknownOrder("the guest order cannot be read any more")
         bought = msgspec.structs.replace(event, kind="purchase.completed", facts=opened.facts, at=opened.at)
-        page, verdict, reasons, skipped = self._think(bought, person, entry, received)
+        page, verdict, reasons, skipped = self._think(bought, person, entry, received, self.reached(order))
         page.event = event
         row = OrderEntry(order, entry, "sale", person.number, sale.value, sale.returned)
         row.lines, row.loose = dict(sale.lines), sale.loose
@@ -1151,6 +1164,30 @@ def _kept(proposals: Sequence[Effect]) -> _Keeping:
         if isinstance(k, Keep):
             keep[k.of_rule, k.unit] = keep.get((k.of_rule, k.unit), 0) + max(0, k.amount)
     return keep
+
+
+def _share(amount: int, lines: Sequence[tuple[int, int]] | None, sale: OrderEntry, nets: Sequence[int]) -> int:
+    """The part of *amount*, which came from *lines* or from the whole order, that belongs to what came back by now."""
+    if not lines or not nets:
+        return taken_by_now(amount, sale.value, sale.returned)
+    back, whole = returned_weight(lines, nets, sale.lines)
+    loose = amount * sale.loose // sale.value if sale.value else 0
+    return min(amount, (amount * back // whole if whole else 0) + loose)
+
+
+def _of_gains(about: CountedBy, record: Record, back: Mapping[int, int]) -> int:
+    """What of *back*, by the places of gains in *record*, is about the gains that were counted."""
+    steps = record.explanation
+    return sum(
+        [
+            amount
+            for place, amount in back.items()
+            if any(
+                steps[place].unit == unit and (rules is None or steps[place].rule in rules)
+                for unit, rules in about.gains
+            )
+        ]
+    )
 
 
 def _holder(record: Record, step: Step) -> int:

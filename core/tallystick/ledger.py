@@ -151,7 +151,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     transfers: tuple[Transfer, ...] = ()
     lots: tuple[LotGiven, ...] = ()
     balances: Mapping[str, int] = {}  #: posted balance per unit after the event
-    #: member, counter, grain, first day, amount, and how a reversal treats it: share, whole or not at all
+    #: member, counter, grain, first day, amount, and how a reversal treats it: share, whole, not at all, or (as JSON) by the
+    #: lines or gains that it is about
     counts: tuple[tuple[int, str, str, int, int, str], ...] = ()
     takes: tuple[tuple[str, int, bool], ...] = ()  #: stock key, amount, whether a cancellation puts it back
     restocks: tuple[tuple[str, int], ...] = ()  #: stock key, and by how much the shelf changed otherwise

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -78,6 +78,7 @@ class Page:
     seed = ""
     joined: tuple[int, int] | None = None  #: (source, into) of a merge
     parted: int = 0  #: the member that was merged and is not any more
+    reached: Collection[str] = ()  #: states that the order reached before this was judged
     kept: bytes = b""  #: what was seen by plugins of which one was passed over
     repairs: int = 0  #: the entry that this one makes good
     _day: date | None = None
@@ -209,7 +210,8 @@ class Page:
         if not member:
             raise EffectRefused(f"{posting.rule}: a guest order cannot earn", rule=posting.rule)
         waits = ""
-        if gain.usable_state and getattr(self.event.facts, "state", "") != gain.usable_state:
+        state = gain.usable_state
+        if state and state != getattr(self.event.facts, "state", "") and state not in self.reached:
             waits = f"{getattr(self.event.facts, 'order', '')}/{gain.usable_state}"
         usable_from = self.now if gain.usable_from is None else instant(gain.usable_from)
         expires_at = NEVER if gain.expires_at is None else instant(gain.expires_at)
@@ -443,12 +445,15 @@ class Page:
     def _use_caps(self, caps: Sequence[tuple[Cap, int]]) -> None:
         """What caps let through uses them up; windows that share daily buckets are used up once."""
         used: dict[tuple[int, str, str], dict[str, int]] = {}
+        about: dict[tuple[int, str, str], list[tuple[str, frozenset[str] | None]]] = {}
         for cap, amount in caps:
             member = 0 if cap.per == "budget" else self.event.member
-            windows = used.setdefault((member, cap_key(cap)[0], grain_of(cap.per)), {})
+            key = (member, cap_key(cap)[0], grain_of(cap.per))
+            windows = used.setdefault(key, {})
             windows[cap.per] = windows.get(cap.per, 0) + amount
-        for (member, counter, _), windows in used.items():
-            self._count(member, counter, next(iter(windows)), max(windows.values()), "share")
+            about.setdefault(key, []).append((cap.unit, cap.rules))
+        for key, windows in used.items():
+            self._count(key[0], key[1], next(iter(windows)), max(windows.values()), _of_gains(tuple(about[key])))
 
     def _count(self, member: int, counter: str, window: str, amount: int, mode: str) -> None:
         if amount:
@@ -573,8 +578,37 @@ def effects_document(effects: Sequence[Effect]) -> list[Any]:
     return [[type(effect).__name__, msgspec.to_builtins(effect)] for effect in effects]
 
 
+class CountedBy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a count is about, where it is not the whole order: a reversal subtracts what came back of that."""
+
+    lines: tuple[tuple[int, int], ...] = ()  #: lines of the order, with their weights
+    #: gains of a unit, by these rules or by all (None): it goes as far back as they do
+    gains: tuple[tuple[str, tuple[str, ...] | None], ...] = ()
+
+
 def _mode(count: Count) -> str:
-    """How a reversal treats what was counted: by the share that came back, only when all came back, or not at all."""
+    """How a reversal treats what was counted: by the share that came back of the order or of some lines, only when all came
+    back, or not at all.
+    """
     if not count.reversible:
         return ""
-    return "share" if count.by_share else "whole"
+    if not count.by_share:
+        return "whole"
+    return _by(CountedBy(lines=count.lines)) if count.lines else "share"
+
+
+@lru_cache(maxsize=1_024)
+def _of_gains(caps: tuple[tuple[str, frozenset[str] | None], ...]) -> str:
+    """How a reversal treats what caps let through: what is taken back of the gains they are about makes room again."""
+    gains = {(unit, None if rules is None else tuple(sorted(rules))) for unit, rules in caps}
+    return _by(CountedBy(gains=tuple(sorted(gains, key=lambda gain: (gain[0], gain[1] or ())))))
+
+
+def _by(about: CountedBy) -> str:
+    return msgspec.json.encode(about, order="deterministic").decode()
+
+
+@lru_cache(maxsize=1_024)
+def counted_by(mode: str) -> CountedBy | None:
+    """What a count is about; None if its mode is a word."""
+    return msgspec.json.decode(mode, type=CountedBy) if mode[:1] == "{" else None

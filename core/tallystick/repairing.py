@@ -86,7 +86,8 @@ class Repairer(Judge):
         page.seed = hashlib.sha256(situation.chance.seed).hexdigest() if situation.chance.drawn else ""
         more = mending.difference(record, postings, self.versions, self.working.who)
         more += self._kept_after_all(record, keeps)
-        page.grant([self._reached(posting, sale) for posting, _ in more])
+        page.reached = self.reached(sale.order) if sale is not None else ()
+        page.grant([posting for posting, _ in more])
         page.steps += [step for _, step in more]
         failed = kept.failed("earn", "reverse", "react")
         page.count_again(mending.counts(counted, sheet.counts, failed, self.working.who, whole=_judged_whole(record)))
@@ -271,18 +272,6 @@ class Repairer(Judge):
             )  # fmt: skip
             found.append((Posting(keep.rule, amount, gain, None), step))
         return found
-
-    def _reached(self, posting: Posting, sale: OrderEntry | None) -> Posting:
-        """A gain that waits for a state which its order has reached meanwhile waits no more."""
-        state = posting.gain.usable_state
-        if not state or sale is None:
-            return posting
-        for row in self.working.order(sale.order, "state"):
-            advanced = self.reopen(*self.working.originals[row.entry])
-            if advanced is not None and advanced.facts.state == state:  # type: ignore[attr-defined]
-                gain = msgspec.structs.replace(posting.gain, usable_state="")
-                return Posting(posting.rule, posting.amount, gain, posting.weights)
-        return posting
 
 
 def _judged_whole(record: Record) -> bool:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tallystick.effects import Bonus, Cap, Count, Effect, Grant, Multiply
 from tallystick.events import Event, Purchase
-from tallystick.rules import Firing, RuleText, Standing, compile_rules
+from tallystick.rules import Firing, RuleText, Scope, Standing, compile_rules
 from tallystick.situation import Needs, Programme, Situation
 
 from .basis import Lines, converted, earning_kinds, earning_lines, line_basis, order_basis, share_of_lines
@@ -88,14 +88,15 @@ class Earning:
         self.standings = {rule.name: _standing(rule, settings.groups) for rule in rules} | {
             f"counter.{counter.name}": Standing("", free=False) for counter in counters
         }
-        self._propose = [self._proposal(rule) for rule in rules] + [_count(counter) for counter in counters]
+        self._propose = [self._proposal(rule) for rule in rules]
+        self._propose += [_count(counter, of_lines=_is_of_lines(counter, scope)) for counter in counters]
         names = self.rules.names
         read = any(name.startswith("counter.") for name in names)
         self._counters = tuple((counter.name, counter.key) for counter in settings.counters if read)
         self._reads_eligible = "eligible" in names
         self._reads_birthday = "birthday_today" in names
-        self._first_counter = len(rules)
         self._reads_benefits = any(name == "benefit" or name.startswith(("benefit.", "benefit[")) for name in names)
+        self._first_counter = len(rules)
         spent = {(_spent(rule), rule.over) for rule in rules if rule.over}
         # what a cap has let through is kept by the core under this name
         capped = {(f"cap:{rule.rule}", rule.window) for rule in rules if rule.kind == "cap" and rule.window != "event"}
@@ -133,8 +134,8 @@ class Earning:
             "now": event.at,
             "today": look.day,
             "birthday_today": self._reads_birthday and is_birthday(situation, look.day),
-        }
             "benefit": benefits(situation.programme, situation.member) if self._reads_benefits else _NO_BENEFITS,
+        }
         if self.kind != PURCHASE:
             if self._has_facts:
                 facts["facts"] = event.facts
@@ -196,8 +197,8 @@ class Earning:
 
 
 _NONE: Mapping[str, int] = {}
-
 _NO_BENEFITS: Mapping[str, str] = {}
+
 
 def is_birthday(situation: Situation, day: date) -> bool:
     """Whether the member's birthday is kept on *day*."""
@@ -366,7 +367,7 @@ def _banded(rule: Earn) -> Amount:
         basis, lines = (look.basis_of(firing), look.lines_of(firing)) if limited else (look.basis, look.lines)
         before = look.counters.get(key, 0) if over else 0
         if over and basis:
-            out.append(Count(rule=rule.rule, counter=counter, window=over, amount=basis, by_share=True))
+            out.append(Count(rule=rule.rule, counter=counter, window=over, amount=basis, by_share=True, lines=lines))
         return progressive(basis, before, bands), lines, {"basis": basis, "before": before}
 
     return amount
@@ -497,13 +498,20 @@ def _always(effect: Effect) -> Propose:
     return propose
 
 
-def _count(counter: Counter) -> Propose:
+def _is_of_lines(counter: Counter, scope: Scope) -> bool:
+    """Whether a counter adds up what earns: then only what comes back of that makes it smaller."""
+    names = compile_rules([_counter_text(counter)], scope, places=PLACES).names
+    return "eligible" in names and not any(name.partition(".")[0] == "purchase" for name in names)
+
+
+def _count(counter: Counter, *, of_lines: bool) -> Propose:
     rule, (name, window) = f"points.{counter.name}", counter.key
     by_share = counter.value != "1"
 
-    def propose(firing: Firing, _look: Look, out: list[Effect]) -> None:
+    def propose(firing: Firing, look: Look, out: list[Effect]) -> None:
         amount = floor(firing.value)
         if amount > 0:
-            out.append(Count(rule=rule, counter=name, window=window, amount=amount, by_share=by_share))
+            lines = look.lines if of_lines else None
+            out.append(Count(rule=rule, counter=name, window=window, amount=amount, by_share=by_share, lines=lines))
 
     return propose

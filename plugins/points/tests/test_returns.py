@@ -1,0 +1,133 @@
+"""What comes back with an order and what does not: stories about returns that a merchant would otherwise lose by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tallystick.errors import LimitReached
+
+Open = Callable[..., object]
+
+BASE = '\n[[earn]]\nname = "base"\npoints = 1\nper = 100\n'
+FOOD = '\n[[earn]]\nname = "food"\npoints = 1\nper = 100\nlines = \'line.department == "FOOD"\'\n'
+
+
+def basket(food: int, other: int) -> list[dict[str, object]]:
+    return [{"sku": "F", "amount": food, "department": "FOOD"}, {"sku": "T", "amount": other}]
+
+
+def test_returning_what_never_earned_makes_no_room_under_a_cap(shop) -> None:  # type: ignore[no-untyped-def]
+    """Or a television that is bought and brought back would lift the limit of the month as often as anybody likes."""
+    store = shop(FOOD + '[[earn]]\nname = "month"\nkind = "cap"\nlimit = 100\nwindow = "month"\n')
+    store.joins("ada")
+    assert store.buys("ada", lines=basket(10_000, 90_000), order="R-1") == 100
+    assert store.returns("R-1", lines=[{"line": 1, "amount": 90_000}]) == 0
+    assert store.buys("ada", lines=basket(10_000, 90_000), order="R-2") == 0
+    assert store.returns("R-1", lines=[{"line": 0, "amount": 3000}]) == -30
+    assert store.buys("ada", lines=basket(10_000, 90_000), order="R-3") == 30, "what was taken back makes room"
+
+
+def test_what_may_be_kept_goes_on_using_the_cap_up(shop) -> None:  # type: ignore[no-untyped-def]
+    store = shop(
+        BASE
+        + '[[earn]]\nname = "ever"\nkind = "cap"\nlimit = 100\nwindow = "lifetime"\n[refund]\nkeep_after = "P14D"\n'
+    )
+    store.joins("ada")
+    assert store.buys("ada", 10_000, order="R-1") == 100
+    store.wait(days=30)
+    assert store.returns("R-1") == 0
+    assert store.buys("ada", 10_000) == 0
+
+
+def test_points_that_could_not_be_taken_back_go_on_using_the_cap_up(shop) -> None:  # type: ignore[no-untyped-def]
+    store = shop(
+        BASE
+        + '[[earn]]\nname = "ever"\nkind = "cap"\nlimit = 100\nwindow = "lifetime"\n[redeem]\npoints = 100\ngives = 100\n',
+        '[tenants.shop.units.points]\nshortfall = "within_balance"\n',
+    )
+    store.joins("ada")
+    store.buys("ada", 10_000, order="R-1")
+    store.redeems("ada", 100)
+    assert store.returns("R-1") == 0
+    assert store.buys("ada", 10_000) == 0, "or buying, spending and returning would be a living"
+
+
+def test_bands_go_down_by_what_comes_back_of_the_lines_they_count(shop) -> None:  # type: ignore[no-untyped-def]
+    store = shop(
+        '\n[[earn]]\nname = "food"\nlines = \'line.department == "FOOD"\'\nover = "year"\n'
+        "bands = [{ from = 0, points = 1, per = 100 }, { from = 10000, points = 0, per = 100 }]\n"
+    )
+    store.joins("ada")
+    assert store.buys("ada", lines=basket(10_000, 90_000), order="R-1") == 100
+    store.returns("R-1", lines=[{"line": 1, "amount": 90_000}])
+    assert store.buys("ada", lines=basket(10_000, 90_000), order="R-2") == 0, "a television that went lifts no limit"
+    store.returns("R-2")
+    store.returns("R-1", lines=[{"line": 0, "amount": 4000}])
+    assert store.buys("ada", lines=basket(10_000, 90_000)) == 40
+
+
+def test_a_counter_of_what_earns_goes_down_by_what_comes_back_of_it(shop) -> None:  # type: ignore[no-untyped-def]
+    store = shop(
+        '\n[counters.spent]\nwindow = "year"\nvalue = "eligible"\n'
+        '[[earn]]\nname = "first"\npoints = 50\nwhen = "counter.spent < 10000"\n'
+    )
+    store.joins("ada")
+    lines = [{"sku": "S", "amount": 10_000}, {"sku": "V", "amount": 90_000, "kind": "stored_value"}]
+    assert store.buys("ada", lines=lines, order="R-1") == 50
+    store.returns("R-1", lines=[{"line": 1, "amount": 90_000}])
+    assert store.buys("ada", 100, order="R-2") == 0
+    store.returns("R-1", lines=[{"line": 0, "amount": 500}])
+    assert store.buys("ada", 100) == 50
+
+
+@pytest.mark.parametrize("sold", [True, False], ids=["returned", "cancelled before it was sold"])
+def test_a_reward_and_its_limits_come_back_with_the_order_they_were_part_of(shop, sold: bool) -> None:  # type: ignore[no-untyped-def]
+    store = shop(
+        BASE
+        + '[[rewards]]\nname = "mug"\ncost = 10\nstock = true\nlimits = [{ window = "year", times = 1 }]\n'
+        + '[redeem]\npoints = 100\ngives = 100\nlimits = [{ window = "day", points = 100 }]\n'
+    )
+    store.joins("ada")
+    store.buys("ada", 100_000)
+    store.says("points.restocked", "", reward="mug", pieces=1)
+    store.says("points.redeemed", "ada", reward="mug", order="R-2")
+    assert store.redeems("ada", 100, order="R-2")["points"] == 100
+    if sold:
+        store.buys("ada", 10_000, order="R-2")
+    store.says("purchase.cancelled", "ada", order="R-2")
+    assert store.usable("ada") == 1000
+    store.says("points.redeemed", "ada", reward="mug", order="R-3")
+    assert store.redeems("ada", 100, order="R-3")["points"] == 100
+    if not sold:  # the sale comes late, and its cancellation with it: nothing comes back twice
+        store.buys("ada", 10_000, order="R-2")
+        assert store.usable("ada") == 1000 - 110
+        with pytest.raises(LimitReached):
+            store.says("points.redeemed", "ada", reward="mug")
+
+
+def test_what_paying_with_points_earned_goes_with_the_points_that_come_back(shop) -> None:  # type: ignore[no-untyped-def]
+    """S06: paying and cancelling fifty times would be fifty gifts."""
+    store = shop(
+        BASE
+        + '[[earn]]\nname = "thanks"\nkind = "bonus"\non = "points.redeemed"\npoints = 7\n'
+        + "[redeem]\npoints = 100\ngives = 100\n"
+    )
+    store.joins("ada")
+    store.buys("ada", 100_000)
+    for n in range(3):
+        store.redeems("ada", 100, order=f"P-{n}")
+        store.buys("ada", 10_000, order=f"P-{n}")
+        store.returns(f"P-{n}", amount=5000)
+        store.returns(f"P-{n}")
+        assert store.usable("ada") == 1000
+
+
+def test_a_guest_order_that_is_linked_after_it_was_delivered_waits_for_nothing(shop) -> None:  # type: ignore[no-untyped-def]
+    store = shop('\n[pending]\nstate = "delivered"\n' + BASE)
+    store.joins("ada")
+    store.buys("", 10_000, order="G-1", state="placed")
+    store.says("order.advanced", "", order="G-1", state="delivered")
+    store.says("order.claimed", "ada", order="G-1")
+    assert store.usable("ada") == 100
