@@ -52,6 +52,8 @@ class Course:
         }
         self._months = tuple(metric.name for metric in ladder.metrics if metric.measure == "months")
         self.counts_months = bool(self._months)
+        #: whether there are days on which members are looked at
+        self.reviews = ladder.periodic or ladder.review is not None
         self._days = timedelta(days=int(ladder.window[1:-1]) - 1) if ladder.rolling else None
 
         self._simple = all(rung.when is None and rung.keep_when is None for rung in self.rungs)

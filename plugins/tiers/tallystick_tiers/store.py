@@ -128,27 +128,35 @@ def _unsettled(course: Course, day: date, within: Range, *, postgres: bool) -> s
         by = course.ladder.by
         counter, window = course.counters[by]
         today = day.toordinal() - _EPOCH
-        given |= {"counter": counter, "grain": "lifetime", "since": -(1 << 40), "today": 1 << 40}
-        if window != "lifetime":
-            given |= {"grain": "day", "since": today - int(window[1:-1]) + 1, "today": today}
+        given |= {"counter": counter}
         value = (
-            "coalesce((SELECT sum(counter.value) FROM counter WHERE counter.tenant = :tenant AND counter.member = own.member"
-            " AND counter.name = :counter AND counter.grain = :grain AND counter.start BETWEEN :since AND :today), 0)"
+            "coalesce((SELECT {} FROM counter WHERE counter.tenant = :tenant AND counter.member = own.member"
+            " AND counter.name = :counter AND counter.grain = {}), 0)"
         )
+        if window == "lifetime":  # one row, found by its key
+            value = value.format("value", "'lifetime' AND counter.start = 0")
+        else:
+            given |= {"since": today - int(window[1:-1]) + 1, "today": today}
+            value = value.format("sum(counter.value)", "'day' AND counter.start BETWEEN :since AND :today")
         if course.ladder.periodic:
             given["by"] = by if postgres else f'$.base."{by}"'
             base = "own.value::jsonb -> 'base' ->> CAST(:by AS text)" if postgres else "json_extract(own.value, :by)"
             value = f"{value} - coalesce(CAST({base} AS bigint), 0)"
-        least, at_review, higher = (_by_tier(given, bounds, n, postgres=postgres) for n in range(3))
+        least, higher = (_by_tier(given, bounds, n, postgres=postgres) for n in (0, 2))
         amount = f"{'greatest' if postgres else 'max'}(0, {value})"
-        review = f"CASE WHEN {place}(value, '\"review\":\"') > 0 THEN substr(value, {place}(value, '\"review\":\"') + 10, 10) ELSE '9' END"
         plain = " AND ".join(f"{place}(value, '\"{key}\":') = 0" for key in ("gift", "paid", "lower"))
-        where += (
-            # SQLite works out once what stands in front of BETWEEN: a fifth of the whole review
-            f" AND NOT coalesce({plain} AND CASE WHEN {review} > :day THEN {amount} BETWEEN {least} AND {higher} - 1"
-            f" WHEN {review} = :day THEN {amount} BETWEEN {at_review} AND {higher} - 1 ELSE {'false' if postgres else '0'} END,"
-            f" {'false' if postgres else '0'})"
-        )
+        # SQLite works out once what stands in front of BETWEEN: a fifth of the whole review
+        before = f"{amount} BETWEEN {least} AND {higher} - 1"
+        no = "false" if postgres else "0"
+        if course.reviews:
+            review = f"CASE WHEN {place}(value, '\"review\":\"') > 0 THEN substr(value, {place}(value, '\"review\":\"') + 10, 10) ELSE '9' END"
+            at_review = _by_tier(given, bounds, 1, postgres=postgres)
+            on_its_day = f"WHEN {review} = :day THEN {amount} BETWEEN {at_review} AND {higher} - 1"
+            before = f"CASE WHEN {review} > :day THEN {before} {on_its_day} ELSE {no} END"
+        else:  # nobody who began under these settings has a day of review
+            before = f'{place}(value, \'"review":"\') = 0 AND {before}'
+            del given["day"]
+        where += f" AND NOT coalesce({plain} AND {before}, {no})"
     text = f"SELECT own.key, own.member, own.value FROM own WHERE {where} ORDER BY own.key"  # noqa: S608  all is bound
     return sa.text(text).bindparams(**given)
 
