@@ -18,13 +18,13 @@ MOST: Final = 256
 class Gathering(Generic[T]):
     """Hands what comes to one function, in a thread and one call at a time; no timer, no fixed size.
 
-    A call gets at most one of each key, and none of a key whose last one is not answered yet: each key's are answered in
+    A call gets at most *most* of them, one of each key, and none of a key whose last one is not answered yet: each key's are answered in
     their order.  The function returns for each its answer, an exception, or a future of either for what takes longer.  A
     call that fails as a whole is made again for each alone, so that the culprit stands alone.
     """
 
-    def __init__(self, take: Callable[[Sequence[T]], Sequence[Any]]) -> None:
-        self._take = take
+    def __init__(self, take: Callable[[Sequence[T]], Sequence[Any]], most: int = MOST) -> None:
+        self._take, self._most = take, most
         self._lines: dict[Hashable, deque[tuple[T, asyncio.Future[Any]]]] = {}
         self._ready: deque[Hashable] = deque()  # keys of which one may be taken
         self._running: asyncio.Task[None] | None = None
@@ -51,7 +51,7 @@ class Gathering(Generic[T]):
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self._ready:
-            keys = [self._ready.popleft() for _ in range(min(len(self._ready), MOST))]
+            keys = [self._ready.popleft() for _ in range(min(len(self._ready), self._most))]
             items = [self._lines[key][0][0] for key in keys]
             answers = await loop.run_in_executor(None, self._patiently, items)
             for key, answer in zip(keys, answers, strict=True):

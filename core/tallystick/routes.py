@@ -182,10 +182,24 @@ def admit(house: House, door: Brought, principal: Principal, permissions: Mappin
 
 def recognise(house: House, door: Brought, text: str) -> passes.Pass:
     """What the pass *text* says.  Raises NotFound, always the same, if it does not open this door or nobody runs the plugin."""
-    found = passes.read(house.secret, text, door.id)
-    tenant = house.tenants().get(found.tenant)
-    if tenant is None or door.plugin not in tenant.plugins:
-        raise NotFound("this link opens nothing")
+    (found,) = recognise_all(house, door, [text])
+    if isinstance(found, NotFound):
+        raise found
+    return found
+
+
+def recognise_all(house: House, door: Brought, texts: Sequence[str]) -> list[passes.Pass | NotFound]:
+    """What many passes say, or the refusal of each; the house is asked once who runs the plugin."""
+    tenants, found = house.tenants(), list[passes.Pass | NotFound]()
+    for text in texts:
+        try:
+            read = passes.read(house.secret, text, door.id)
+        except NotFound as refusal:
+            found.append(refusal)
+            continue
+        tenant = tenants.get(read.tenant)
+        runs = tenant is not None and door.plugin in tenant.plugins
+        found.append(read if runs else NotFound("this link opens nothing"))
     return found
 
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from . import database, passes, routes
 from .errors import PluginFailed, RateLimited, TallyError, TooLarge
+from .gathering import Gathering
 from .house import House
 from .problems import choose_language, problem_document
 
@@ -29,6 +30,8 @@ IDLE: Final = 90.0
 #: Sockets of one process, and of one pass.
 MOST: Final = 2_000
 MOST_OF_ONE: Final = 8
+#: Hellos that are looked at together: when all devices come at once, those that talk already must not wait for all of them.
+HELLOS: Final = 8
 #: Close codes of RFC 6455, and ours for "this link opens nothing".
 _POLICY, _LARGE, _AGAIN, _NOTHING = 1008, 1009, 1013, 4404
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -49,6 +52,7 @@ class PublicSocket:
     def __init__(self, desk: Desk, door: routes.Brought) -> None:
         self.desk, self.door = desk, door
         self._open: dict[str, int] = {}
+        self._hellos: Gathering[str] = Gathering(partial(routes.recognise_all, desk.house, door), HELLOS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket until it is closed."""
@@ -58,7 +62,7 @@ class PublicSocket:
             await socket.close(_POLICY)
             return
         try:
-            found = await run_in_threadpool(routes.recognise, self.desk.house, self.door, text)
+            found = await self._hellos.answer(text, text)
         except TallyError:
             await socket.close(_NOTHING)
             return

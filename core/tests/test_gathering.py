@@ -101,7 +101,8 @@ def test_who_gives_up_keeps_nobody_waiting() -> None:
     assert asyncio.run(run()) == 2
 
 
-def test_a_call_takes_so_many_and_no_more() -> None:
+@pytest.mark.parametrize("most", [MOST, 8])
+def test_a_call_takes_so_many_and_no_more(most: int) -> None:
     sizes = []
 
     def take(items: Sequence[int]) -> Sequence[int]:
@@ -109,11 +110,11 @@ def test_a_call_takes_so_many_and_no_more() -> None:
         return items
 
     async def run() -> None:
-        gathering = Gathering(take)
-        await asyncio.gather(*(gathering.answer(n, n) for n in range(MOST + 9)))
+        gathering = Gathering(take, most)
+        await asyncio.gather(*(gathering.answer(n, n) for n in range(most + 5)))
 
     asyncio.run(run())
-    assert sizes == [MOST, 9]
+    assert sizes == [most, 5]
 
 
 def test_a_gathering_serves_one_loop_after_the_other() -> None:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from tallystick import values
 from tallystick.errors import InvalidRequest
 from tallystick.ledger import instant, moment
 
-from . import care, desk, pairing, routes, sim, store
+from . import care, desk, pairing, receipts, routes, sim, store, tape
 from .codes import make_card, secret_of
 from .mqtt import Broker, listen
 
@@ -145,7 +146,7 @@ def card(visit: Any, member: str, *, svg: Annotated[str, {"en": "File for the pi
     return {"code": text}, [text, *([f"{'已写入' if language == 'zh' else 'written to'} {svg}"] if svg else [])]
 
 
-def sim_device(visit: Any, name: str, key: Ed25519PrivateKey) -> sim.Device:
+def sim_device(visit: Any, name: str, key: Ed25519PrivateKey, place: str = "") -> sim.Device:
     """A simulated device, paired as any other: it shows letters, and they are approved."""
     public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw).hex()
     letters = pairing.make_letters()
@@ -154,7 +155,7 @@ def sim_device(visit: Any, name: str, key: Ed25519PrivateKey) -> sim.Device:
             conn, visit.tenant, letters=letters, public_key=public, version="sim", state="waiting",
             expires_at=instant(visit.now) + pairing.LIFE,
         )  # fmt: skip
-    row = care.approve(visit, letters, pairing.number_of(public), name=name, who="simulator")
+    row = care.approve(visit, letters, pairing.number_of(public), name=name, place=place, who="simulator")
     house, settings = visit.house, visit.plugin.settings
 
     def line(body: bytes) -> bytes:
@@ -167,6 +168,7 @@ def play(
     visit: Any, session: str,
     *, fast: Annotated[bool, {"en": "Do not wait in between.", "zh": "不等待间隔。"}] = False,
     code: Annotated[str, {"en": "The member code that stands as $code.", "zh": "代替 $code 的会员识别码。"}] = "",
+    phone: Annotated[str, {"en": "The member that stands as $phone.", "zh": "代替 $phone 的会员。"}] = "",
     pin: Annotated[str, {"en": "The PIN that stands as $pin.", "zh": "代替 $pin 的 PIN。"}] = "",
     printer: Annotated[str, {"en": "An ESC/POS printer: 192.0.2.7:9100.", "zh": "ESC/POS 打印机地址。"}] = "",
     language: str = "en",
@@ -174,7 +176,7 @@ def play(
     """Play a recorded session with a simulated device, paired for it."""
     device = sim_device(visit, f"sim {Path(session).stem}"[:80], Ed25519PrivateKey.generate())
     device.printer = sim.network_printer(printer) if printer else None
-    kept = {name: said for name, said in (("$code", code), ("$pin", pin)) if said}
+    kept = {name: said for name, said in (("$code", code), ("$phone", phone), ("$pin", pin)) if said}
     happened = [one.kind for one, _ in sim.play(sim.read_session(Path(session)), device, fast=fast, kept=kept)]
     device.sync()
     return _told(device, happened, language)
@@ -182,10 +184,28 @@ def play(
 
 def record(
     visit: Any, session: str,
-    *, printer: Annotated[str, {"en": "An ESC/POS printer: 192.0.2.7:9100.", "zh": "ESC/POS 打印机地址。"}] = "",
+    *, device: Annotated[str, {"en": "Write down what this paired device sends.", "zh": "记录此已配对设备发送的内容。"}] = "",
+    printer: Annotated[str, {"en": "An ESC/POS printer: 192.0.2.7:9100.", "zh": "ESC/POS 打印机地址。"}] = "",
     language: str = "en",
 ) -> tuple[Any, list[str]]:  # fmt: skip
-    """Do what is typed, one thing a line, with a simulated device, and write the session down; Ctrl-D ends it."""
+    """Write a session down: what is typed, one thing a line, until Ctrl-D; or what a paired device sends, until Ctrl-C."""
+    return _listened(visit, Path(session), device, language) if device else _typed(visit, session, printer, language)
+
+
+def _listened(visit: Any, session: Path, device: str, language: str) -> tuple[Any, list[str]]:
+    said = f"正在记录 {device}，按 Ctrl-C 结束。" if language == "zh" else f"Recording {device}; stop with Ctrl-C."
+    count = 0
+    with session.open("wb") as file, _until_stopped() as stopped:
+        sys.stderr.write(f"{said}\n")
+        for one in tape.listen(visit, device, stopped):
+            file.write(msgspec.json.encode(one) + b"\n")
+            file.flush()
+            count += 1
+    told = f"{session}：{count} 条" if language == "zh" else f"{count} lines in {session}"
+    return {"device": device, "lines": count}, [told]
+
+
+def _typed(visit: Any, session: str, printer: str, language: str) -> tuple[Any, list[str]]:
     device = sim_device(visit, f"sim {Path(session).stem}"[:80], Ed25519PrivateKey.generate())
     device.printer = sim.network_printer(printer) if printer else None
     happened = []
@@ -197,6 +217,43 @@ def record(
     device.sync()
     found, lines = _told(device, happened, language)
     return found, lines[-1:]  # the others were said as they came
+
+
+def stand_printer(
+    visit: Any, address: str, place: str,
+    *, name: Annotated[str, {"en": "What you call it.", "zh": "设备名称。"}] = "Printer", language: str = "en",
+) -> tuple[Any, list[str]]:  # fmt: skip
+    """Print the receipts of all kiosks at a place with an ESC/POS printer in the network, 192.0.2.7:9100, until Ctrl-C."""
+    if not receipts.available():
+        raise InvalidRequest("receipts need python-escpos: pip install 'tallystick-vr-kiosk[printer]'")
+    device = sim_device(visit, name[:80], Ed25519PrivateKey.generate(), place[:80])
+    try:
+        device.printer = sim.network_printer(address)
+        said = (
+            f"正在为“{place}”打印，按 Ctrl-C 结束。"
+            if language == "zh"
+            else f'Printing for "{place}"; stop with Ctrl-C.'
+        )
+        with _until_stopped() as stopped:
+            sys.stderr.write(f"{said}\n")
+            count = sim.stand_by(device, stopped)
+    finally:
+        care.change_state(visit, device.pen.device, "revoked")
+    return {"device": device.pen.device, "commands": count}, [
+        f"已处理 {count} 张凭条。" if language == "zh" else f"{count} receipts were asked for."
+    ]
+
+
+@contextlib.contextmanager
+def _until_stopped() -> Iterator[Callable[[float], bool]]:
+    """Waits so many seconds each time that it is called; true as soon as somebody said to stop."""
+    stopped = threading.Event()
+    before = {each: signal.signal(each, lambda *_: stopped.set()) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped.wait
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _line(kind: str, answer: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from tallystick import queries
 from tallystick.errors import InvalidRequest, TallyError, UnknownMember
 from tallystick.ledger import instant, member_name, moment, parse_entry
 
-from . import frames, receipts, store
+from . import frames, receipts, store, tape
 from .errors import AllowanceSpent, BadFrame, CodeRefused, DeviceRefused, NotOffered, OfflineLimit, TooManyTries
 from .frames import Frame, Sealed
 from .settings import Settings
@@ -183,7 +183,7 @@ class Desk:
             device: [self._order(conn, one, device in printing) for one in found] for device, found in due.items()
         }
         allowances = store.open_grants(conn, self.tenant, beats)
-        kept, changes = [], []
+        kept, changes, lines = [], [], []
         for place, row, frame, hash in fresh:
             changed = {"counter": frame.counter, "last": hash, "seen_at": self._now}
             answer = self._within_limits(conn, row, frame, changed)
@@ -197,7 +197,10 @@ class Desk:
                 }
             )  # fmt: skip
             changes.append((row, changed))
+            if row.recorded_until > self._now and (line := tape.line_of(frame)) is not None:
+                lines.append((frame, line))
         store.keep_frames(conn, kept)
+        store.keep_lines(conn, self.tenant, lines, self._now)
         store.touch_devices(conn, self.tenant, changes)
 
     def _place(self, conn: Connection, row: Any, frame: Frame, text: str) -> tuple[str, Answer | TallyError | None]:
@@ -266,9 +269,10 @@ class Desk:
                 if one.until > self._now
             ],
         }
-        health = {name: value for name, value in frame.data.items() if isinstance(value, int | str | bool)}
+        plain = [(name, value) for name, value in frame.data.items() if isinstance(value, int | str | bool)]
+        health = {name[:40]: value[:80] if isinstance(value, str) else value for name, value in plain[:12]}
         changed["version"] = str(frame.data.get("version", ""))[:40]
-        changed["health"] = _encode(health).decode()[:1000]
+        changed["health"] = _encode(health).decode()
         return Answer("done", frame.counter, said)
 
     # -- what frames ask for ---------------------------------------------------------------------------------------------

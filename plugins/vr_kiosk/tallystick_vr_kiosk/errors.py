@@ -68,6 +68,13 @@ class OfflineLimit(Refused):
     chinese = "设备离线事件数量已达上限。"
 
 
+class NoPrinter(Refused):
+    """No receipt printer stands where the device stands, or none was heard of in the last minute."""
+
+    code = "vr_kiosk_no_printer"
+    chinese = "此处没有可用的小票打印机。"
+
+
 class PairingEnded(Refused):
     """The letters are wrong, used, or older than ten minutes."""
 

@@ -33,7 +33,7 @@ _Count = Annotated[int, Meta(ge=1, le=1 << 53)]  # what a browser can count
 
 
 #: What devices say.
-Kind = Literal["beat", "identify", "event", "redeem", "raw", "done", "end"]
+Kind = Literal["beat", "identify", "event", "redeem", "print", "raw", "done", "end"]
 
 
 class Frame(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,11 @@ _WORDS: Final = {
 }
 #: FS & and FS . of ESC/POS: what stands between them is read as two bytes a character.
 _CHINESE, _LATIN = b"\x1c\x26", b"\x1c\x2e"
+
+
+def available() -> bool:
+    """Whether receipts can be made here: whether python-escpos is installed."""
+    return importlib.util.find_spec("escpos") is not None
 
 
 def render(record: Record, settings: Settings, zone: ZoneInfo, language: str, left: int | None = None) -> bytes:

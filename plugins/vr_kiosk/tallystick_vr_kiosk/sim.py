@@ -54,6 +54,7 @@ class Device:
     queue: list[bytes] = attrs.Factory(list)
     answers: list[dict[str, Any]] = attrs.Factory(list)
     history: list[bytes] = attrs.Factory(list)
+    forgotten: int = 0  #: frames that are in the history no more
     printer: Callable[[bytes], object] | None = None  #: takes what an ESC/POS printer is to be sent
 
     @staticmethod
@@ -83,12 +84,22 @@ class Device:
             except ConnectionError:
                 return None
             if found.get("status") == "gap":
-                self.queue[:0] = self.history[found["expected"] - 1 : found["counter"] - 1]
+                missing = found["expected"] - 1 - self.forgotten
+                if missing < 0:
+                    raise InvalidRequest("the house lacks frames that this device has forgotten; pair it anew")
+                self.queue[:0] = self.history[missing : found["counter"] - 1 - self.forgotten]
                 continue
             self.queue.pop(0)
             self.answers.append(found)
             self._print(found.get("said", {}))
         return found
+
+    def forget(self) -> None:
+        """Keep no frame that was answered; a device that runs for months must not grow."""
+        if not self.queue:
+            self.forgotten += len(self.history)
+            self.history.clear()
+            self.answers.clear()
 
     def _print(self, said: Mapping[str, Any]) -> None:
         """Print what an answer brings; of a command the house hears what came of it."""
@@ -98,8 +109,11 @@ class Device:
             self.printer(base64.b64decode(receipt))
         for command in said.get("commands", ()):
             if receipt := command.get("escpos"):
-                self.printer(base64.b64decode(receipt))
-                done = {"command": command["id"], "done": True, "said": "printed"}
+                try:
+                    self.printer(base64.b64decode(receipt))
+                    done = {"command": command["id"], "done": True, "said": "printed"}
+                except OSError as error:  # out of paper, switched off
+                    done = {"command": command["id"], "done": False, "said": str(error)[:200]}
                 self.queue.append(self.pen.write("done", done, at=self.clock()))
                 self.history.append(self.queue[-1])
 
@@ -117,6 +131,22 @@ def network_printer(address: str) -> Callable[[bytes], None]:
     except (ValueError, OSError):
         raise InvalidRequest(f"there is no printer at {address!r}") from None
     return send
+
+
+def stand_by(device: Device, ended: Callable[[float], bool], pause: float = 3.0) -> int:
+    """Let a device with a printer print what the house sends it, until *ended* says so; how many receipts there were.
+
+    It says every *pause* seconds that it is there, and *ended* is asked with them.
+    """
+    receipts = 0
+    while True:
+        device.say("beat", {"version": "printer"})
+        receipts += sum(
+            bool(one.get("escpos")) for told in device.answers for one in told.get("said", {}).get("commands", ())
+        )
+        device.forget()
+        if ended(pause):
+            return receipts
 
 
 def read_session(file: Path) -> list[Happened]:

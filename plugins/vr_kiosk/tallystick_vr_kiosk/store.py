@@ -16,7 +16,22 @@ from tallystick import tables
 from tallystick.effects import Command
 
 from .frames import Frame
-from .tables import alarm, alias, attempt, command, device, found, frame, grant, pairing, pin, session, used, wish
+from .tables import (
+    alarm,
+    alias,
+    attempt,
+    command,
+    device,
+    found,
+    frame,
+    grant,
+    pairing,
+    pin,
+    recorded,
+    session,
+    used,
+    wish,
+)
 
 Connection = sa.Connection
 _MINUTE: Final = 60 * 1_000_000
@@ -158,6 +173,30 @@ def keep_answers(conn: sa.Connection, tenant: str, answers: Iterable[tuple[Frame
     ]  # fmt: skip
     if rows:
         conn.execute(_KEEP_ANSWER, rows)
+
+
+# --- recording ------------------------------------------------------------------------------------------------------
+
+
+def keep_lines(conn: sa.Connection, tenant: str, lines: Sequence[tuple[Frame, bytes]], now: int) -> None:
+    """What devices sent that are recorded."""
+    rows = [
+        {"tenant": tenant, "device": one.device, "epoch": one.epoch, "counter": one.counter, "line": line.decode(), "at": now}
+        for one, line in lines
+    ]  # fmt: skip
+    if rows:
+        conn.execute(recorded.insert(), rows)
+
+
+def take_lines(conn: sa.Connection, tenant: str, device_id: str) -> list[str]:
+    """What the device sent since this was asked last, in its order; nobody gets it again."""
+    mine = _mine(recorded, tenant, device=device_id)
+    query = sa.select(recorded.c.epoch, recorded.c.counter, recorded.c.line).where(mine)
+    rows = conn.execute(query.order_by(recorded.c.epoch, recorded.c.counter)).all()
+    if rows:
+        until = sa.tuple_(recorded.c.epoch, recorded.c.counter) <= sa.tuple_(rows[-1].epoch, rows[-1].counter)
+        conn.execute(recorded.delete().where(mine, until))
+    return [row.line for row in rows]
 
 
 # --- pairing --------------------------------------------------------------------------------------------------------
@@ -319,12 +358,32 @@ def take_commands(
     for row in conn.execute(_DUE, {"b_tenant": tenant, "b_any": devices, "b_now": now}).all() if devices else ():
         mine = _mine(command, tenant, device=row.device, id=row.id)
         if row.tries >= tries:
-            conn.execute(command.update().where(mine).values(state="given_up"))
-            raise_alarm(conn, tenant, row.device, "command_given_up", f"{row.command} was not answered", now)
+            give_up(conn, tenant, row, now)
         elif len(given.setdefault(row.device, [])) < AT_ONCE:
             conn.execute(command.update().where(mine).values(tries=row.tries + 1, due_at=now + pause))
             given[row.device].append(row)
     return given
+
+
+def give_up(conn: sa.Connection, tenant: str, row: Any, now: int) -> None:
+    """Nobody waits for the command any more; somebody hears of it."""
+    conn.execute(command.update().where(_mine(command, tenant, device=row.device, id=row.id)).values(state="given_up"))
+    raise_alarm(conn, tenant, row.device, "command_given_up", f"{row.command} was not answered", now)
+
+
+def load_command(conn: sa.Connection, tenant: str, device_id: str, id: str) -> Any:
+    """A command's row, or None."""
+    return conn.execute(sa.select(command).where(_mine(command, tenant, device=device_id, id=id))).one_or_none()
+
+
+def printer_beside(conn: sa.Connection, tenant: str, device_id: str, since: int) -> Any:
+    """The device with a receipt printer at the same place, heard of *since*, the last heard of first; None if there is none."""
+    place = sa.select(device.c.place).where(_mine(device, tenant, id=device_id)).scalar_subquery()
+    here = sa.and_(_mine(device, tenant, state="active"), device.c.place == place, device.c.place != "")
+    query = sa.select(device).where(here, device.c.seen_at >= since).order_by(device.c.seen_at.desc(), device.c.id)
+    return next(
+        (row for row in conn.execute(query) if msgspec.json.decode(row.health).get("printer") == "escpos"), None
+    )
 
 
 def answer_command(conn: sa.Connection, tenant: str, device_id: str, id: str, *, done: bool, said: str) -> None:
@@ -467,6 +526,7 @@ def tidy(conn: sa.Connection, tenant: str, before: int) -> None:
         device.c.tenant == frame.c.tenant, device.c.id == frame.c.device, device.c.epoch == frame.c.epoch
     )
     conn.execute(frame.delete().where(older, frame.c.counter != sa.func.coalesce(newest.scalar_subquery(), 0)))
+    conn.execute(recorded.delete().where(_mine(recorded, tenant), recorded.c.at < before))
     conn.execute(attempt.delete().where(_mine(attempt, tenant), attempt.c.minute < before // _MINUTE))
     conn.execute(used.delete().where(_mine(used, tenant), used.c.step < before // 1_000_000 // 30))
     conn.execute(session.delete().where(_mine(session, tenant), session.c.expires_at < before))

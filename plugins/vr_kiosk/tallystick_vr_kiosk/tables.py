@@ -44,6 +44,7 @@ device = _table(
     _text("health", default="'{}'"),
     _col("offline_day", default="0"),  # the local day that the next number is about, as its ordinal
     _col("offline_events", default="0"),
+    _col("recorded_until", default="0"),  # so long what it sends is written down, for sessions that are played again
 )
 
 #: Letters that a device shows and waits for somebody to approve.
@@ -66,6 +67,16 @@ frame = _table(
     _col("counter", key=True),
     _text("hash"),
     _text("answer", default="''"),  # JSON; empty where doing it again answers the same
+    _col("at"),
+)
+
+#: What a device sends while it is recorded, without what is a member's; taken away by whoever records.
+recorded = _table(
+    "recorded",
+    _text("device", key=True),
+    _col("epoch", key=True),
+    _col("counter", key=True),
+    _text("line"),  # JSON
     _col("at"),
 )
 

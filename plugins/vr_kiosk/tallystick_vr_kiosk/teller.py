@@ -13,10 +13,19 @@ import attrs
 import msgspec
 
 from tallystick import queries
-from tallystick.ledger import instant
+from tallystick.errors import UnknownEntry
+from tallystick.ledger import instant, parse_entry, parse_member
 
-from . import codes, store
-from .errors import AllowanceSpent, CodeRefused, ConfirmationNeeded, NotOffered, SessionEnded, TooManyTries
+from . import codes, receipts, store
+from .errors import (
+    AllowanceSpent,
+    CodeRefused,
+    ConfirmationNeeded,
+    NoPrinter,
+    NotOffered,
+    SessionEnded,
+    TooManyTries,
+)
 from .frames import Frame
 from .settings import Reward, Settings
 from .store import Connection
@@ -27,6 +36,8 @@ TRIES: Final = 5
 #: How long a session lives without a frame, and an offline one by the device's clock, in microseconds.
 SESSION: Final = 120 * _SECOND
 OFFLINE_SESSION: Final = 600 * _SECOND
+#: How long ago a printer may have been heard of to be asked, in microseconds.
+HEARD: Final = 60 * _SECOND
 
 
 class Place(Protocol):
@@ -81,6 +92,8 @@ class Teller:
                 return self._event(frame)
             case "redeem":
                 return self.redeem(frame)
+            case "print":
+                return self._print(frame)
             case "done":
                 store.answer_command(
                     self.conn, self.at.tenant, frame.device, str(frame.data.get("command", "")),
@@ -152,6 +165,11 @@ class Teller:
                 for one in settings.rewards.values()
             ],
             "wishes": [wish.product for wish in store.wishes(conn, tenant, row.number)],
+            "found": {
+                room: sorted(spots)
+                for (_, room), spots in store.spots_found(conn, tenant, [row.number] if settings.showrooms else []).items()
+                if room in settings.showrooms
+            },
             "title": settings.title.in_language(row.language or "en"),
         }  # fmt: skip
 
@@ -241,6 +259,44 @@ class Teller:
             store.set_aside(conn, tenant, frame.device, AllowanceSpent.code, detail, self._now)
             raise AllowanceSpent("there is no such allowance, or it had ended")
         return name
+
+    # -- receipts ----------------------------------------------------------------------------------------------------------
+
+    def _print(self, frame: Frame) -> dict[str, Any]:
+        """Have the receipt of a reward printed beside the device; or say what came of that, once it was asked for.
+
+        Whoever waits no longer says so: then nobody prints it later, and somebody hears of the printer.
+        Raises NoPrinter, and NotOffered for what was no reward of this member at this device.
+        """
+        conn, tenant, said = self.conn, self.at.tenant, frame.data
+        _, member = self._alive(frame)
+        if "command" in said:
+            return {"state": self._printed(frame)}
+        try:
+            record = queries.load_record(conn, tenant, parse_entry(str(said.get("entry", ""))) or 0)
+        except UnknownEntry:
+            raise NotOffered("there is no such receipt") from None
+        whose = store.members_of(conn, tenant, [parse_member(record.member) or 0]).values()
+        here = record.source == f"vr_kiosk/{frame.device}" and record.gives
+        if not here or member.number not in {row.number for row in whose}:
+            raise NotOffered("there is no such receipt")
+        printer = store.printer_beside(conn, tenant, frame.device, self._now - HEARD)
+        if printer is None or not receipts.available():
+            raise NoPrinter
+        command, facts = _opened(frame), {"entry": record.entry, "language": str(said.get("language", ""))[:20]}
+        store.add_command(conn, tenant, printer.id, command, "print", facts, self._now)
+        return {"state": "waiting", "printer": printer.id, "name": printer.name, "command": command}
+
+    def _printed(self, frame: Frame) -> str:
+        conn, tenant, said = self.conn, self.at.tenant, frame.data
+        printer, command = str(said.get("printer", "")), str(said["command"])
+        row = store.load_command(conn, tenant, printer, command) if command.startswith(f"{frame.device}/") else None
+        if row is None:
+            raise NotOffered("there is no such receipt")
+        if row.state == "waiting" and said.get("stop") is True:
+            store.give_up(conn, tenant, row, self._now)
+            return "given_up"
+        return str(row.state)
 
 
 def _named(frame: Frame) -> str:

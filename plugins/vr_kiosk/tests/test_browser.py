@@ -55,10 +55,10 @@ def test_the_network_goes_and_comes_back(street: Street) -> None:
 def test_a_visitor_walks_through_the_showroom(street: Street) -> None:
     """What a member found on an earlier visit, here or elsewhere, is found."""
     before = street.shop.pair("Another")
-    session = street.shop.identify(before, "ann")
+    street.shop.pin("ann", "4711")
+    before.say("identify", {"phone": "ann", "pin": "4711"}, operation="earlier")
     facts = {"showroom": "sample", "spot": "vase"}
-    before.say("event", {"session": session, "type": "vr_kiosk.touched", "facts": facts})
-    street.shop.goes_by(seconds=60)
+    before.say("event", {"session": "earlier", "type": "vr_kiosk.touched", "facts": facts})
     street.pair()
     street.identify("ann")
     page = street.page

@@ -120,6 +120,15 @@ def test_a_copy_of_the_device_is_set_aside_with_an_alarm(shop: Shop) -> None:
     assert shop.stage.rows("SELECT * FROM vr_kiosk_session") == []
 
 
+def test_a_device_that_says_too_much_of_itself_breaks_no_list(shop: Shop) -> None:
+    from tallystick_vr_kiosk import routes
+
+    kiosk = shop.pair()
+    kiosk.say("beat", {"version": "v" * 900, "more": "\u4e2d" * 900, **{f"field {n}": n for n in range(200)}})
+    [found] = routes.devices(shop.errand)
+    assert (len(found.version), len(found.health), found.health["field 9"]) == (40, 12, 9)
+
+
 def test_a_gap_asks_for_what_is_missing_and_nothing_is_lost(shop: Shop) -> None:
     kiosk = shop.pair()
     shop.buys("ann", 100)

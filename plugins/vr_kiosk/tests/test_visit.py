@@ -63,10 +63,12 @@ def test_a_day_at_the_kiosk(tmp_path: Path, debian_tool: Callable[[str, str], st
         assert stage.usable("ann") == 235
         page.evaluate("() => { window.print = () => { window.printed = true; }; }")
         page.click("text=Print")
+        page.wait_for_selector("text=There is no receipt printer here.")
         assert page.evaluate("() => window.printed")
         page.emulate_media(media="print")
         assert page.is_visible(".slip") and not page.is_visible("text=Print") and not page.is_visible("#bar")
         page.emulate_media(media="screen")
+        page.click("text=Close")
         page.click("text=Continue")
         page.click("text=Finish")
 

@@ -258,7 +258,28 @@ function receipt(reward, said) {
     el("section", { className: "slip", ariaLabel: say("receipt") }, el("b", {}, inLanguage(device.settings.title, language)),
       line(new Date().toLocaleString(language), ""), line(title, `−${number(reward.points)}`),
       said ? line(say("remaining"), number(said.usable), "total") : null, said ? line(say("entry"), said.entry) : null),
-    el("div", { className: "row" }, button(say("print"), () => window.print()), button(say("next"), home, "main")));
+    el("div", { className: "row" }, button(say("print"), () => print(said?.entry)), button(say("next"), home, "main")));
+}
+
+// By the receipt printer that stands here; by the browser where there is none, or it does not answer, and that is said.
+async function print(entry) {
+  const session = member?.session, shown = show, gone = () => member?.session !== session || show !== shown;
+  const here = (why) => gone() || (tell(say(why)), window.print());
+  if (!entry || !device.online) return here("printHere");
+  const asked = await device.say("print", { session, entry, language });
+  if (gone()) return;
+  if (asked?.status !== "done") return here(asked?.code === "vr_kiosk_no_printer" ? "noPrinter" : "printHere");
+  const { printer, command, name } = asked.said;
+  tell(say("printing", { name }));
+  const until = performance.now() + 15000;
+  for (let state = "waiting"; state === "waiting"; ) {
+    await new Promise((done) => setTimeout(done, 1500));
+    if (gone()) return;
+    const stop = performance.now() > until;
+    state = (await device.say("print", { session, printer, command, ...(stop ? { stop } : {}) }))?.said?.state ?? (stop ? "" : state);
+    if (state === "done") return gone() || tell(say("printed", { name }));
+  }
+  here("printerSilent");
 }
 
 async function event(type, facts) {
@@ -285,8 +306,8 @@ async function draw() {
 }
 
 function walkIn(name) {
-  const { session, level, usable, wishes, rewards } = member;
-  const visit = { from: "kiosk", session, level, usable, wishes, confirm: rewards.filter((one) => one.confirm).map((one) => one.name) };
+  const { session, level, usable, wishes, rewards, found } = member;
+  const visit = { from: "kiosk", session, level, usable, wishes, found, confirm: rewards.filter((one) => one.confirm).map((one) => one.name) };
   sessionStorage.setItem("visit", JSON.stringify(visit)); // this tab only, and gone with the session
   location.replace(`../room/?name=${encodeURIComponent(name)}&language=${language}`);
 }

@@ -1,5 +1,5 @@
 // The page opens without network: its files are kept, and asked for anew whenever there is one.
-const NAME = "kiosk-2";
+const NAME = "kiosk-3";
 const FILES = ["./", "index.html", "kiosk.css", "app.js", "device.js", "words.js", "scan.js", "pictures.js", "icon.svg", "kiosk.webmanifest", "jsqr-1.4.0.js"];
 
 self.addEventListener("install", (event) => {

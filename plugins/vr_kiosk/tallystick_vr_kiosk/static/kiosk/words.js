@@ -14,6 +14,8 @@ export const WORDS = {
     pendingText: "It counts as soon as the network is back.", still: "Are you still there?", stillText: "Your session ends in {n} s.", stay: "I am here",
     refused: "This device was set aside.", refusedText: "Please call our staff.", locked: "Back in a moment", again: "Pair again", language: "中文", clear: "Clear",
     insufficient: "There are not enough points for that.", confirmation: "This needs your PIN.", notOffered: "This is not offered here.", ended: "The session has ended.",
+    printing: "Your receipt is being printed: {name}", printed: "Please take your receipt: {name}", noPrinter: "There is no receipt printer here. This screen prints instead.",
+    printerSilent: "The receipt printer does not answer. This screen prints instead.", printHere: "Without network this screen prints.",
     offlineReward: "Only while we are connected.", offlinePin: "Without network please scan or type a code.", hello: "Welcome", keypad: "Keypad", close: "Close", tier: "Tier",
   },
   zh: {
@@ -30,6 +32,8 @@ export const WORDS = {
     pendingText: "网络恢复后即刻生效。", still: "您还在吗？", stillText: "会话将在 {n} 秒后结束。", stay: "我还在",
     refused: "此设备已停用。", refusedText: "请联系工作人员。", locked: "马上回来", again: "重新配对", language: "English", clear: "清除",
     insufficient: "积分不足。", confirmation: "此操作需要 PIN。", notOffered: "此处不提供该项。", ended: "会话已结束。",
+    printing: "正在打印凭条：{name}", printed: "请取走凭条：{name}", noPrinter: "此处没有小票打印机，改由本机打印。",
+    printerSilent: "小票打印机没有响应，改由本机打印。", printHere: "网络已断开，改由本机打印。",
     offlineReward: "联网后才可兑换。", offlinePin: "断网时请扫描或输入会员码。", hello: "欢迎", keypad: "数字键盘", close: "关闭", tier: "等级",
   },
 };

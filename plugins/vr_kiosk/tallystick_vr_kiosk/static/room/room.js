@@ -438,8 +438,8 @@ function identify() {
       const answer = await device.say("identify", { code: code.value.trim() });
       if (answer?.status !== "done") return (wrong.textContent = say("wrong"));
       dialog.close();
-      const { session, level, usable, wishes, rewards } = answer.said;
-      ready({ session, level, usable, wishes, confirm: rewards.filter((one) => one.confirm).map((one) => one.name) });
+      const { session, level, usable, wishes, rewards, found } = answer.said;
+      ready({ session, level, usable, wishes, found, confirm: rewards.filter((one) => one.confirm).map((one) => one.name) });
     } }, el("label", {}, say("code"), code), wrong, el("button", { className: "main" }, say("go"))));
     if (!dialog.open) dialog.showModal();
   });
@@ -517,6 +517,7 @@ async function begin() {
   await new Promise((ready) => (device.online ? ready() : device.addEventListener("network", ready, { once: true })));
   visit = JSON.parse(sessionStorage.getItem("visit") ?? "null") ?? (await identify());
   visit.wishes = new Set(visit.wishes ?? []);
+  found = new Set(visit.found?.[showroom.name] ?? []); // what this member found on earlier visits counts
   has(visit.usable);
   flat || scene.hasLoaded ? start() : scene.addEventListener("loaded", start);
 }
