@@ -193,7 +193,10 @@ def answer_events(outcomes: Sequence[Outcome], single: bool, language: Language,
         (outcome,) = outcomes
         if isinstance(outcome, TallyError):
             raise outcome
-        return Answer(receipt(outcome.record, language, dry=dry), STATUSES.get(outcome.record.status, 200))
+        return Answer(
+            receipt(outcome.record, language, dry=dry and not outcome.repeated),
+            STATUSES.get(outcome.record.status, 200),
+        )
     items = [_item(outcome, language, dry) for outcome in outcomes]
     return Answer(items, 200 if all(item.status == 200 for item in items) else 207)
 
@@ -217,7 +220,9 @@ def _item(outcome: Outcome, language: Language, dry: bool) -> Item:
         document = problem_document(outcome, language)
         return Item(status=status_of(outcome), problem=msgspec.convert(document, Problem))
     record = outcome.record
-    return Item(status=STATUSES.get(record.status, 200), receipt=receipt(record, language, dry=dry))
+    return Item(
+        status=STATUSES.get(record.status, 200), receipt=receipt(record, language, dry=dry and not outcome.repeated)
+    )
 
 
 # --- members --------------------------------------------------------------------------------------------------------

@@ -218,6 +218,22 @@ class Engine:
             judge.chance = vault.new_key()
             return Receipt(self._judge_again(cur, judge, arrival, entry, received, store).record)
 
+    def known(self, arrival: Arrival) -> Receipt | None:
+        """The receipt under which *arrival* is known already; None if it is not.
+
+        Raises EventConflict where other facts are recorded under its id, as recording it would.
+        """
+        with database.reading(self.db) as conn:
+            cur = self.looks.cursor(conn)
+            if self.looks.find_claim(cur, arrival.tenant, arrival.source, arrival.id) is None:
+                return None
+            outcomes: list[Outcome | None] = [None]
+            self._repeats(cur, [arrival], (), outcomes)
+        (outcome,) = outcomes
+        if isinstance(outcome, TallyError):
+            raise outcome
+        return outcome
+
     def look(self, arrival: Arrival) -> Look:
         """What plugins would see of *arrival* if it came now.  Raises UnknownTenant, and UnknownMember for a member nobody knows."""
         with database.reading(self.db) as conn:

@@ -256,8 +256,8 @@ class House:
         return self._in_force[tenant]
 
     def dry_run(self, arrival: Arrival) -> Receipt:
-        """What would be; see :meth:`Engine.dry_run`."""
-        return self.engine.dry_run(arrival)
+        """What would be; see :meth:`Engine.dry_run`.  An event that is known already would be answered as it was then."""
+        return self.engine.known(arrival) or self.engine.dry_run(arrival)
 
     def record(self, arrivals: Sequence[Arrival], *, history: bool = False) -> list[Outcome]:
         """One outcome per event.  An engine has one thread: while the writer runs, everything goes through it."""

@@ -140,6 +140,16 @@ def test_a_dry_run_records_nothing(served: Town) -> None:
     assert [item["status"] for item in items] == [200, 422]
 
 
+def test_a_dry_run_of_a_known_event_says_what_sending_it_again_would(town: Town) -> None:
+    document = town.event()
+    receipt = town.send(document)
+    other = {**document, "member": "bob"}
+    for sent in (document, other, [document, other]):
+        would, is_now = town.send(sent, params={"dry_run": "true"}), town.send(sent)
+        assert (would.status_code, would.content) == (is_now.status_code, is_now.content)
+    assert town.send(document, params={"dry_run": "true"}).content == receipt.content
+
+
 @pytest.mark.parametrize(
     "media, body, status",
     [
