@@ -109,9 +109,11 @@ class _Fused:
     def ordered(self, rule: Rule) -> Iterator[Checked]:
         """The tests of a condition, cheap ones first, as far as no test passes the guard it leans on."""
         run: list[Checked] = []
-        for test in _conjuncts(rule.when.root):
-            if isinstance(test, Constant) and test.value is True:
-                continue
+        tests = [each for each in _conjuncts(rule.when.root) if not isinstance(each, Constant) or not each.value]
+        if len(tests) < 2:
+            yield from tests
+            return
+        for test in tests:
             if self_contained(test, self.scope, rule.given):
                 run.append(test)
                 continue

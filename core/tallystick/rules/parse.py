@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from tallystick.errors import InvalidRule
@@ -30,12 +31,18 @@ MAX_LENGTH = 4_096
 #: Levels of one tree; an `&&` or `||` of any number of items is one level.
 MAX_DEPTH = 32
 
+#: Characters of a text whose tree is remembered.
+_REMEMBERED_LENGTH = 512
 _INT_MAX = 2**63 - 1
 _RESERVED = frozenset(
     "as break const continue else for function if import let loop package namespace return var void while".split()
 )
 _CONSTANTS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
-_RELATIONS = frozenset(("==", "!=", "<", "<=", ">", ">=", "in"))
+_STRENGTHS = {
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">=", "in"), 1),
+    **dict.fromkeys(("+", "-"), 2),
+    **dict.fromkeys(("*", "/", "%"), 3),
+}
 # No alternative can match the empty text or what another one begins, so the lexer never goes back.
 _TOKEN = re.compile(
     r"""
@@ -82,7 +89,7 @@ class Source:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Token:
     kind: str
     text: str
@@ -102,7 +109,18 @@ def parse_source(source: Source) -> Node:
     """As `parse`, for a text whose place is known."""
     if len(source.text) > MAX_LENGTH:
         raise source.error(MAX_LENGTH, f"this rule has {len(source.text)} characters; the limit is {MAX_LENGTH}")
+    if len(source.text) <= _REMEMBERED_LENGTH:
+        try:
+            return _tree(source.text)
+        except InvalidRule:
+            pass  # said again below, with the place
     return _Parser(source).whole()
+
+
+@lru_cache(maxsize=2_048)
+def _tree(text: str) -> Node:
+    """A tree says nothing of the file it was read from, so equal texts share one: most of a new set was in the old one."""
+    return _Parser(Source(text)).whole()
 
 
 class _Parser:
@@ -135,8 +153,7 @@ class _Parser:
         return token
 
     def sees(self, *texts: str) -> bool:
-        token = self.token
-        return token.text in texts and token.kind in ("sign", "name")
+        return self.tokens[self.position].text in texts  # the text of a string has its quotes
 
     def expect(self, text: str) -> _Token:
         if not self.sees(text):
@@ -167,7 +184,7 @@ class _Parser:
         return test
 
     def logic(self, operator: str) -> Node:
-        below = self.relation if operator == "&&" else self.conjunction
+        below = self.comparison if operator == "&&" else self.conjunction
         first = below()
         if not self.sees(operator):
             return first
@@ -180,25 +197,15 @@ class _Parser:
     def conjunction(self) -> Node:
         return self.logic("&&")
 
-    def relation(self) -> Node:
-        left = self.sum()
-        while self.token.text in _RELATIONS and self.token.kind in ("sign", "name"):
-            token = self.take()
-            left = Binary(token.text, left, self.sum(), at=token.at)
-        return left
+    def comparison(self) -> Node:
+        return self.binary(1)
 
-    def sum(self) -> Node:
-        left = self.product()
-        while self.sees("+", "-"):
-            token = self.take()
-            left = Binary(token.text, left, self.product(), at=token.at)
-        return left
-
-    def product(self) -> Node:
+    def binary(self, weakest: int) -> Node:
+        """Operators that bind as strongly as *weakest* or more, each taking what stands to its left."""
         left = self.unary()
-        while self.sees("*", "/", "%"):
+        while (strength := _STRENGTHS.get(self.tokens[self.position].text, 0)) >= weakest:
             token = self.take()
-            left = Binary(token.text, left, self.unary(), at=token.at)
+            left = Binary(token.text, left, self.binary(strength + 1), at=token.at)
         return left
 
     def unary(self) -> Node:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from functools import lru_cache
 from types import CodeType
 from typing import Any
 
@@ -91,6 +92,7 @@ _CLOCK = {
     "getSeconds": "{0}.second",
     "getMilliseconds": "({0}.microsecond // 1000)",
 }
+_NOTHING = frozenset[str]()
 #: What a value costs, in plain steps: decides what is tested first and what is worth keeping.
 _WEIGHTS = {"time.add": 5, "time.radd": 5, "time.sub": 5, "date.diff": 5, "date.of": 4, "sum": 30, "str.add": 3}
 
@@ -206,6 +208,7 @@ class Renderer:
         self.uses: Counter[str] = Counter()
         self.names: dict[str, str] = {}
         self._keys: dict[tuple[int, int], str] = {}
+        self._reads: dict[int, frozenset[str]] = {}
         self._constants: dict[tuple[object, ...], str] = {}
         self._helpers: dict[str, str] = {}
         self.counting = False
@@ -240,7 +243,7 @@ class Renderer:
 
         While counting nothing is shared yet, so equal texts are equal values and the text serves as the key.
         """
-        if self.inside or _moves(node, self.moving):
+        if self.inside or not self.reads(node).isdisjoint(self.moving):
             return text
         place = id(node), least
         if self.counting:
@@ -263,6 +266,20 @@ class Renderer:
         self.unsure[name] = None
         return f"({name} if {name} is not _UNSET else ({name} := {text}))"
 
+    def reads(self, node: Checked) -> frozenset[str]:
+        """Names of facts and outer variables that the node reads."""
+        found = self._reads.get(id(node))
+        if found is None:
+            match node:
+                case Fact(name=name) | Variable(name=name):
+                    found = frozenset((name,))
+                case Each(items=items, variable=variable):
+                    found = self.reads(items) | (_union(map(self.reads, below(node)[1:])) - {variable})
+                case _:
+                    found = _union(map(self.reads, below(node)))
+            self._reads[id(node)] = found
+        return found
+
     @contextmanager
     def perhaps(self) -> Iterator[None]:
         """What is written inside may not be reached: nothing after it may count on what it computed."""
@@ -273,7 +290,10 @@ class Renderer:
     # --- rendering
 
     def render(self, node: Checked) -> str:  # noqa: C901 - one case per kind of node
-        """A Python expression with the node's value; decimals as whole numbers of their last digit."""
+        """A Python expression with the node's value; decimals as whole numbers of their last digit.
+
+        What is rendered must be used, once, in the order of rendering: it may hold what later texts count on.
+        """
         match node:
             case Constant(value=value):
                 return self.constant(node.type, value)
@@ -393,10 +413,6 @@ class Renderer:
             return f"({self.render(arguments[0])} in {self.bind(members)})"
         if operation.startswith("call:"):
             return self.keep(node, self.domain(node), 9)
-        if operation == "int.div" and _is_positive(arguments[1]) and not _counts_up(arguments):
-            number, by = self.render(arguments[0]), self.render(arguments[1])
-            if len(number) <= 40:  # a short text may be pasted three times
-                return f"({number} // {by} if {number} >= 0 else -(-{number} // {by}))"
         if operation in ("int.div", "int.mod") and _counts_up(arguments):
             sign = "//" if operation == "int.div" else "%"
             return f"({self.render(arguments[0])} {sign} {self.render(arguments[1])})"
@@ -405,6 +421,9 @@ class Renderer:
             texts = [self.render(arguments[0]), right]
         else:
             texts = [self.render(each) for each in arguments]
+        if operation == "int.div" and _is_positive(arguments[1]) and len(texts[0]) <= 40:
+            number, by = texts  # short enough to be pasted three times
+            return f"({number} // {by} if {number} >= 0 else -(-{number} // {by}))"
         match arguments:
             case (Apply(operation="date.of"),) if operation in _FORMS:
                 # The parts of a date are those of the wall clock it was taken from.
@@ -453,7 +472,7 @@ class Renderer:
     def macro(self, node: Each) -> str:
         """A call of a function that holds the loop; the facts its body reads are its arguments."""
         items = self.render(node.items)
-        free = sorted(_free(node))
+        free = sorted(_union(map(self.reads, below(node)[1:])) - {node.variable})
         given = [self.names.get(each, each) for each in free]
         variable = f"_i{self.inside}"
         before = self.names, self.inside, self.counting
@@ -521,34 +540,8 @@ def _is_positive(node: Checked) -> bool:
     return isinstance(node, Constant) and node.value > 0
 
 
-def _moves(node: Checked, moving: frozenset[str]) -> bool:
-    """Whether the node reads something whose value changes within one run."""
-    return any(
-        isinstance(each, Variable) or (isinstance(each, Fact) and each.name in moving)
-        for each in _outer(node, frozenset())
-    )
-
-
-def _outer(node: Checked, bound: frozenset[str]) -> Iterator[Checked]:
-    """The node and what is below it, but for the variables of its own macros."""
-    if isinstance(node, Variable) and node.name in bound:
-        return
-    yield node
-    if isinstance(node, Each):
-        yield from _outer(node.items, bound)
-        bound |= {node.variable}
-        for each in below(node)[1:]:
-            yield from _outer(each, bound)
-        return
-    for each in below(node):
-        yield from _outer(each, bound)
-
-
-def _free(node: Each) -> set[str]:
-    """Names of facts and outer variables that the body of a macro reads."""
-    own = frozenset((node.variable,))
-    inside = (each for body in below(node)[1:] for each in _outer(body, own))
-    return {each.name for each in inside if isinstance(each, Fact | Variable)}
+def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return _NOTHING.union(*sets)
 
 
 def compile_expression(typed: Typed) -> Callable[..., Any]:
@@ -563,10 +556,19 @@ def compile_expression(typed: Typed) -> Callable[..., Any]:
     return build(renderer, "\n".join(lines), "expression")
 
 
+def _code(source: str, name: str) -> CodeType:
+    return compile(source, f"<rules:{name}>", "exec", dont_inherit=True)
+
+
+#: Constants are bound, so the text only tells the form of a rule set: sets that differ in their numbers share its code.
+_remembered_code = lru_cache(maxsize=256)(_code)
+_REMEMBERED_LENGTH = 20_000
+
+
 def build(renderer: Renderer, source: str, name: str) -> Callable[..., Any]:
     """The function called *name* that *source* defines, bound to the renderer's constants and helpers."""
     whole = "\n".join([*renderer.helpers, source])
-    code: CodeType = compile(whole, f"<rules:{name}>", "exec", dont_inherit=True)
+    code = _remembered_code(whole, name) if len(whole) <= _REMEMBERED_LENGTH else _code(whole, name)
     space = dict(renderer.bound)
     space["__builtins__"] = {}
     exec(code, space)  # noqa: S102 - the text consists of names and signs made above

@@ -137,13 +137,15 @@ class _Draft:
 
     def checked(self) -> Rule | None:
         nodes = self.nodes
-        named = {name for node in nodes.values() if node is not None for name in _named(node)}
+        named, asked = set[str](), set[str]()
+        for part, node in nodes.items():
+            if node is not None:
+                _gather(node, named, asked if part == "when" else set())
         counts = nodes["lines"] is not None or nodes["basis"] is not None or "matched" in named
         if counts and not self.has_lines():
             return None
         if counts:
             named.add(self.places.lines.split(".")[0])
-        asked = set() if nodes["when"] is None else set(_asked(nodes["when"]))
         optional = {name for name, kind in self.scope.names.items() if isinstance(kind, Optional)}
         given = frozenset(optional & named - asked)
 
@@ -204,19 +206,20 @@ class _Draft:
             return None
 
 
-def _named(node: Node) -> Iterator[str]:
-    if isinstance(node, Name):
-        yield node.name
-    for child in children(node):
-        yield from _named(child)
-
-
-def _asked(node: Node) -> Iterator[str]:
-    """Names that the condition itself compares with null."""
-    match node:
-        case Binary(operator="==" | "!=", left=Name(name=name), right=Literal(value=None)):
-            yield name
-        case Binary(operator="==" | "!=", left=Literal(value=None), right=Name(name=name)):
-            yield name
-    for child in children(node):
-        yield from _asked(child)
+def _gather(root: Node, named: set[str], asked: set[str]) -> None:
+    """Add the names that stand in the tree, and those that it compares with null."""
+    waiting = [root]
+    while waiting:
+        match node := waiting.pop():
+            case Name(name=name):
+                named.add(name)
+            case Literal():
+                pass
+            case Binary(operator="==" | "!=", left=Name(name=name), right=Literal(value=None)):
+                named.add(name)
+                asked.add(name)
+            case Binary(operator="==" | "!=", left=Literal(value=None), right=Name(name=name)):
+                named.add(name)
+                asked.add(name)
+            case _:
+                waiting += children(node)

@@ -6,7 +6,7 @@ Absence is a value here: a node of an `Optional` type may be None, and every ope
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal as OneOf
@@ -120,29 +120,31 @@ class Each(Checked):
 
 def below(node: Checked) -> tuple[Checked, ...]:
     """The nodes directly below."""
-    match node:
-        case Field(target=target):
-            return (target,)
-        case Entry(target=target, key=key):
-            return (target, key)
-        case Element(target=target, index=index):
-            return (target, index)
-        case Apply(arguments=arguments):
-            return arguments
-        case Both(items=items) | Either(items=items) | Items(items=items):
-            return items
-        case Choice(test=test, yes=yes, no=no):
-            return (test, yes, no)
-        case Each(items=items, body=body, test=test):
-            return (items, body) if test is None else (items, test, body)
-    return ()
+    found = _BELOW.get(type(node))
+    return () if found is None else found(node)
+
+
+#: By the kind of node: building a rule set asks this more often than anything else.
+_BELOW: Mapping[type[Checked], Callable[[Any], tuple[Checked, ...]]] = {
+    Field: lambda node: (node.target,),
+    Entry: lambda node: (node.target, node.key),
+    Element: lambda node: (node.target, node.index),
+    Apply: lambda node: node.arguments,
+    Both: lambda node: node.items,
+    Either: lambda node: node.items,
+    Items: lambda node: node.items,
+    Choice: lambda node: (node.test, node.yes, node.no),
+    Each: lambda node: (node.items, node.body) if node.test is None else (node.items, node.test, node.body),
+}
 
 
 def walk(node: Checked) -> Iterator[Checked]:
-    """The node and everything below it."""
-    yield node
-    for child in below(node):
-        yield from walk(child)
+    """The node and everything below it, from left to right."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(below(node)[::-1])
 
 
 def path_of(node: Checked) -> str | None:

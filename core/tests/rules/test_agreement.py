@@ -87,7 +87,12 @@ def alike(draw: st.DrawFn) -> list[RuleText]:
     writer = shop.Writer(draw, purchase=True)
     tests = [*COSTLY, *OF_LINES, *(writer.boolean(draw(st.integers(1, 2))) for _ in range(2))]
     tests = draw(st.lists(st.sampled_from(tests), min_size=2, max_size=4, unique=True))
-    numbers = ["event.at.getHours()", "size(member.tags.filter(t, t != 'a'))", writer.integer(2)]
+    numbers = [
+        "event.at.getHours()",
+        "size(member.tags.filter(t, t != 'a'))",
+        "(balance * event.at.getHours() - 3) / 7",
+        writer.integer(2),
+    ]
     found = []
     for number in range(draw(st.integers(2, 6))):
         a, b, c = (f"({draw(st.sampled_from(tests))})" for _ in range(3))
