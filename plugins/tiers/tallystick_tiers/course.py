@@ -232,16 +232,18 @@ class Course:
         """Judge what an event of *day* has counted.
 
         *happened* is the day of what is counted or, of a return, of what was bought: what belongs to a period that was
-        closed before goes there, and may still lift the member that the review had left below.
+        closed last goes there, and may still lift the member that the review had left below; what is older goes nowhere.
         """
         was, changes = standing, list[Change]()
         belated = False
         if self.ladder.periodic and happened is not None and happened < standing.begin:
             shift = {name: number - before.get(name, 0) for name, number in after.items()}
             base = {name: standing.base.get(name, 0) + shift.get(name, 0) for name in after}
-            closed = {name: max(0, number + shift.get(name, 0)) for name, number in standing.closed.items()}
+            closed = standing.closed
+            if happened >= self._closed_since(standing, member):
+                closed = {name: max(0, number + shift.get(name, 0)) for name, number in closed.items()}
+                belated = not returned
             standing = replace(standing, base=base, closed=closed)
-            belated = not returned
         ladder, by, rank = self.ladder, self.ladder.by, self.rank(standing.earned)
         values = self.values(standing, after, day)
         best = reached(self.rungs, by, values, member)
@@ -272,6 +274,13 @@ class Course:
                 standing = replace(standing, earned=self.rungs[target].name)
                 return self._noted(was, standing, "returned" if returned else "lost", day, changes), changes
         return standing, changes
+
+    def _closed_since(self, standing: Standing, member: Member) -> date:
+        """The first day of the period that was closed last: what is older was judged by a review before that one."""
+        if self.ladder.window == "review":
+            return date.min
+        last = standing.begin - timedelta(days=1)
+        return period_of(self.ladder.window, last, self.programme.local_date(member.enrolled_at))[0]
 
     def _lands(self, before: Counted, after: Counted) -> bool:
         """Whether one may fall now: with a soft landing one step for each loss, not one for each look."""

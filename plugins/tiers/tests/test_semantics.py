@@ -121,6 +121,15 @@ def test_a_purchase_that_arrives_late_counts_in_its_own_year(walk: Callable[...,
     assert ada.course.values(ada.standing, ada.counted(), ada.day) == {"spend": 0}
 
 
+def test_what_is_older_than_the_period_before_counts_in_neither(walk: Callable[..., Walk]) -> None:
+    """A month and a half late: January's money is none of February's, and none of March's."""
+    ada = walk(f'window = "month"\n{THREE}').on("2025-02-10").spends(15).on("2025-03-02").spends(10, late="2025-01-20")
+    assert (ada.tier, ada.standing.closed) == ("base", {"spend": 15})
+    assert ada.returns(10, bought="2025-01-20").standing.closed == {"spend": 15}
+    assert ada.spends(5, late="2025-02-11").tier == "silver"
+    assert ada.course.values(ada.standing, ada.counted(), ada.day) == {"spend": 0}
+
+
 def test_a_bonus_is_due_once_for_each_real_climb(walk: Callable[..., Walk]) -> None:
     ladder = """window = "year"
     tiers = [{ name = "base" }, { name = "silver", at = 20, bonus = 5 }, { name = "gold", at = 30, bonus = 9 }]"""
