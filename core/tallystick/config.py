@@ -115,6 +115,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
             language=self.language,
             birthday_29_february=self.birthday_29_february,
             rates=self.rates,
+            off=tuple([each["id"] for each in self.document["plugins"] if each["id"] not in self.plugins]),
             declared={
                 name: said
                 for name, each in self.plugins.items()

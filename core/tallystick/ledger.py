@@ -168,6 +168,8 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     depth: int = 0  #: how many causes lie before it
     skipped: tuple[Mapping[str, str], ...] = ()
     actor: str = ""
+    #: plugins of :attr:`generation` that were switched off when it was judged: a late event, about which they were not asked
+    off: tuple[str, ...] = ()
     more: Mapping[str, Any] | None = None
 
 

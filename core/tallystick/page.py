@@ -526,6 +526,7 @@ class Page:
             received=self.now,
             generation=self.programme.generation,
             programme=self.programme.hash,
+            off=self.programme.off,
             member=member_name(event.member) if event.member else "",
             status=status,
             verdict=verdict,

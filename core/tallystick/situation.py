@@ -52,6 +52,8 @@ class Programme:
     rates: Mapping[str, tuple[tuple[date, Fraction], ...]] = {}
     #: what plugins declare for all others to read, by plugin: plain data of their settings, the same for every member
     declared: Mapping[str, Any] = {}
+    #: plugins that this generation has and that do not run any more: they are asked about no late event
+    off: tuple[str, ...] = ()
 
     def unit(self, name: str) -> Unit:
         """The unit of that name; one that nobody declares any more (its plugin is off) goes by the core's own terms."""

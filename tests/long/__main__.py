@@ -19,6 +19,7 @@ FORMS = {
     "soak": ({"TALLY_SOAK": "100000"}, f"{RELIABILITY}soak.py"),
     "clocks": ({"TALLY_JUMPS": "200"}, f"{RELIABILITY}clocks.py"),
     "relays": ({"TALLY_RELAYS": "1000"}, f"{RELIABILITY}relays.py"),
+    "switching": ({"TALLY_TOGGLES": "200"}, f"{RELIABILITY}switching.py"),
     "order": ({"TALLY_ORDERS": "20000"}, f"{RELIABILITY}order.py"),
     "tampering": ({"TALLY_EDITS": "20000"}, f"{RELIABILITY}tampering.py"),
     "simulator": ({"TALLY_SEEDS": "1000"}, f"{RELIABILITY}simulator.py"),
