@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -25,6 +25,8 @@ from .errors import InvalidRequest
 from .terminal import say
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .house import House
 
 log = logging.getLogger("tallystick")
@@ -98,6 +100,7 @@ def answer(built: House, listening: socket.socket, alive: Callable[[], None] = l
             web.build_app(built),
             log_level=built.config.house.log_level,
             access_log=False,
+            ws=cast("type[asyncio.Protocol]", _socket),
             ws_per_message_deflate=False,  # a device's frame is smaller than what packing it costs
             server_header=False,
             date_header=False,
@@ -110,6 +113,15 @@ def answer(built: House, listening: socket.socket, alive: Callable[[], None] = l
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _socket(**about: Any) -> asyncio.Protocol:
+    """A device's connection: what it speaks is imported when the first one comes, and no start waits for it."""
+    from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
+
+    assert AutoWebSocketsProtocol is not None  # it comes with this distribution
+    made: asyncio.Protocol = AutoWebSocketsProtocol(**about)
+    return made
 
 
 class Watch:
