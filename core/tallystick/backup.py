@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from . import tables
 from .database import database_file, keep_to_oneself, reading
-from .errors import InvalidRequest
+from .errors import DatabaseNotReady, InvalidRequest
 
 _ABOUT = "about.json"
 _FORMAT = "tallystick-backup/1"
@@ -37,6 +37,9 @@ def write(db: sa.Engine, file: Path) -> int:
     """Copy the database behind *db* to *file*, which must not exist; its size in bytes.  It is complete or not there."""
     if file.exists():
         raise InvalidRequest(f"{file} exists already; nothing was copied")
+    if not file.absolute().parent.is_dir():
+        raise InvalidRequest(f"{file.absolute().parent} is no folder: nothing was copied")
+    _refuse_nothing(db)
     fresh = file.with_name(f".{file.name}.part")
     fresh.unlink(missing_ok=True)
     keep_to_oneself(fresh)
@@ -51,6 +54,16 @@ def write(db: sa.Engine, file: Path) -> int:
     finally:
         fresh.unlink(missing_ok=True)
     return file.stat().st_size
+
+
+def _refuse_nothing(db: sa.Engine) -> None:
+    """A copy of nothing would be found out when it is needed.  Raises DatabaseNotReady."""
+    books = database_file(db)
+    if books is None or books.exists():
+        with reading(db) as conn:
+            if sa.inspect(conn).has_table(tables.batch.name):
+                return
+    raise DatabaseNotReady(f"there are no books in {books or db.url.render_as_string()}: nothing was copied")
 
 
 def _settle(path: Path) -> None:

@@ -28,7 +28,7 @@ from .events import CORE_KINDS
 from .intake import read_document
 from .ledger import moment
 from .manifest import Manifest
-from .probe import TENANT, Bench, corpus, find, set_up, settings_of
+from .probe import TENANT, Bench, corpus, find, project_of, set_up, settings_of
 
 Level = Literal["none", "bronze", "silver", "gold", "platinum"]
 LEVELS: Final[tuple[Level, ...]] = ("none", "bronze", "silver", "gold", "platinum")
@@ -87,9 +87,7 @@ class Certificate:
 
 def id_of(path: Path) -> str:
     """The id of the plugin whose project folder is at *path*."""
-    project = Document.read(path / "pyproject.toml").data["project"]
-    (name,) = project["entry-points"][discovery.GROUP]
-    return str(name)
+    return project_of(path)[0]
 
 
 class Failed(Exception):

@@ -15,9 +15,10 @@ import attrs
 import click
 import msgspec
 
+from .access import PERMISSIONS
 from .commands import Section, Show, WithPlugins, WithShows, sections
-from .discovery import Installed
-from .errors import InvalidConfig, InvalidRequest, ProofFailed, TallyError, UnknownEntry
+from .discovery import Installed, manifests
+from .errors import InvalidConfig, InvalidKey, InvalidRequest, ProofFailed, TallyError, UnknownEntry
 from .intake import read_document
 from .later import later
 from .ledger import Account, Lot, Record, member_name, moment, parse_entry
@@ -109,11 +110,15 @@ def establish(path: Path, text: str, installed: Mapping[str, Installed]) -> str:
     """Write a configuration and its secret, make its database, and return the first owner key of its first tenant."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_secret(path.parent / "tally.secret")
-    path.write_text(text, encoding="utf-8")
-    found = Desk(path, as_json=False).config()
-    house.prepare(found, installed=installed)
-    with house.build_house(found, installed=installed) as built, built.db.begin() as conn:
-        return keys.create(conn, tenant=next(iter(found.tenants)), role="owner", name="first", now=house.now())[1]
+    try:
+        path.write_text(text, encoding="utf-8")
+        found = Desk(path, as_json=False).config()
+        house.prepare(found, installed=installed)
+        with house.build_house(found, installed=installed) as built, built.db.begin() as conn:
+            return keys.create(conn, tenant=next(iter(found.tenants)), role="owner", name="first", now=house.now())[1]
+    except BaseException:
+        path.unlink(missing_ok=True)  # or the next try would find a configuration, and no key for it
+        raise
 
 
 def write_secret(path: Path) -> None:
@@ -269,8 +274,12 @@ def add_tenant(desk: Desk, tenant: str, name: str | None, zone: str, currency: s
         raise InvalidRequest(str(error)) from None
     before = desk.path.read_text(encoding="utf-8")
     desk.path.write_text(f"{before.rstrip()}\n\n{text[text.index(f'[tenants.{tenant}]') :]}", encoding="utf-8")
-    with desk.house() as built, built.db.begin() as conn:
-        key, secret = keys.create(conn, tenant=tenant, role="owner", name="first", now=house.now())
+    try:
+        with desk.house() as built, built.db.begin() as conn:
+            key, secret = keys.create(conn, tenant=tenant, role="owner", name="first", now=house.now())
+    except BaseException:
+        desk.path.write_text(before, encoding="utf-8")
+        raise
     desk.answer(
         {"tenant": tenant, "id": key.id, "key": secret},
         say("The first admin key, shown this once:"),
@@ -308,6 +317,13 @@ def create_key(
     """Make a key and show it, once."""
     with desk.house() as built, built.db.begin() as conn:
         chosen = tenant_of(built.config, tenant)
+        brought = (each.permissions for each in manifests(desk.installed())[0].values())
+        known = {*PERMISSIONS, *(one.id for each in brought for one in each)}
+        if unknown := sorted(set(scopes) - known):
+            raise InvalidKey(
+                f"nobody knows the permission {', '.join(unknown)}; expected of {', '.join(sorted(known))}",
+                pointer="/scopes",
+            )
         number = people.load(conn, built.secret, chosen, member).number if member else 0
         key, secret = keys.create(
             conn, tenant=chosen, role=role, name=name, now=house.now(), scopes=scopes, member=number
@@ -603,11 +619,10 @@ def _say_status(desk: Desk, work: Callable[..., list[migrate.Status]]) -> None:
         engine.dispose()
     desk.answer(
         [attrs.asdict(row) for row in rows],
-        *(
-            f"{row.part}  {row.current or '-'}  {row.problem or ('+' + ', '.join(row.pending) if row.pending else 'ok')}"
-            for row in rows
-        ),
+        *(f"{row.part}  {row.current or '-'}  {row.trouble or 'ok'}" for row in rows),
     )
+    if any(row.problem or row.too_new for row in rows):
+        click.get_current_context().exit(1)
 
 
 @command(books, "plan")

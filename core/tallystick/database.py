@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from .errors import Unavailable
+from .errors import DatabaseDamaged, Unavailable
 
 #: How long anybody waits for a lock, a connection or a lost peer.  The longest answer a till accepts is ten seconds.
 PATIENCE_SECONDS = 5
@@ -233,6 +233,19 @@ _SQLITE_EXHAUSTED = {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PROTOCOL,
 }
+_SQLITE_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+#: What an operator has to look at, by SQLite's code: the reason for programs, and the sentence.
+_SQLITE_REASONS = {
+    sqlite3.SQLITE_FULL: ("disk_full", "the disk is full: nothing was stored"),
+    sqlite3.SQLITE_READONLY: (
+        "read_only",
+        "the database may not be written: look at the rights of its file and folder",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        "cannot_open",
+        "the database file cannot be opened: look at `database` in the configuration and at the rights of file and folder",
+    ),
+}
 
 
 def retryable(error: BaseException) -> bool:
@@ -260,7 +273,12 @@ def refusal(error: BaseException) -> Unavailable | None:
         return Unavailable("no database connection became free in time")
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
-        exhausted = _sqlite_code(cause) in _SQLITE_EXHAUSTED
+        if (code := _sqlite_code(cause)) in _SQLITE_DAMAGED:
+            return DatabaseDamaged(retry_after=60)
+        if code in _SQLITE_REASONS:
+            reason, sentence = _SQLITE_REASONS[code]
+            return Unavailable(sentence, retry_after=5, reason=reason)
+        exhausted = code in _SQLITE_EXHAUSTED
     else:
         exhausted = _sqlstate(cause) in _EXHAUSTED
     return Unavailable("the database cannot store anything right now", retry_after=5) if exhausted else None

@@ -37,30 +37,27 @@ class Finding:
 
 def examine(config: Config, installed: Mapping[str, Installed]) -> list[Finding]:
     """Look at everything; what cannot be looked at is a finding, too."""
-    looks: list[Callable[[], Finding]] = [
-        _python,
-        lambda: _plugins(config, installed),
-        lambda: _dependencies(installed),
-        lambda: _database(config),
-        lambda: _migrations(config, installed),
-        lambda: _room(config),
-        lambda: _secret(config),
-    ]
-    return [_look(look) for look in looks]
+    looks: dict[str, Callable[[], Finding]] = {
+        "python": _python,
+        "plugins": lambda: _plugins(config, installed),
+        "dependencies": lambda: _dependencies(installed),
+        "database": lambda: _database(config),
+        "migrations": lambda: _migrations(config, installed),
+        "disk": lambda: _room(config),
+        "secrets": lambda: _secret(config),
+    }
+    return [_look(what, look) for what, look in looks.items()]
 
 
-def _look(look: Callable[[], Finding]) -> Finding:
+def _look(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except TallyError as error:
-        return Finding(error.code, ok=False, detail=error.message)
+        return Finding(what, ok=False, detail=error.message)
     except Exception as error:  # noqa: BLE001  a doctor who faints is no help
         refusal = database.refusal(error)
-        return Finding(
-            "unavailable",
-            ok=False,
-            detail=refusal.message if refusal is not None else f"{type(error).__name__}: {error}",
-        )
+        detail = refusal.message if refusal is not None else f"{type(error).__name__}: {error}"
+        return Finding(what, ok=False, detail=detail)
 
 
 def _python() -> Finding:
@@ -120,11 +117,7 @@ def _migrations(config: Config, installed: Mapping[str, Installed]) -> Finding:
         found = migrate.status(engine, migration_parts(look(engine, config, installed).values(), installed))
     finally:
         engine.dispose()
-    troubles = [
-        f"{each.part}: {each.problem or ', '.join(each.pending)}"
-        for each in found
-        if each.problem or each.pending or each.too_new
-    ]
+    troubles = [f"{each.part}: {each.trouble}" for each in found if each.trouble]
     return Finding(
         "migrations",
         ok=not troubles,

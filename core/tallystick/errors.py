@@ -327,6 +327,12 @@ class Unavailable(TallyError):
         self.retry_after = retry_after
 
 
+class DatabaseDamaged(Unavailable):
+    """The database file is damaged, or is no database: keep it, and restore the last backup."""
+
+    code = "database_damaged"
+
+
 class DatabaseTooNew(TallyError):
     """The database was written by a newer version; it is left untouched."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import sqlalchemy as sa
 
-from .database import reading, refusal
+from .database import database_file, reading, refusal
 from .errors import DatabaseNotReady, DatabaseTooNew, PluginBroken
 
 if TYPE_CHECKING:  # Alembic takes as long to import as half of the house: only who migrates waits for it
@@ -56,6 +56,12 @@ class Status:
     too_new: bool = False  #: *current* is unknown to the installed version
     problem: str = ""  #: why the part's revisions cannot be read or run
 
+    @property
+    def trouble(self) -> str:
+        """What keeps the house from serving; empty if nothing does."""
+        newer = f"{self.current} is of a newer version than is installed" if self.too_new else ""
+        return self.problem or newer or ", ".join(f"+{revision}" for revision in self.pending)
+
 
 def status(engine: sa.Engine, parts: Sequence[Part]) -> list[Status]:
     """How far each part has come.  Imports no revision; costs one SELECT per part and one for the list of tables."""
@@ -72,6 +78,11 @@ def check(engine: sa.Engine, parts: Sequence[Part]) -> None:
     """
     found = status(engine, parts)
     _refuse_newer(found)
+    if found[0].current is None and found[0].part == CORE.id:
+        place = database_file(engine) or engine.url.render_as_string()
+        raise DatabaseNotReady(
+            f"there are no books in {place}; `tally db upgrade` makes new ones, `tally restore FILE` those of a backup"
+        )
     behind = [f"{each.part} ({', '.join(each.pending)})" for each in found if each.pending and not each.problem]
     if behind:
         raise DatabaseNotReady(f"migrations have not run yet: {'; '.join(behind)}; run `tally db upgrade`")

@@ -28,7 +28,7 @@ from .config import Tenant
 from .discovery import Installed
 from .document import Document
 from .effects import Effect, Multiply
-from .errors import EffectRefused, TallyError
+from .errors import EffectRefused, PluginBroken, TallyError
 from .events import CORE_KINDS, Event, EventKind, Facts, Line, Purchase
 from .schema import plain
 from .situation import Balance, Chance, Member, Needs, Original, Situation
@@ -87,13 +87,25 @@ class Folder(Distribution):
         return Path(path)
 
 
+def project_of(path: Path) -> tuple[str, str, dict[str, Any]]:
+    """The plugin's id, its package and ``[project]`` of the folder at *path*.  Raises PluginBroken if it holds no plugin."""
+    file = path / "pyproject.toml"
+    if not file.is_file():
+        raise PluginBroken(f"there is no {file}: this folder holds no plugin; `tally new plugin NAME` writes one")
+    project = plain(Document.read(file).data).get("project", {})
+    entries = project.get("entry-points", {}).get(discovery.GROUP, {})
+    if len(entries) != 1:
+        raise PluginBroken(f"{file} names no plugin: expected one line in [project.entry-points.{discovery.GROUP}]")
+    ((name, entry),) = entries.items()
+    return name, entry, project
+
+
 def find(name: str, path: Path | None = None) -> tuple[str, dict[str, Installed]]:
     """The plugin's id, and every installed plugin with it; a project folder at *path* comes before what is installed."""
     installed = discovery.discover()
     if path is None:
         return name, installed
-    project = plain(Document.read(path / "pyproject.toml").data)["project"]
-    ((name, entry),) = project["entry-points"][discovery.GROUP].items()
+    name, entry, project = project_of(path)
     sys.path.insert(0, str(path))
     installed[name] = Installed(name, entry, Folder(project))
     return name, installed

@@ -64,6 +64,7 @@ TABLE: Final[Mapping[str, tuple[int, str]]] = {
     "tenant_not_served": (503, "该商户必需的插件不可用，暂不提供服务。"),
     "effect_refused": (422, "插件提出了其清单未授予的效果。"),
     "unavailable": (503, "暂时无法处理，可以原样重发。"),
+    "database_damaged": (503, "数据库文件已损坏，或不是数据库：请保留该文件，并恢复最近的备份。"),
     "database_too_new": (503, "数据库由更新的版本写成，未作任何改动。"),
     "database_not_ready": (503, "数据库缺少迁移，请运行 `tally db upgrade`。"),
     "proof_failed": (500, "账目核对不符。"),
@@ -94,6 +95,9 @@ _REASONS: Final[Mapping[str, str]] = {
     "malformed": "这不是 JSON",
     "value": "这里的值互相矛盾",
     "reserved": "这个名称是系统自身的",
+    "disk_full": "磁盘已满：没有写入任何内容",
+    "read_only": "数据库不可写：请检查其文件和所在目录的权限",
+    "cannot_open": "无法打开数据库文件：请检查配置中的 database，以及文件和所在目录的权限",
 }
 _TYPES: Final[Mapping[str, str]] = {
     "int": "整数",

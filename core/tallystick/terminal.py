@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from . import discovery
 from .discovery import Installed
-from .errors import InvalidRequest, TallyError, UnknownTenant
+from .errors import InvalidRequest, NotFound, TallyError, Unavailable, UnknownTenant
 from .later import later
 from .problems import Language, problem_document
 from .words import translate
@@ -115,7 +115,7 @@ class Root(Group):
         except TallyError as error:
             refuse(error)
         except Exception as error:
-            refusal = database.refusal(error)
+            refusal = None if _of_click(error) else database.refusal(error) or _of_the_system(error)
             if refusal is None:
                 raise
             refuse(refusal)
@@ -132,13 +132,35 @@ class Root(Group):
         return context
 
 
+def _of_click(error: Exception) -> bool:
+    """Whether click says it: a wrong option, the end, a reader of the output who went away."""
+    return isinstance(error, (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError))
+
+
+def _of_the_system(error: Exception) -> TallyError | None:
+    """The refusal for a file or an address that the system keeps from us; None for a mistake."""
+    if not isinstance(error, OSError):
+        return None
+    sentence = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    wrong = isinstance(error, (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError))
+    return InvalidRequest(sentence) if wrong else Unavailable(sentence)
+
+
+def _first_line(error: TallyError) -> str:
+    return (type(error).__doc__ or "").strip().partition("\n")[0]
+
+
 def refuse(error: TallyError) -> None:
     """Say no on standard error: the code, then the sentence; the whole problem as JSON for programs."""
     context = click.get_current_context()
-    if context.find_root().meta.get("tallystick.json"):
-        click.echo(json.dumps(problem_document(error, language()), ensure_ascii=False), err=True)
-        return
     document = problem_document(error, language())
+    if language() == "zh" and document["detail"] == document["title"] and error.message != _first_line(error):
+        # nobody has said just this in Chinese: then what happened stands beside what kind of refusal it is
+        translated = any("\u4e00" <= letter <= "\u9fff" for letter in error.message)
+        document["detail"] = error.message if translated else f"{document['title']}（{error.message}）"
+    if context.find_root().meta.get("tallystick.json"):
+        click.echo(json.dumps(document, ensure_ascii=False), err=True)
+        return
     place = f" ({error.pointer})" if error.pointer else ""
     click.echo(f"tally: {error.code}: {document['detail']}{place}", err=True)
 
@@ -153,6 +175,10 @@ class Desk:
 
     def config(self) -> Config:
         """The checked configuration; a relative SQLite file lies where tally.toml does.  Raises InvalidConfig."""
+        if not self.path.exists():
+            raise NotFound(
+                say("there is no {file} here: `tally init` writes one, and --config names another", file=self.path)
+            )
         found = configuration.load(self.path, installed=self.installed(), environ=os.environ)
         url = beside(found.house.database, self.path.parent)
         return replace(found, house=replace(found.house, database=url))

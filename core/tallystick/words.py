@@ -226,6 +226,9 @@ CHINESE: Final[Mapping[str, str]] = {
     "Only this kind of event.": "只看这一种事件。",
     # what commands say
     "{file} is in order.": "{file} 正确无误。",
+    "there is no {file} here: `tally init` writes one, and --config names another": (
+        "这里没有 {file}：`tally init` 可写出一份，--config 可指定另一份"
+    ),
     "{file} exists already; nothing was changed": "{file} 已存在，未作任何改动",
     "Wrote {file}; the secret is in tally.secret, the books in tally.db.": "已写出 {file}；密钥在 tally.secret，账本在 tally.db。",
     "The first admin key, shown this once:": "第一个管理员密钥，仅显示这一次：",

@@ -302,6 +302,7 @@ def dev(desk: Desk, folder: Path, tenant: str | None, events: int, once: bool) -
 
     Nothing is written.  Where there is no tally.toml, it is asked about made-up events.
     """
+    certification.id_of(folder)  # a folder that holds no plugin is told at once
     seen = rehearsal.snapshot(folder)
     last = found = rehearsal.rehearse(folder, desk.path, tenant, events)
     if once:
@@ -353,7 +354,9 @@ def _summary(found: rehearsal.Rehearsal, changed: int = 0) -> list[str]:
 @option("--at-least", type=click.Choice(LEVELS), help="Refuse with exit status 1 below this level.")
 def certify(desk: Desk, plugin: str, postgresql: str | None, level: certification.Level, at_least: str | None) -> None:
     """Compute a plugin's level, bronze to platinum, from checks; PLUGIN is an installed one's id or a project's folder."""
-    path = Path(plugin) if (Path(plugin) / "pyproject.toml").is_file() else None
+    folder = Path(plugin)
+    meant = (folder / "pyproject.toml").is_file() or (folder.is_dir() and plugin not in desk.installed())
+    path = folder if meant else None
     name = certification.id_of(path) if path is not None else plugin
     found = certification.certify(name, path, postgresql=postgresql, up_to=level)
     marks = {"passed": "ok  ", "failed": "NO  ", "not run": "-   "}

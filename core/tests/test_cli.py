@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sqlite3
 import tomllib
 from pathlib import Path
 
@@ -202,3 +203,96 @@ def test_no_translation_is_left_without_its_sentence():
     code = re.sub(r'["\\\s]', "", "".join(file.read_text() for file in files))
     clicks_own = {"Usage:", "Options", "Commands", "Show this message and exit."}
     assert [text for text in CHINESE if text not in clicks_own and re.sub(r'["\\\s]', "", text) not in code] == []
+
+
+# --- what goes wrong on a machine -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("verify",), ("db", "status"), ("backup", "copy"), ("doctor",)], ids=" ".join)
+@pytest.mark.parametrize("books", [b"\x17" * 5_000, b""], ids=["noise", "nothing"])
+def test_a_database_that_is_none_is_named_without_a_traceback(shop, tmp_path, command, books):
+    file = tmp_path / "tally.db"
+    whole = file.read_bytes()
+    file.write_bytes(books or whole[:60_000])
+    said = shop(*command, status=1)
+    assert "damaged" in said.output
+    assert "sqlalche.me" not in said.output
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_backup_of_books_that_are_not_there_is_refused(shop, tmp_path):
+    (tmp_path / "tally.db").unlink()
+    said = shop("backup", "copy", status=1).stderr
+    assert said.startswith("tally: database_not_ready: ")
+    assert "tally.db" in said
+    assert not (tmp_path / "copy").exists()
+
+
+def test_books_that_are_not_there_are_not_called_out_of_date(shop, tmp_path):
+    (tmp_path / "tally.db").unlink()
+    said = shop("verify", status=1).stderr
+    assert "no books in" in said
+    assert "tally.db" in said
+    assert "tally db upgrade" in said
+
+
+def test_whoever_has_no_configuration_hears_how_to_get_one(run):
+    said = run("verify", status=1).stderr
+    assert "tally init" in said
+    assert "--config" in said
+    assert "tally init" in run("--lang", "zh", "verify", status=1).stderr
+
+
+def test_a_database_of_a_newer_version_is_something_found(shop, tmp_path):
+    with sqlite3.connect(tmp_path / "tally.db") as books:
+        books.execute("UPDATE core_schema_version SET version_num = '9999'")
+    assert "newer" in shop("db", "status", status=1).stdout
+    assert "9999" in next(line for line in shop("doctor", status=1).stdout.splitlines() if "migrations" in line)
+
+
+def test_the_doctor_says_what_it_looked_at(shop, tmp_path):
+    (tmp_path / "tally.db").write_bytes(b"\x17" * 5_000)
+    found = document(shop("doctor", "--json", status=1))
+    assert [each["what"] for each in found if not each["ok"]] == ["database", "migrations"]
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(shop):
+    said = shop("backup", "nowhere/copy", status=1).stderr
+    assert said.startswith("tally: invalid_request: ")
+    assert "nowhere" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is a thing of Linux")
+def test_a_full_disk_is_a_sentence(shop):
+    said = shop("head", "--output", "/dev/full", status=1).stderr
+    assert said.startswith("tally: unavailable: ")
+    assert "No space left" in said
+
+
+def test_what_init_could_not_finish_can_be_begun_again(run, tmp_path):
+    (tmp_path / "tally.db").mkdir()
+    run("init", status=1)
+    assert not (tmp_path / "tally.toml").exists()
+    (tmp_path / "tally.db").rmdir()
+    run("init")
+
+
+def test_a_tenant_that_could_not_be_added_leaves_the_file_as_it_was(shop, tmp_path):
+    before = (tmp_path / "tally.toml").read_text()
+    (tmp_path / "tally.db").write_bytes(b"\x17" * 5_000)
+    shop("tenant", "add", "second", status=1)
+    assert (tmp_path / "tally.toml").read_text() == before
+
+
+def test_a_key_is_not_narrowed_to_what_nobody_may(shop):
+    said = shop("key", "create", "--scope", "events.wirte", status=1).stderr
+    assert said.startswith("tally: invalid_key: ")
+    assert "events.write" in said
+    shop("key", "create", "--scope", "events.write")
+
+
+@pytest.mark.parametrize("command", [("certify", "."), ("dev", ".", "--once")], ids=" ".join)
+def test_a_folder_that_holds_no_plugin_is_called_so(run, command):
+    said = run(*command, status=1).output
+    assert "pyproject.toml" in said
+    assert "tallystick.errors" not in said
