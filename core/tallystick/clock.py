@@ -27,8 +27,9 @@ class SteadyClock:
         self._ahead = 0  #: how far the house is ahead of the clock it is given
 
     def __call__(self) -> int:
+        before = self._told  # read first: another thread that asks meanwhile must not look like a step back
         told = self.tell()
-        passed = told - self._told
+        passed = told - before
         if passed >= 0:
             ahead = max(0, self._ahead - passed // 2)
         else:

@@ -508,8 +508,12 @@ class House:
                 thread.join()  # it may be at work in the database that is let go of below
         self.writer.stop()
         self.watchdog.stop()
-        release_writer(self.db, *self.engine.lease)
-        self.db.dispose()
+        try:
+            release_writer(self.db, *self.engine.lease)
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            log.warning("the writer's row could not be given back; its lease ends by itself: %s", error)
+        finally:
+            self.db.dispose()
 
     def __enter__(self) -> House:
         return self.open()
@@ -557,6 +561,16 @@ def build_house(
     """
     installed = discovery.discover() if installed is None else installed
     db = database.connect(config.house.database)
+    try:
+        return _connect(db, config, installed, clock, alone=alone)
+    except BaseException:
+        db.dispose()  # nobody else has it
+        raise
+
+
+def _connect(
+    db: sa.Engine, config: Config, installed: Mapping[str, Installed], clock: Callable[[], int], *, alone: bool
+) -> House:
     steady = SteadyClock(clock)
     migrate.check(db, migration_parts(look(db, config, installed).values(), installed))
     secret = house_secret(db, config)

@@ -24,6 +24,22 @@ def lab(database_url: str) -> Iterator[Lab]:
     lab.db.dispose()
 
 
+def test_who_asks_meanwhile_from_another_thread_is_no_step_back() -> None:
+    told, others = [DAY * 20_000], list[int]()
+
+    def tell() -> int:
+        at = told[0]
+        if others:
+            told[0] += others.pop()
+            clock()
+        return at
+
+    clock = SteadyClock(tell)
+    others.append(HOUR)
+    clock()
+    assert clock() == told[0]
+
+
 @given(steps=st.lists(st.integers(-6 * HOUR, 40 * HOUR), max_size=30))
 def test_it_never_goes_back_and_never_stands_still_while_time_goes_on(steps: list[int]) -> None:
     told = [DAY * 20_000]
