@@ -1,12 +1,16 @@
 """The statements of the event path, alike on both databases: locks, conditional debits, upserts."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.tests.lab import TENANT, Lab
 from tallystick.errors import Insufficient, OutOfStock
-from tallystick.store import Store
+from tallystick.store import Store, array_text
 
 
 @pytest.fixture
@@ -133,3 +137,25 @@ def test_nothing_asked_is_nothing_answered(lab: Lab, store: Store) -> None:
         assert store.load_counters(cur, TENANT, [], ["n"], 0) == []
         store.append_transfers(cur, [])
         store.change_lots(cur, [])
+
+
+_TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.sampled_from(["", "NULL", "null", "{}", "a,b", '"', "\\", '\\"', "\n", "\\x00", " ", "中文", "{a}", "'", "%s"]),
+)
+_VALUES = {
+    "bigint": st.integers(-(2**63), 2**63 - 1),
+    "text": _TEXTS,
+    "bytea": st.binary(max_size=40),
+}
+
+
+@pytest.mark.parametrize("kind", _VALUES)
+def test_what_is_written_as_an_array_is_read_as_it_was(postgresql: psycopg.Connection, kind: str) -> None:
+    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.none() | _VALUES[kind], max_size=6))
+    def ask(values: list[Any]) -> None:
+        (found,) = postgresql.execute(f"SELECT %s::{kind}[]", (array_text(kind, values),)).fetchone() or ()
+        assert found == values
+
+    ask()
