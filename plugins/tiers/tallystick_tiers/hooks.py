@@ -272,7 +272,7 @@ class Tiers:
         after = {name: totals[total] for name, _, total in keys}
         row = rows.get(ladder.name)
         if type(event.facts) is Reviewed:
-            day = event.facts.day
+            day = min(day, event.facts.day)  # nobody falls before the day has come, whatever was sent
         was = read_standing(row) if row is not None else None
         standing = was if was is not None else course.begin(day, member, before)
         standing, changes = course.until(standing, day, before, member)

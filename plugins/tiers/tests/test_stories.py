@@ -137,6 +137,14 @@ def test_a_year_without_a_purchase_lands_softly_whoever_looks_first(shop: Opens)
     assert club.changes("ada") == [("gold", "reached"), ("silver", "review"), ("base", "review")]
 
 
+def test_nobody_is_reviewed_as_of_a_day_that_has_not_come(shop: Opens) -> None:
+    club = shop(CLUB)
+    club.play("2025-03-01  ada buys 2000.00")
+    club.on("2025-06-01").says("tiers.reviewed", "ada", day="2099-01-01")
+    assert (club.tier("ada"), club.standing("ada")["review"]) == ("gold", "2026-01-01")
+    assert club.changes("ada") == [("gold", "reached")]
+
+
 def test_a_gift_is_a_floor_with_an_end_and_its_sender_is_asked_whether_the_tier_exists(shop: Opens) -> None:
     club = shop(CLUB)
     gift = {"ladder": "club", "by": "staff-17", "reason": "flight was cancelled", "until": "2025-06-30"}
