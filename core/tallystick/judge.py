@@ -760,14 +760,11 @@ class Judge:
             if kept:
                 keep[step.rule, step.unit] -= kept
             if amount > kept:
-                back[place] = page.take_back(
-                    _holder(record, step),
-                    step.unit,
-                    amount - kept,
-                    step.rule,
-                    lots_of(record, step),
-                    "kept" if kept else "",
-                )
+                back[place] = lapsed = page.lapsed(entry, record, place, amount - kept)
+                left = amount - kept - lapsed
+                if left:
+                    own, note = lots_of(record, step), "kept" if kept else ""
+                    back[place] += page.take_back(_holder(record, step), step.unit, left, step.rule, own, note)
         self._uncount(page, record, entry, sale, nets, back)
         if everything:
             for n, (key, amount, reversible) in enumerate(record.takes):

@@ -261,6 +261,18 @@ class Loader:
             working.fill_lots(store.load_lots(cur, tenant, sorted(self.whole)), whole=True)
             if self.lot_entries:
                 working.fill_lots(store.load_lots_of(cur, tenant, sorted(self.lot_entries)), whole=True)
+                self._expired()
+
+    def _expired(self) -> None:
+        """What expired of the lots of which something may be taken back: nobody had that."""
+        now = max(received for _, _, received in self.work)
+        for record, _ in self.working.originals.values():
+            for given in record.lots:
+                found = self.working.lot(given.lot)
+                if found is not None and found[2].expires_at <= now:
+                    self.working.expired[given.lot] = self.store.load_expired(
+                        self.cur, self.tenant, found[0], given.lot, found[2].expires_at
+                    )
 
     def _wants(self) -> _Wants:
         """What all plans of the batch ask for together; whose lots are needed is noted on the way."""

@@ -303,6 +303,9 @@ class Page:
         parts = account.expire(self.now)
         if parts:
             self._debit(account, parts, EXPIRED, "core.expire")
+            expired = self.working.expired
+            for lot, amount in parts:
+                self.working.set(expired, lot.name, expired.get(lot.name, 0) + amount)
             total = sum([amount for _, amount in parts])
             self.steps.append(Step(rule="core.expire", effect="expire", unit=account.unit, amount=-total))
             return total
@@ -348,6 +351,26 @@ class Page:
         if member == self.event.member:
             self.outcome[unit] = self.outcome.get(unit, 0) - taken
         return taken
+
+    def lapsed(self, number: int, record: Record, place: int, amount: int) -> int:
+        """How much of *amount*, which is to be taken back of a gain, expired before anybody had it; that is noted, and not taken."""
+        step = record.explanation[place]
+        lots = lots_of(record, step)
+        for found in [self.working.lot(name) for name in lots]:
+            if found is not None:
+                self.expire(self.working.touch(self.working.account(found[0], found[1])))
+        gone = sum([self.working.expired.get(name, 0) for name in lots])
+        if not gone:
+            return 0
+        for other, each in enumerate(record.explanation):  # what shares a lot shares what expired of it
+            if each.effect in GAINS and not set(lots).isdisjoint(lots_of(record, each)):
+                gone -= self.working.taken.get((number, LAPSED + other), 0)
+        gone = min(gone, amount)
+        if gone <= 0:
+            return 0
+        self.working.take(number, LAPSED + place, gone)
+        self.steps.append(Step(rule=step.rule, effect="take_back", unit=step.unit, wanted=-gone, note="expired"))
+        return gone
 
     def give_back(self, parts: Sequence[tuple[str, int]], unit: str, rule: str, *, debit: str) -> int:
         """Put spent points back into their lots; what has expired meanwhile expires at once, with an own entry."""
@@ -404,7 +427,9 @@ class Page:
             if amount > 0:
                 self.working.take(number, place, amount)
                 wanted = None if wanted is None else wanted - amount
-                self.take_back(self.event.member, step.unit, amount, revoke.rule, lots_of(record, step))
+                amount -= self.lapsed(number, record, place, amount)
+                if amount:
+                    self.take_back(self.event.member, step.unit, amount, revoke.rule, lots_of(record, step))
 
     def put_back(
         self, spent: Sequence[tuple[Transfer, str]], before: int, amount: int, *, released: bool = False
@@ -545,6 +570,8 @@ class Page:
         )
 
 
+#: Behind the steps of an explanation: places under which is remembered how much of a take-back had expired.
+LAPSED = 1 << 22
 #: Effects of steps that gave somebody something.
 GAINS = ("grant", "bonus", "multiply")
 

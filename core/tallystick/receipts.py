@@ -304,13 +304,13 @@ _NOTES: Mapping[Language, Mapping[str, str]] = {
     "en": {
         "(": " (", ")": ")",
         "displaced": "displaced by {by}", "stopped": "stopped by {by}", "capped": "capped by {by}; it would have been {wanted}",
-        "kept": "kept by {by}", "shortfall": "not all of it was left", "voided": "the entry was voided",
+        "kept": "kept by {by}", "shortfall": "not all of it was left", "expired": "it had expired unused", "voided": "the entry was voided",
         "repaired": "given later, for a plugin had failed",
     },
     "zh": {
         "(": "（", ")": "）",
         "displaced": "被 {by} 取代", "stopped": "被 {by} 终止", "capped": "受 {by} 上限限制，原应为 {wanted}",
-        "kept": "由 {by} 保留", "shortfall": "余额不足以全部收回", "voided": "该流水已作废",
+        "kept": "由 {by} 保留", "shortfall": "余额不足以全部收回", "expired": "未使用即已过期", "voided": "该流水已作废",
         "repaired": "因插件曾出错而补发",
     },
 }  # fmt: skip

@@ -101,6 +101,7 @@ class Working:
         self.accounts: dict[tuple[int, str], Account] = {}
         self.complete: set[int] = set()
         self.lots: dict[tuple[int, int], tuple[int, str, Lot]] = {}
+        self.expired: dict[str, int] = {}  #: lot -> how much of it expired, of lots from which something is taken back
         self.opened: list[tuple[int, str, Lot]] = []  #: of these, the ones that this batch opens
         self.counters: dict[CounterKey, int] = {}
         self.counted: dict[CounterKey, int] = {}

@@ -13,6 +13,8 @@ Open = Callable[..., object]
 BASE = '\n[[earn]]\nname = "base"\npoints = 1\nper = 100\n'
 FOOD = '\n[[earn]]\nname = "food"\npoints = 1\nper = 100\nlines = \'line.department == "FOOD"\'\n'
 
+EXPIRING = '\n[expiry]\npolicy = "rolling"\nafter = "P30D"\n' + BASE + "[redeem]\npoints = 50\ngives = 50\n"
+
 
 def basket(food: int, other: int) -> list[dict[str, object]]:
     return [{"sku": "F", "amount": food, "department": "FOOD"}, {"sku": "T", "amount": other}]
@@ -131,3 +133,39 @@ def test_a_guest_order_that_is_linked_after_it_was_delivered_waits_for_nothing(s
     store.says("order.advanced", "", order="G-1", state="delivered")
     store.says("order.claimed", "ada", order="G-1")
     assert store.usable("ada") == 100
+
+
+@pytest.mark.parametrize(
+    "spent, swept, after_half, after_all",
+    [(0, True, 0, 0), (0, False, 0, 0), (100, True, 0, -100), (150, True, -50, -150), (200, True, -100, -200)],
+)
+def test_what_expired_unused_is_not_taken_back_once_more(  # type: ignore[no-untyped-def]
+    shop, spent: int, swept: bool, after_half: int, after_all: int
+) -> None:
+    """Of 200 points a part was spent and the rest expired: who returns the order owes what was had of it, and no more."""
+    store = shop(EXPIRING)
+    store.joins("ada")
+    store.buys("ada", 20_000, order="R-1")
+    if spent:
+        store.redeems("ada", spent)
+    store.wait(days=40)
+    if swept:
+        store.sweeps()
+    store.returns("R-1", amount=10_000)
+    assert store.posted("ada") == after_half
+    store.returns("R-1")
+    assert store.posted("ada") == after_all
+
+
+def test_what_was_taken_back_before_the_rest_expired_is_not_counted_twice(shop) -> None:  # type: ignore[no-untyped-def]
+    store = shop(EXPIRING + '[[earn]]\nname = "twice"\nkind = "multiply"\nfactor = "2"\n')
+    store.joins("ada")
+    store.buys("ada", 20_000, order="R-1")
+    assert store.returns("R-1", amount=5000) == -100
+    store.redeems("ada", 100)
+    store.wait(days=40)
+    store.sweeps()
+    store.returns("R-1", amount=10_000)
+    assert store.posted("ada") == 0, "200 of the 300 that are gone with it had expired, and 100 were taken back before"
+    store.returns("R-1")
+    assert store.posted("ada") == -100, "what was spent"
