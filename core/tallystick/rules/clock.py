@@ -38,6 +38,8 @@ _KNOWN_FROM = date(1973, 1, 2).toordinal()
 _KNOWN_UNTIL = date.max.toordinal() - 1
 #: Days whose distance from UTC is remembered: a century.
 _REMEMBERED = 40_000
+#: How far back the search for a steady clock goes.
+_STEADY_FROM = 2009
 _NEVER = datetime.max.replace(tzinfo=UTC)
 #: A day's first instant in UTC, that of the next, and how far the zone's clock is ahead all through it.
 _Day = tuple[datetime, datetime, timedelta]
@@ -86,6 +88,16 @@ def wall_clock(zone: ZoneInfo) -> Callable[[datetime], datetime]:
         return day
 
     return read
+
+
+@lru_cache(maxsize=1024)
+def steady(zone: ZoneInfo) -> _Day | None:
+    """The last years before 2038 in which the zone's clock was not moved: first instant, end, distance; None if that is no year."""
+    end = datetime(2038, 1, 1, tzinfo=UTC)
+    first, step, offset = end, timedelta(hours=6), end.astimezone(zone).utcoffset()
+    while first.year > _STEADY_FROM and (first - step).astimezone(zone).utcoffset() == offset:
+        first -= step
+    return None if offset is None or end - first < timedelta(days=366) else (first, end, offset)
 
 
 def timestamp(text: str) -> datetime:

@@ -20,6 +20,7 @@ from tallystick.rules.operations import EXACT
 from tallystick.rules.rule import Firing, Rule
 from tallystick.rules.ruleset import RuleSet
 from tallystick.rules.sql import Column, DuckdbWriter
+from tallystick.rules.typed import Constant
 from tallystick.rules.types import Fixed
 
 if TYPE_CHECKING:
@@ -56,48 +57,57 @@ def columns(rules: RuleSet, source: str) -> Columns:
     Raises `InvalidRule` if a rule cannot be asked of columns, which is only so for plugins' own functions.
     """
     writer = DuckdbWriter(rules.scope, rules.rules[0].when.source, {}, {}) if len(rules) else None
-    asked, answers, scales = [], [], []
+    asked, counted, answers, scales = ["*"], ["*"], [], []
     for number, rule in enumerate(rules):
         assert writer is not None
         asked.append(f"{_asked(rule, rules, writer)} AS _q{number}")
+        if rule.counts:
+            counted += [f"list_sum(_q{number}) AS _s{number}", f"list_count(_q{number}) AS _n{number}"]
         fired, basis, value = _answer(number, rule, rules, writer)
         answers += [f"{fired} AS fired{number}", f"{value} AS value{number}", f"{basis} AS basis{number}"]
         kind = None if rule.value is None else rule.value.type
         scales.append(kind.scale if isinstance(kind, Fixed) else 0)
-    # Made of the writer's own text; every constant of a rule is a parameter.
-    sql = f"SELECT {', '.join(answers)} FROM (SELECT *, {', '.join(asked)} FROM {source})"  # noqa: S608
+    # Made of the writer's own text; every constant of a rule is a parameter. What is computed below is computed once above.
+    sql = f"(SELECT {', '.join(asked)} FROM {source})"  # noqa: S608
+    sql = f"SELECT {', '.join(answers)} FROM (SELECT {', '.join(counted)} FROM {sql})"  # noqa: S608
     return Columns(sql, {} if writer is None else writer.parameters, tuple(scales))
 
 
 def _asked(rule: Rule, rules: RuleSet, writer: DuckdbWriter) -> str:
-    """What each line brings, NULL if it does not count; for a rule without lines, true. NULL where the condition fails."""
-    tests = [f'"{name}" IS NOT NULL' for name in sorted(rule.given)] + [_written(rule.when, rules, writer, {})]
-    outcome = "TRUE"
-    if rule.counts:
-        assert rules.lines is not None
-        line = {rules.places.line: Column("_line")}
-        brings = "0" if rule.basis is None else _written(rule.basis, rules, writer, line)
-        brings = f"CAST({brings} AS BIGINT)"
-        if rule.lines is not None:
-            brings = f"CASE WHEN {_written(rule.lines, rules, writer, line)} THEN {brings} END"
-        # Filtering would copy whole lines; NULL for those that do not count costs half.
-        outcome = f"list_transform({_written(rules.lines, rules, writer, {})}, lambda _line: {brings})"
-    return f"CASE WHEN {' AND '.join(tests)} THEN {outcome} END"
+    """For a rule without lines whether it holds; else what each line brings, NULL if it does not count, of none if it does not hold."""
+    tests = [f'"{name}" IS NOT NULL' for name in sorted(rule.given)]
+    always = isinstance(rule.when.root, Constant) and rule.when.root.value is True
+    if not always:
+        tests.append(_written(rule.when, rules, writer, {}, holds=True))
+    if not rule.counts:
+        return f"COALESCE({' AND '.join(tests) or 'TRUE'}, FALSE)"
+    assert rules.lines is not None
+    line = {rules.places.line: Column("_line")}
+    brings = "0" if rule.basis is None else _written(rule.basis, rules, writer, line)
+    brings = f"CAST({brings} AS BIGINT)"
+    if rule.lines is not None:
+        brings = f"CASE WHEN {_written(rule.lines, rules, writer, line, holds=True)} THEN {brings} END"
+    # Filtering would copy whole lines; NULL for those that do not count costs half.
+    outcome = f"list_transform({_written(rules.lines, rules, writer, {})}, lambda _line: {brings})"
+    if always and rule.given == {rules.places.lines.split(".")[0]}:
+        return outcome  # of no lines it is NULL
+    return f"CASE WHEN {' AND '.join(tests) or 'TRUE'} THEN {outcome} END"
 
 
 def _answer(number: int, rule: Rule, rules: RuleSet, writer: DuckdbWriter) -> tuple[str, str, str]:
-    question = f"_q{number}"
-    fired, basis, around = f"({question} IS NOT NULL)", "0", {}
+    fired, basis, around = f"_q{number}", "0", {}
     if rule.counts:
-        fired = f"(COALESCE(list_count({question}), 0) > 0)"
-        basis = f"CAST(COALESCE(list_sum({question}), 0) AS BIGINT)"
-        around = {"basis": Column(basis), "matched": Column(f"list_count({question})")}
+        fired = f"(_s{number} IS NOT NULL)"
+        basis = f"CAST(COALESCE(_s{number}, 0) AS BIGINT)"
+        around = {"basis": Column(basis), "matched": Column(f"_n{number}")}
     value = "NULL"
     if rule.value is not None:
         value = f"CASE WHEN {fired} THEN {_written(rule.value, rules, writer, around)} END"
     return fired, basis, value
 
 
-def _written(typed: Typed, rules: RuleSet, writer: DuckdbWriter, around: Mapping[str, Column]) -> str:
+def _written(
+    typed: Typed, rules: RuleSet, writer: DuckdbWriter, around: Mapping[str, Column], *, holds: bool = False
+) -> str:
     writer.scope, writer.source, writer.columns = rules.scope, typed.source, around
-    return writer.write(typed.root)
+    return writer.holds(typed.root) if holds else writer.write(typed.root)

@@ -7,45 +7,41 @@ Absence is a value here: a node of an `Optional` type may be None, and every ope
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from typing import Literal as OneOf
+
+import msgspec
 
 from tallystick.rules import tree
 from tallystick.rules.types import Type
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True):
     """A value with its type, and the node of the written tree it comes from."""
 
     type: Type
     source: tree.Node
 
 
-@dataclass(frozen=True, slots=True)
-class Constant(Checked):
+class Constant(Checked, frozen=True):
     """A value known before any event: int, str, bool, None, Decimal, datetime (UTC), date or timedelta."""
 
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Fact(Checked):
+class Fact(Checked, frozen=True):
     """A name of the scope."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Variable(Checked):
+class Variable(Checked, frozen=True):
     """The item a macro is looking at."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Field(Checked):
+class Field(Checked, frozen=True):
     """A field of an object; *keyed* objects are mappings at run time."""
 
     target: Checked
@@ -53,46 +49,40 @@ class Field(Checked):
     keyed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Checked):
+class Entry(Checked, frozen=True):
     """The value of a map for a text, null if there is none."""
 
     target: Checked
     key: Checked
 
 
-@dataclass(frozen=True, slots=True)
-class Element(Checked):
+class Element(Checked, frozen=True):
     """The item of a list at a position counted from 0, null if the list is not that long."""
 
     target: Checked
     index: Checked
 
 
-@dataclass(frozen=True, slots=True)
-class Apply(Checked):
+class Apply(Checked, frozen=True):
     """A strict operation of `operations`, or a plugin's function (``call:name``)."""
 
     operation: str
     arguments: tuple[Checked, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Both(Checked):
+class Both(Checked, frozen=True):
     """``&&``: false at the first item that is false."""
 
     items: tuple[Checked, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Either(Checked):
+class Either(Checked, frozen=True):
     """``||``: true at the first item that is true."""
 
     items: tuple[Checked, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice(Checked):
+class Choice(Checked, frozen=True):
     """``test ? yes : no``"""
 
     test: Checked
@@ -100,15 +90,13 @@ class Choice(Checked):
     no: Checked
 
 
-@dataclass(frozen=True, slots=True)
-class Items(Checked):
+class Items(Checked, frozen=True):
     """A list written out."""
 
     items: tuple[Checked, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Each(Checked):
+class Each(Checked, frozen=True):
     """A macro: *body* (and for ``map`` perhaps *test*) looked at for each item of a list."""
 
     macro: OneOf["all", "exists", "exists_one", "filter", "map", "sum"]

@@ -32,8 +32,7 @@ _DAY = 86_400_000_000
 _ALL_TIME = 3_652_059 * _DAY
 
 
-@dataclass(frozen=True, slots=True)
-class Int:
+class Int(msgspec.Struct, frozen=True):
     """A whole number between *low* and *high*, both included: cents, points, counts."""
 
     low: int = -FACT_LIMIT
@@ -43,8 +42,7 @@ class Int:
         return "int"
 
 
-@dataclass(frozen=True, slots=True)
-class Fixed:
+class Fixed(msgspec.Struct, frozen=True):
     """An exact decimal with *scale* digits after the point; *low* and *high* count its last digit (1.25 is 125 at scale 2)."""
 
     low: int = -(10 ** (6 + DECIMAL_SCALE))
@@ -55,8 +53,7 @@ class Fixed:
         return "decimal"
 
 
-@dataclass(frozen=True, slots=True)
-class String:
+class String(msgspec.Struct, frozen=True):
     """A text; *choices* lists the only values it can take, if they are known."""
 
     choices: tuple[str, ...] = ()
@@ -65,8 +62,7 @@ class String:
         return "string"
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(msgspec.Struct, frozen=True):
     """A length of time between *low* and *high* microseconds."""
 
     low: int = -_ALL_TIME
@@ -76,8 +72,7 @@ class Duration:
         return "duration"
 
 
-@dataclass(frozen=True, slots=True)
-class Simple:
+class Simple(msgspec.Struct, frozen=True):
     """A type without parameters: bool, timestamp, date, null."""
 
     name: str
@@ -86,8 +81,7 @@ class Simple:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(msgspec.Struct, frozen=True):
     """At most *most* items of one type."""
 
     element: Type
@@ -97,8 +91,7 @@ class ListOf:
         return f"list({self.element})"
 
 
-@dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(msgspec.Struct, frozen=True):
     """Values of one type by a text; a key that is not there reads as null."""
 
     value: Type
@@ -107,8 +100,7 @@ class MapOf:
         return f"map(string, {self.value})"
 
 
-@dataclass(frozen=True, slots=True)
-class Optional:
+class Optional(msgspec.Struct, frozen=True):
     """A value or null. It must be guarded before it is used as a value."""
 
     inner: Type

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.tests.rules.test_agreement import PATIENT
-from tallystick.rules.clock import wall_clock
+from tallystick.rules.clock import steady, wall_clock
 from tallystick.rules.operations import local
 
 ZONES = sorted(available_timezones() - {"localtime"})
@@ -34,6 +34,21 @@ def test_every_half_hour_of_three_years(zone: str) -> None:
     for _ in range(3 * 365 * 48):
         assert read(moment).replace(tzinfo=None) == moment.astimezone(known).replace(tzinfo=None)
         moment += timedelta(minutes=30)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "UTC", "Europe/Moscow", "America/Sao_Paulo", "Asia/Kathmandu"])
+def test_through_its_steady_years_a_clock_keeps_its_distance(zone: str) -> None:
+    span = steady(ZoneInfo(zone))
+    assert span is not None
+    first, end, offset = span
+    moment = first
+    while moment < end:
+        assert moment.astimezone(ZoneInfo(zone)).utcoffset() == offset
+        moment += timedelta(hours=12)
+
+
+def test_a_clock_that_is_moved_every_year_has_no_steady_years() -> None:
+    assert steady(ZoneInfo("America/New_York")) is None
 
 
 def test_instants_that_are_not_in_utc_and_the_ends_of_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -83,6 +84,10 @@ FAR = "(now - duration('3650000d'))"
         RuleText("decimal among numbers", when="purchase.rate in purchase.lines.map(x, x.quantity)"),
         RuleText("keys", value="size(member.tier)"),
         RuleText("the beginning of time", value=f"{FAR}.getFullYear() * 100 + {FAR}.getHours()"),
+        RuleText(
+            "a clock that stands", value="now.getHours('Asia/Shanghai') * 100 + now.getDayOfWeek('Europe/Moscow')"
+        ),
+        RuleText("a key", when="member.tier.club == 'gold' && 'club' in member.tier && !('x' in member.tier)"),
         RuleText("its day", value=f"date({FAR}) - today"),
         RuleText("guarded sum", basis="!(balance < 9 && balance + 9223372036854774000 > 0) ? 1 : 2", value="basis"),
         RuleText("guarded product", when="!(balance > 0 && balance < 9 && balance * 922337203685477400 < 0)"),
@@ -94,9 +99,10 @@ def test_corners_that_random_rules_seldom_reach(connection: Any, rule: RuleText)
     rules = compile_rules([rule], shop.SCOPE)
     lines = (shop.Line(sku="a", amount=5), shop.Line(sku="b", amount=7, brand="b"))
     situations = [
-        shop.values(balance=balance, purchase=shop.Purchase(amount=1, lines=lines, coupon=coupon))
+        shop.values(balance=balance, now=now, purchase=shop.Purchase(amount=1, lines=lines, coupon=coupon))
         for balance in (10**12, 5, 10**9)
         for coupon in (None, "b", "c")
+        for now in (shop.NOON, datetime(1988, 7, 1, 12, tzinfo=UTC), datetime(2050, 7, 1, 20, tzinfo=UTC))
     ]
     lay_down(connection, situations)
     rows = columns(rules, "(SELECT * FROM events ORDER BY number)").run(connection).fetchall()
