@@ -111,14 +111,14 @@ def parse_source(source: Source) -> Node:
         raise source.error(MAX_LENGTH, f"this rule has {len(source.text)} characters; the limit is {MAX_LENGTH}")
     if len(source.text) <= _REMEMBERED_LENGTH:
         try:
-            return _tree(source.text)
+            return remembered_trees(source.text)
         except InvalidRule:
             pass  # said again below, with the place
     return _Parser(source).whole()
 
 
 @lru_cache(maxsize=2_048)
-def _tree(text: str) -> Node:
+def remembered_trees(text: str) -> Node:
     """A tree says nothing of the file it was read from, so equal texts share one: most of a new set was in the old one."""
     return _Parser(Source(text)).whole()
 

@@ -561,14 +561,14 @@ def _code(source: str, name: str) -> CodeType:
 
 
 #: Constants are bound, so the text only tells the form of a rule set: sets that differ in their numbers share its code.
-_remembered_code = lru_cache(maxsize=256)(_code)
+remembered_code = lru_cache(maxsize=256)(_code)
 _REMEMBERED_LENGTH = 20_000
 
 
 def build(renderer: Renderer, source: str, name: str) -> Callable[..., Any]:
     """The function called *name* that *source* defines, bound to the renderer's constants and helpers."""
     whole = "\n".join([*renderer.helpers, source])
-    code = _remembered_code(whole, name) if len(whole) <= _REMEMBERED_LENGTH else _code(whole, name)
+    code = remembered_code(whole, name) if len(whole) <= _REMEMBERED_LENGTH else _code(whole, name)
     space = dict(renderer.bound)
     space["__builtins__"] = {}
     exec(code, space)  # noqa: S102 - the text consists of names and signs made above
