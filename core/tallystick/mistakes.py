@@ -1,6 +1,6 @@
 """Mistakes in configurations and manifests, said in Chinese: the English sentence is the key, part by part.
 
-What nobody has translated (what a stranger's plugin says, a rule's own words) stays in English.
+What nobody has translated (what a stranger's plugin says) stays in English, and so does a rule's own text under its message.
 """
 
 from __future__ import annotations
@@ -39,6 +39,48 @@ _PARTS: Final = tuple(
         (r"cannot be read: (.*)", "无法读取：{0}"),
         (r"nested too deeply", "嵌套过深"),
         (r"not TOML: (.*)", "不是有效的 TOML：{0}"),
+        # rules
+        (r"(.*) may be null here", "{0} 在这里可能为 null"),
+        (
+            r"guard it first: (`.*`), or give a value in its place: (`.*`)",
+            "请先判断：{0}，或在为 null 时给出替代值：{1}",
+        ),
+        (r"guard it first: (`.*`)", "请先判断：{0}"),
+        (r"this is always null, where a value is needed", "此处恒为 null，但需要一个值"),
+        (r"this (.*) is never null", "此 {0} 不会为 null"),
+        (r"there is no field in (.*) (`.*`)", "{0} 没有字段 {1}"),
+        (r"there is no name (`.*`)", "没有名称 {0}"),
+        (r"there is no function (`.*`)", "没有函数 {0}"),
+        (r"there is no zone (.*)", "没有时区 {0}"),
+        (r"did you mean (`.*`)\?", "是否想写 {0}？"),
+        (r"there is ([^`]*)", "可用的有：{0}"),
+        (r"this must be an? (.*), found an? (.*)", "此处应为 {0}，发现 {1}"),
+        (r"(.*) needs an? (.*), found an? (.*)", "{0} 需要 {1}，发现 {2}"),
+        (r"(`.*`) does not take (.*)", "{0} 不能用于 {1}"),
+        (r"(`.*`) does not compare (.*) with (.*)", "{0} 不能比较 {1} 与 {2}"),
+        (r"(.*) is a floating-point number, which cannot hold money exactly", "{0} 是浮点数，不能精确表示金额"),
+        (r"write (decimal\(.*\))", "请写 {0}"),
+        (r"(`.*`) is not an operator here", "{0} 在这里不是运算符"),
+        (r"write (==|&&|\|\|) .*", "请写 {0}"),
+        (r"the divisor can be 0", "除数可能为 0"),
+        (r"divide by a number that cannot, or test it first: (.*)", "请除以不会为 0 的数，或先判断：{0}"),
+        (r"decimals are not divided, .*", "小数不能相除，因为商多半没有精确的小数"),
+        (
+            r"divide whole numbers, or multiply by the inverse: (.*) instead of (.*)",
+            "请用整数相除，或乘以倒数：用 {0} 代替 {1}",
+        ),
+        (r"this can reach (.*), more than 64 bits hold", "结果可达 {0}，超出 64 位整数"),
+        (r"bound what is multiplied or added, for example with (.*)", "请限制相乘或相加的数，例如 {0}"),
+        (r"a value is an int or a decimal, found (.*)", "value 应为 int 或 decimal，发现 {0}"),
+        (r"put something in the place of null: (.*)", "请给出 null 时的替代值：{0}"),
+        (r"(.*) is expected here, found (.*)", "此处应为 {0}，发现 {1}"),
+        (r"this string has no closing (.)", "字符串缺少结尾的 {0}"),
+        (r"this rule is nested more than (\d+) levels deep", "规则嵌套超过 {0} 层"),
+        (r"this rule has (\d+) characters", "规则有 {0} 个字符"),
+        (r"the limit is (\d+)", "上限为 {0}"),
+        (r"regular expressions are not part of the rule language", "规则语言不支持正则表达式"),
+        (r"use startsWith, endsWith or contains", "请用 startsWith、endsWith 或 contains"),
+        (r"there are two rules called (.*)", "有两条名为 {0} 的规则"),
         (r"(.*) is not installed", "{0} 没有安装"),
         (r"it is enabled in (.*)", "在 {0} 中启用"),
         (r"(.*) needs (.*), which is switched off", "{0} 需要 {1}，但它已关闭"),
@@ -80,15 +122,21 @@ _WORDS: Final = {
     '{ file = "path" } or { env = "NAME" }: secrets are never written here': (
         '{ file = "path" } 或 { env = "NAME" }：密钥不写在这里'
     ),
+    "the end of the rule": "规则结尾",
     "a file that holds the secret": "保存密钥的文件",
 }  # fmt: skip
+#: How the message about a rule of a set begins.
+_RULE: Final = re.compile(r"rule ('.*?'), (when|lines|basis|value): ")
 _BOUND: Final = re.compile(r"(?:(.*), )?at (least|most) (\S+)")
 _OR: Final = " or "
 
 
 def in_chinese(reason: str) -> str:
     """A mistake's sentence in Chinese, as far as its parts are known."""
-    return "；".join(_part(part) for part in reason.split("; "))
+    sentence, *excerpt = reason.split("\n    ", 1)  # a rule's text, with a caret under the place
+    before = "" if (found := _RULE.match(sentence)) is None else f"规则 {found[1]} 的 {found[2]}："
+    said = "；".join(_part(part) for part in sentence.removeprefix("" if found is None else found[0]).split("; "))
+    return "\n    ".join([before + said, *excerpt])
 
 
 def told(problem: Problem) -> str:

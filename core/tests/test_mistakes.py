@@ -7,11 +7,13 @@ import re
 import pytest
 from click.testing import CliRunner
 
+from core.tests.rules import shop
 from tallystick import config, discovery, mistakes, schema
 from tallystick.cli import cli
 from tallystick.document import Document
 from tallystick.errors import InvalidConfig, Problem
 from tallystick.problems import problem_document
+from tallystick.rules import RuleText, check_rules
 
 HEAD = '[house]\ndatabase = "sqlite:///:memory:"\n[tenants.shop]\nzone = "UTC"\ncurrency = "USD"\n'
 
@@ -59,3 +61,30 @@ def test_tally_check_speaks_chinese(tmp_path) -> None:
 
 def test_what_nobody_has_translated_stays_as_it_is() -> None:
     assert mistakes.in_chinese("the moon is too full; expected a string") == "the moon is too full；应为字符串"
+
+
+@pytest.mark.parametrize(
+    "rule, says",
+    [
+        ("purchase.amout > 5", "purchase 没有字段 `amout`；是否想写 `amount`？"),
+        ("balanc > 5", "没有名称 `balanc`；是否想写 `balance`？"),
+        ("event.store > 'a'", "event.store 在这里可能为 null；请先判断：`event.store != null && ...`，或在为 null 时给出替代值：`event.store.orValue(...)`"),
+        ("purchase.lines[0].amount > 5", "purchase.lines[0] 在这里可能为 null；请先判断：`purchase.lines[0] != null && ...`"),
+        ("balance > 'a'", "`>` 不能用于 int and string"),
+        ("balance", "此处应为 bool，发现 int"),
+        ("balance > 1.5", '1.5 是浮点数，不能精确表示金额；请写 decimal("1.5")'),
+        ("5 / balance > 1", "除数可能为 0；请除以不会为 0 的数，或先判断：`x > 0 && ... / x`"),
+        ("balance * balance * balance > 1", "超出 64 位整数；请限制相乘或相加的数，例如 min(..., 1000000)"),
+        ("balance = 1", "`=` 在这里不是运算符；请写 =="),
+        ("balance >", "此处应为 一个值，发现 规则结尾"),
+        ("event.kind.matches('a')", "规则语言不支持正则表达式；请用 startsWith、endsWith 或 contains"),
+        ("event.store.startsWith('a') == 1", "event.store 在这里可能为 null"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_rule_is_told_in_chinese_above_its_text(rule: str, says: str) -> None:
+    (problem,) = check_rules([RuleText("r", when=rule)], shop.SCOPE)
+    sentence, *excerpt = mistakes.told(problem).splitlines()
+    assert sentence.startswith(f"{problem.line}:{problem.column}: 规则 'r' 的 when：")
+    assert says in sentence
+    assert excerpt == str(problem).splitlines()[1:]
+    assert len(excerpt) == 2
