@@ -81,7 +81,7 @@ class Store:
         keys: Collection[Any],
         kind: str = "bigint",
     ) -> list[Row]:
-        """Rows whose key is among *keys*: json_each on SQLite, an array on PostgreSQL, one text whatever the number."""
+        """Rows whose key is among *keys*: json_each on SQLite, an array on PostgreSQL."""
         if not keys:
             return []
         if self.postgres:
@@ -89,6 +89,8 @@ class Store:
                 postgres.replace("KEYS", f"= ANY(%s::{kind}[])").replace("?", "%s"),
                 (*before, array_text(kind, [*keys])),
             )
+        elif len(keys) == 1:  # a lone event: no list is opened for one key
+            cur.execute(sqlite.replace("KEYS", "= ?"), (*before, *keys))
         else:
             cur.execute(sqlite.replace("KEYS", "IN (SELECT value FROM json_each(?))"), (*before, _array(keys)))
         return list(cur.fetchall())
