@@ -27,7 +27,7 @@ function enter(screen, ...nodes) {
   ear = () => {};
   if (dialog.open) dialog.close();
   stage.className = `${screen} rise`;
-  stage.replaceChildren(...nodes);
+  stage.replaceChildren(...nodes.filter(Boolean));
   stage.scrollTop = 0;
   document.body.classList.toggle("night", ["attract middle", "pairing middle", "locked middle"].includes(screen));
   stage.focus({ preventScroll: true });
@@ -57,8 +57,8 @@ function attract() {
     el("div", { className: "mark", picture: "tally" }),
     el("h1", {}, inLanguage(device.settings.title, language)),
     button(say("touch"), identify, "touch"),
-    el("ul", { className: "shelf" }, ...rewards.map((one) => el("li", { picture: one.picture },
-      el("span", {}, inLanguage(one.title, language)), el("b", {}, `${number(one.points)} ${say("points")}`)))));
+    rewards.length ? el("ul", { className: "shelf" }, ...rewards.map((one) => el("li", { picture: one.picture },
+      el("span", {}, inLanguage(one.title, language)), el("b", {}, `${number(one.points)} ${say("points")}`)))) : null);
   stage.onclick = ({ target }) => target.closest("button") || member || identify();
 }
 
@@ -155,7 +155,7 @@ function home() {
       ...Object.values(member.tiers).slice(0, 1).map((name) => el("span", { className: "tier" }, name)),
       member.pending ? el("p", { className: "unit" }, say("pending", { n: number(member.pending) })) : null, goal()),
     el("div", { className: "tiles" },
-      tile("gift", say("rewards"), say("rewardsText"), rewards),
+      member.rewards.length ? tile("gift", say("rewards"), say("rewardsText"), rewards) : null,
       settings.check_in ? tile("check", say("checkIn"), say("checkInText"), checkIn) : null,
       settings.draw ? tile("wheel", say("draw"), say("drawText"), draw) : null,
       rooms.length ? tile("room", say("showroom"), say("showroomText"), () => walkIn(rooms[0])) : null));
@@ -217,7 +217,7 @@ function confirm(reward) {
   const pin = reward.confirm && member.level !== "pin" && !member.offline ? pinInput() : null;
   const error = el("p", { className: "error", role: "alert" });
   ask(el("div", { className: "row", picture: reward.picture }), el("h2", {}, `${say("confirmTitle", { reward: title })}`),
-    el("p", { className: "soft" }, say("confirmText", { n: number(reward.points) })),
+    el("p", { className: "soft" }, member.usable === null ? say("confirmOffline", { n: number(reward.points) }) : say("confirmText", { n: number(reward.points), left: number(member.usable - reward.points) })),
     el("form", { on: () => redeem(reward, pin?.value, error) },
       pin ? el("label", {}, say("enterPin"), pin) : "", pin ? pad(pin) : "", error,
       el("button", { className: "main" }, say("take")), button(say("cancel"), () => dialog.close(), "plain")));
