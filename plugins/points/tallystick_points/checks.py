@@ -15,8 +15,9 @@ from tallystick.rules import check_rules
 
 from .earning import kinds_of, texts_of
 from .scope import PLACES, scope_for
-from .settings import PURCHASE, edge, good_until, read
+from .settings import PURCHASE, Settings, edge, good_until, read
 from .spending import REDEEMED, reward_texts
+from .terms import ever_usable
 
 Path = tuple[str | int, ...]
 Said = tuple[Path, str | InvalidRule]
@@ -32,7 +33,7 @@ CORE = frozenset(kind.name for kind in CORE_KINDS)
 def check(document: Mapping[str, Any], context: Context) -> list[Said]:
     """What is wrong with a document that fits the schema: where, and what was expected.  Rules come last, if all else is right."""
     found = [*_check(document), *_check_kinds(document, context)]
-    return found or list(_check_rules(document, context))
+    return found or [*_check_waits(read(document)), *_check_rules(document, context)]
 
 
 def _check(document: Mapping[str, Any]) -> Iterator[Said]:
@@ -86,6 +87,18 @@ def _check_kinds(document: Mapping[str, Any], context: Context) -> Iterator[Said
         close = get_close_matches(kind, CORE | OWN_KINDS, 1)
         hint = f'; did you mean "{close[0]}"?' if close else ""
         yield (*path, "on"), f'found "{kind}"; expected a kind of event that this tenant knows{hint}'
+
+
+def _check_waits(settings: Settings) -> Iterator[Said]:
+    """Points that wait longer than they live would never be anybody's."""
+    said = "found a wait that is longer than the points live; expected points that can be used one day"
+    if not ever_usable(settings.expiry, settings.pending):
+        yield ("pending",), said
+    for rule in settings.earn:
+        if (rule.expiry or rule.pending) and not ever_usable(
+            rule.expiry or settings.expiry, rule.pending or settings.pending
+        ):
+            yield ("earn", rule.order, "pending" if rule.pending else "expiry"), said
 
 
 def _check_rules(document: Mapping[str, Any], context: Context) -> Iterator[Said]:

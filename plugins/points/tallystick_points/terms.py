@@ -56,6 +56,15 @@ def _first_of(year: int, months: int) -> date:
     return date(year + months // 12, months % 12 + 1, 1)
 
 
+def ever_usable(expiry: Expiry, pending: Pending) -> bool:
+    """Whether points can be used on some day of a year: not if they wait longer than they live."""
+    days = [date(2024, 1, 1) + timedelta(days=n) for n in range(366)]
+    if isinstance(expiry.on, date) or not pending.days:  # one date is over one day in any case
+        return True
+    lasts = [(day, last_good_day(day, expiry)) for day in days]
+    return any(last is None or last >= day + timedelta(days=pending.days) for day, last in lasts)
+
+
 class Calendar:
     """The programme's days.  Events come mostly in the order of time, so the last day is the one to look at first."""
 

@@ -76,6 +76,8 @@ RULE = '\n[[earn]]\nname = "base"\n'
         pytest.param(RULE + 'kind = "multiply"\nfactor = "2"\nof = ["bas"]', "expected the name of an earn rule", id="a factor of nothing"),
         pytest.param('\n[expiry]\npolicy = "rolling"', 'needs "after"', id="expiry without a length"),
         pytest.param('\n[expiry]\npolicy = "never"\nafter = "P1Y"', 'does not go together with policy = "never"', id="never after a year"),
+        pytest.param('\n[pending]\ndays = 31\n[expiry]\npolicy = "rolling"\nafter = "P1M"', "longer than the points live", id="a wait longer than a life"),
+        pytest.param(RULE + "points = 1\npending = { days = 92 }\nexpiry = { policy = 'period_end', end_of = 'quarter' }", "longer than the points live", id="a wait longer than a quarter"),
         pytest.param('\n[expiry]\npolicy = "fixed"\non = "13-01"', "expected a date such as", id="a thirteenth month"),
         pytest.param('\n[expiry]\npolicy = "rolling"\nafter = "1 year"', 'a calendar period such as "P12M"', id="not a period"),
         pytest.param("\n[redeem]\npoints = 3\ngives = 1\nstep = 1", "whole minor units", id="a step worth a third of a cent"),
