@@ -121,7 +121,7 @@ def test_a_difference_is_named(engine: sa.Engine) -> None:
 
 
 def test_an_empty_database_is_not_ready_and_says_what_is_missing(engine: sa.Engine) -> None:
-    with pytest.raises(DatabaseNotReady, match="no books in .*tally db upgrade"):
+    with pytest.raises(DatabaseNotReady, match=r"no books in .*tally db upgrade"):
         migrate.check(engine, [CORE])
 
 

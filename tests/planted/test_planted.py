@@ -53,7 +53,7 @@ FAULTS = {
     "two that say the same stay as they came": (
         "settle.py", "if len({key(effect) for effect in effects}) < len(effects):", "if False:", f"{SETTLE}::test_equal_proposals_of_other_terms_come_to_the_same_in_any_order"),
     "windows of one name are used up twice": (
-        "page.py", 'max(windows.values()), _of_gains', 'sum(windows.values()), _of_gains', f"{REFUNDS}::test_caps_of_two_windows_under_one_name_are_each_counted_once[sqlite]"),
+        "page.py", "max(windows.values()), _of_gains", "sum(windows.values()), _of_gains", f"{REFUNDS}::test_caps_of_two_windows_under_one_name_are_each_counted_once[sqlite]"),
     "grace revives what had expired": (
         "page.py", "                self.expire(account)  # what", "                # what", f"{REFUNDS}::test_days_of_grace_do_not_revive_what_was_due_in_the_same_lot[sqlite]"),
     "a gift may be given to oneself": (
