@@ -575,7 +575,9 @@ def explain_entry(desk: Desk, entry: str, tenant: str | None) -> None:
     lines = [f"{receipt.entry}  {receipt.type}  {receipt.status}  {receipt.time.isoformat()}  {receipt.member}"]
     for reason, each in zip(told.steps, why, strict=True):
         numbers = ", ".join(f"{name} {value}" for name, value in (reason.numbers or {}).items())
-        lines.append(f"  {reason.text}  [{reason.rule} {reason.version}{f'; {numbers}' if numbers else ''}]")
+        lines.append(
+            f"  {reason.text}  [{reason.rule}{f' {reason.version}' if reason.version else ''}{f'; {numbers}' if numbers else ''}]"
+        )
         lines += [f"      {sentence}" for sentence in each.sentences[1:]]
     lines += [f"  {t['debit']} -> {t['credit']}: {t['amount']:,} {t['unit']}" for t in told.transfers]
     desk.answer({**msgspec.to_builtins(told), "why": msgspec.to_builtins(why)}, *lines)

@@ -11,7 +11,7 @@ import attrs
 from msgspec import NODEFAULT, inspect
 
 from .document import Document, Path
-from .errors import InvalidConfig, Problem, TallyError
+from .errors import InvalidConfig, InvalidEvent, Problem, TallyError
 from .events import EventKind, Facts
 from .schema import nearest
 
@@ -280,3 +280,11 @@ def _sort(kind: Any) -> Sort | None:
         ):
             return "text"
     return None
+
+
+def flaw_at(pointer: str) -> InvalidEvent:
+    """What a row says at *pointer* that its event cannot: a time that there is not, or no whole number."""
+    if pointer == "/time":
+        sentence = "this is no time that there is; expected one such as 2026-11-21 10:15:00"
+        return InvalidEvent(sentence, pointer=pointer, reason="not_a_time")
+    return InvalidEvent("this is no whole number of the smallest unit", pointer=pointer, reason="fraction")

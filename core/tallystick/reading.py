@@ -18,11 +18,11 @@ from typing import IO, Any, Final
 import attrs
 import msgspec
 
-from .errors import InvalidConfig, InvalidEvent, Problem
+from .errors import InvalidConfig, Problem
 from .events import EventKind, Facts
 from .intake import claim_of
 from .ledger import moment
-from .mapping import Item, Plain, RowMapping
+from .mapping import Item, Plain, RowMapping, flaw_at
 
 #: A table with fewer rows is read before another process would have started.
 LARGE: Final = 50_000
@@ -77,7 +77,7 @@ def read_beside(file: Path, mapping: RowMapping) -> Iterator[Item]:
                     plain = Plain(each.id, each.member, facts_of(each.claim), each.claim)
                     yield Item(each.row, each.time, b"", None, plain)
                 else:
-                    yield Item(each.row, each.time, each.body, None if each.flaw is None else _flaw(each.flaw))
+                    yield Item(each.row, each.time, each.body, None if each.flaw is None else flaw_at(each.flaw))
         finally:
             process.kill()
 
@@ -99,10 +99,6 @@ _read_frame = msgspec.msgpack.Decoder(_Frame).decode
 def _facts_of(facts: type[Facts]) -> Any:
     decode = msgspec.json.Decoder(msgspec.defstruct("Claimed", [("data", facts)])).decode
     return lambda claim: decode(claim).data  # type: ignore[attr-defined]
-
-
-def _flaw(pointer: str) -> InvalidEvent:
-    return InvalidEvent("this is no whole number of the smallest unit", pointer=pointer, reason="fraction")
 
 
 # --- the reader's side -----------------------------------------------------------------------------------------------

@@ -52,7 +52,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, backlog=1_024)
     except OSError as error:
-        raise InvalidRequest(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise InvalidRequest(
+            f"cannot listen on {host}:{port}: {str(error.strerror).partition(' (while ')[0]}"
+        ) from None
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 

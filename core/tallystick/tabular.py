@@ -7,7 +7,7 @@ file may hold, at most :data:`ROWS` rows are in memory at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -16,9 +16,9 @@ import polars as pl
 from msgspec import Meta, Struct, inspect
 from msgspec.structs import fields as fields_of
 
-from .errors import InvalidConfig, InvalidEvent, Problem
+from .errors import InvalidConfig, Problem
 from .events import Facts
-from .mapping import Column, Item, Plain, RowMapping, Target
+from .mapping import Column, Item, Plain, RowMapping, Target, flaw_at
 
 #: Rows that are turned into events at once.
 ROWS: Final = 20_000
@@ -46,15 +46,18 @@ class Table:
         self.mapping = mapping
         pl.Config.set_streaming_chunk_size(ROWS)  # what polars holds while it reads ahead, too
         frame = plain = _scan(file)
-        found = set(frame.collect_schema().names())
-        self.rows = int(frame.select(pl.len()).collect().item())
+        with _readable(file):
+            found = set(frame.collect_schema().names())
+            self.rows = int(frame.select(pl.len()).collect().item())
         for lookup in mapping.lookups:
             other = _scan(file.parent / lookup.file)
-            theirs = other.collect_schema().names()
+            with _readable(file.parent / lookup.file):
+                theirs = other.collect_schema().names()
             if lookup.on not in found or lookup.on not in theirs:
                 raise InvalidConfig([Problem(f'{lookup.file} and {file.name} have no column "{lookup.on}" in common')])
             wanted = [name for name in theirs if name in mapping.columns - found]
-            rows = other.select(lookup.on, *wanted).collect()
+            with _readable(file.parent / lookup.file):
+                rows = other.select(lookup.on, *wanted).collect()
             if rows.get_column(lookup.on).is_duplicated().any():
                 raise InvalidConfig([Problem(f'{lookup.file} has several rows with the same "{lookup.on}"')])
             frame = frame.join(rows.lazy(), on=lookup.on, how="left", maintain_order="left")
@@ -143,7 +146,7 @@ class Table:
         bodies = frame.select(self._body()).to_series()
         found = (frame.get_column("_row"), frame.get_column("_time"), bodies, frame.get_column("_flaw"))
         for row, time, body, flaw in zip(*(column.to_list() for column in found), strict=True):
-            yield Item(row, time, body, None if flaw is None else _flaw(flaw))
+            yield Item(row, time, body, None if flaw is None else flaw_at(flaw))
 
     def pieces(self) -> Iterator[list[Piece]]:
         """Row by row, for a file that has to be put in order; :meth:`join` makes events of them."""
@@ -276,9 +279,14 @@ class Table:
         return column.dt.epoch("us")
 
     def _flaws(self) -> pl.Expr:
-        """Where a row says what no whole number can: the pointer's text, else null."""
+        """Where a row says what is no time, or what no whole number can: the pointer's text, else null."""
         mapping = self.mapping
         found = pl.lit(None, dtype=pl.String)
+        if mapping.time.columns:
+            said = pl.col(mapping.time.columns[0])
+            text = self._schema[mapping.time.columns[0]] == pl.String
+            there = said.is_not_null() & (said != "") if text else said.is_not_null()
+            found = pl.when(there & self._time().is_null()).then(pl.lit("/time")).otherwise(found)
         places = [(f"/data/{target.name}", target) for target in mapping.data]
         places += [(f"/data/{mapping.list_name}/-/{target.name}", target) for target in mapping.list_targets]
         for pointer, target in places:
@@ -514,10 +522,6 @@ def _end_of(text: str, start: int) -> int:
         place += 1
 
 
-def _flaw(pointer: str) -> InvalidEvent:
-    return InvalidEvent("this is no whole number of the smallest unit", pointer=pointer, reason="fraction")
-
-
 def _only_in(mapping: RowMapping) -> set[str]:
     """Columns that only the elements of the list need."""
     of_list = {name for target in mapping.list_targets for name in target.column.columns}
@@ -525,6 +529,16 @@ def _only_in(mapping: RowMapping) -> set[str]:
     for column in (mapping.id, mapping.time, mapping.member):
         others |= set(column.columns) if column is not None else set()
     return of_list - others
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Raises InvalidConfig where the file is not what its name says."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        (why, *_) = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidConfig([Problem(f"{file.name} cannot be read: {why}")]) from None
 
 
 def _scan(file: Path) -> pl.LazyFrame:

@@ -195,3 +195,19 @@ def test_a_file_that_cannot_be_read_to_its_end_is_said_to_be_so(tmp_path, rules)
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InvalidConfig, match="cannot be read to its end"):
         next(read_beside(tmp_path / "rows.parquet", rules))
+
+
+@pytest.mark.parametrize("name, body", [("rows.csv", b""), ("rows.parquet", b"PAR1 and no more")])
+def test_a_file_that_is_not_what_its_name_says_is_refused_by_name(tmp_path, rules, name, body):
+    (tmp_path / name).write_bytes(body)
+    with pytest.raises(InvalidConfig, match=f"{name} cannot be read"):
+        Table(tmp_path / name, rules)
+
+
+def test_a_time_that_there_is_not_is_no_missing_time(tmp_path):
+    columns = {**PLAIN, "at": "2026-03-32 10:00:00"}
+    pl.DataFrame([columns, {**columns, "receipt": "R-2", "at": None}]).write_csv(tmp_path / "rows.csv")
+    read = Table(tmp_path / "rows.csv", read_mapping(Document(MAPPING, "map.toml"), KINDS))
+    wrong, absent = (verdict(item) for item in read.items())
+    assert wrong == ("invalid_event", "/time", "not_a_time")
+    assert absent == ("invalid_event", "/time", "missing")
