@@ -8,7 +8,7 @@ from datetime import date, datetime
 from fractions import Fraction
 from typing import Any, Final, Literal
 
-import attrs
+import msgspec
 
 from tallystick import values
 from tallystick.values import Period
@@ -17,8 +17,7 @@ Kind = Literal["grant", "multiply", "bonus", "cap"]
 PURCHASE: Final = "purchase.completed"
 
 
-@attrs.frozen(kw_only=True)
-class Basis:
+class Basis(msgspec.Struct, frozen=True, kw_only=True):
     """Which money earns.  See :mod:`tallystick_points.basis`."""
 
     discounts: Literal["net", "gross"] = "net"  #: whether promotional discounts reduce it
@@ -29,8 +28,7 @@ class Basis:
     )
 
 
-@attrs.frozen(kw_only=True)
-class Expiry:
+class Expiry(msgspec.Struct, frozen=True, kw_only=True):
     """How long a lot lives, in days of the programme's zone."""
 
     policy: Literal["never", "rolling", "period_end", "fixed", "activity"] = "never"
@@ -39,16 +37,14 @@ class Expiry:
     on: date | tuple[int, int] | None = None  #: the last good day, or (month, day) of every year
 
 
-@attrs.frozen(kw_only=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
     """When a lot becomes usable: at once, some days later, or when its order reaches a state."""
 
     days: int = 0
     state: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class Window:
+class Window(msgspec.Struct, frozen=True, kw_only=True):
     """From when until when a rule holds: days are both included, instants are [from, to)."""
 
     since: date | datetime | None = None
@@ -62,8 +58,7 @@ class Window:
         return until is None or (at < until if isinstance(until, datetime) else day <= until)
 
 
-@attrs.frozen(kw_only=True)
-class Band:
+class Band(msgspec.Struct, frozen=True, kw_only=True):
     """From *start* minor units on, *points* for every *per* minor units."""
 
     start: int
@@ -71,8 +66,7 @@ class Band:
     per: int
 
 
-@attrs.frozen(kw_only=True)
-class Earn:
+class Earn(msgspec.Struct, frozen=True, kw_only=True):
     """One ``[[earn]]`` table."""
 
     name: str
@@ -112,8 +106,7 @@ class Earn:
         return f"points.{self.name}"
 
 
-@attrs.frozen(kw_only=True)
-class Counter:
+class Counter(msgspec.Struct, frozen=True, kw_only=True):
     """A number per member that rules may name as ``counter.<name>``."""
 
     name: str
@@ -129,8 +122,7 @@ class Counter:
         return (self.of or f"points.{self.name}", self.window)
 
 
-@attrs.frozen(kw_only=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """How often, or for how many points, a member may do something in a window."""
 
     window: str
@@ -138,8 +130,7 @@ class Limit:
     times: int | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Redeem:
+class Redeem(msgspec.Struct, frozen=True, kw_only=True):
     """Paying with points."""
 
     points: int = 100
@@ -151,8 +142,7 @@ class Redeem:
     limits: tuple[Limit, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
-class Reward:
+class Reward(msgspec.Struct, frozen=True, kw_only=True):
     """Something of the catalogue."""
 
     name: str
@@ -164,8 +154,7 @@ class Reward:
     gives: Mapping[str, Any] = {}
 
 
-@attrs.frozen(kw_only=True)
-class Gift:
+class Gift(msgspec.Struct, frozen=True, kw_only=True):
     """Giving points to another member."""
 
     minimum: int = 1
@@ -173,8 +162,7 @@ class Gift:
     limits: tuple[Limit, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The plugin as one merchant has set it up."""
 
     unit: str = "points"
