@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from . import manifest
+from . import manifest, structs
 from .errors import InvalidManifest, PluginBroken
 from .events import EventKind, Facts
 from .intake import check_facts
@@ -143,6 +143,7 @@ def load(reference: str, *, plugin: str) -> Any:
     module, _, name = reference.partition(":")
     try:
         found: Any = importlib.import_module(module)
+        structs.learn_more()
         for part in name.split("."):
             found = getattr(found, part)
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the core must boot

@@ -19,7 +19,7 @@ import msgspec
 import sqlalchemy as sa
 
 from . import config as configuration
-from . import database, discovery, lane, migrate, outbox, passes, people, tables, values, vault
+from . import database, discovery, lane, migrate, outbox, passes, people, structs, tables, values, vault
 from .breaker import Health, sum_up
 from .clock import SteadyClock
 from .config import Config, Tenant
@@ -490,6 +490,7 @@ class House:
 
     def open(self) -> House:
         """Begin to take events; the lease of the writer's row is kept from now on."""
+        structs.learn()
         self.watchdog.start()
         if not self._alone:
             self.writer.start()

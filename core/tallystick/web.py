@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from . import assets, database, discovery, routes
+from . import assets, database, discovery, routes, structs
 from .access import Principal, demand
 from .api import BY_KIND, DOORS, Answer, Call, Door, admit_events, answer_events, ask_for_a_second, dry_run
 from .engine import Outcome
@@ -116,6 +116,7 @@ def build_app(house: House, *, rate: float | None = None, burst: int = 100) -> S
 
     With *rate*, each key may send so many requests per second, and *burst* at once after a pause.
     """
+    structs.learn()
     desk = Desk(house, rate=rate, burst=burst)
     app = Starlette(
         routes=[

@@ -378,7 +378,7 @@ EXAMPLES: dict[str, Effect] = {
         Revoke(rule="culprit.x", entry="1-1-0", of_rule="culprit.y", amount=3),
         Restore(rule="culprit.x", entry="1-1-0", of_rule="culprit.y", amount=3),
         Keep(rule="culprit.x", of_rule="culprit.y", unit="points", amount=3),
-        Count(rule="culprit.x", counter="visits", window="P30D", amount=2, reversible=False, by_share=True),
+        Count(rule="culprit.x", counter="visits", window="P30D", amount=2, reversible=False, by_share=True, lines=((0, 700),)),
         Take(rule="culprit.x", key="mug", amount=2, reversible=False),
         Restock(rule="culprit.x", key="mug", amount=2, absolute=True),
         Put(rule="culprit.x", name="seen", value=[1, {"a": "b"}], key="board"),
