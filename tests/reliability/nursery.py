@@ -3,12 +3,15 @@
     python -m tests.reliability.nursery
 
 Reads one command a line and answers each with one line: ``["start", FOLDER, LOG, WORDS...]`` with the process id of a
-``tally WORDS`` that leads a group of its own and writes to LOG; ``["await", PID]`` with how it ended.
+``tally WORDS`` that leads a group of its own and writes to LOG; ``["await", PID]`` with how it ended.  What is still at
+work when nobody asks any more is killed.
 """
 
 import json
 import os
+import signal
 import sys
+from contextlib import suppress
 
 import uvicorn.lifespan.on
 import uvicorn.loops.uvloop
@@ -43,13 +46,19 @@ def start(folder: str, log: str, words: list[str]) -> int:
 def main() -> None:
     for url in ("sqlite://", "postgresql://nobody@localhost/nothing"):
         connect(url).dispose()  # imports the driver
+    at_work: set[int] = set()
     for line in sys.stdin:
         match json.loads(line):
             case ["start", folder, log, *words]:
                 answer = start(folder, log, words)
+                at_work.add(answer)
             case ["await", child]:
                 answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                at_work.discard(child)
         print(answer, flush=True)  # noqa: T201 - the answer
+    for child in at_work:  # a test that failed did not come to stop them
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
 
 
 if __name__ == "__main__":
