@@ -60,7 +60,11 @@ def some():
             .filter(pl.col("len") >= 3)
             .height,
         },
-        "most": visits.group_by("household_id").agg(pl.col("cents").sum()).get_column("cents").top_k(5).to_list(),
+        "most": visits.group_by("household_id")
+        .agg(pl.col("cents").sum())
+        .get_column("cents")
+        .sort(descending=True)[:5]
+        .to_list(),
     }
 
 
