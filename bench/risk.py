@@ -9,54 +9,29 @@ watches (`bench/plugins_cost.py` does it for the other plugins); then only the p
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench.plugins_cost import BATCH, POINTS, purchases, quartile, record
-from tallystick import people
+from bench.plugins_cost import BATCH, houses, in_turns, purchases
 from tallystick.situation import Situation
-from tallystick.testing import Stage, make_event, make_member, make_stage
+from tallystick.testing import Stage, make_event, make_member
 from tallystick_risk.hooks import MEMBER, Risk
 
 HOUSES = {"points alone": "", "risk: shipped policies and watches": "[plugins.risk]\n"}
 MEMBERS = 2_000
 
 
-def joined(stage: Stage, members: int) -> None:
-    """Members h0, h1, ... of a year ago."""
-    at = stage.clock[0] - 365 * 86_400_000_000
-    newcomers = [people.Newcomer(external_ids=(f"h{n}",), joined=at) for n in range(members)]
-    with stage.house.db.begin() as conn:
-        people.enrol_many(conn, stage.house.secret, stage.tenant, stage.clock[0], newcomers)
-
-
 def purchase_cost(rounds: int) -> None:
     """CPU microseconds of a purchase in both houses."""
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        stages = {}
-        for place, (house, settings) in enumerate(HOUSES.items()):
-            folder = Path(name) / str(place)
-            folder.mkdir()
-            stages[house] = stack.enter_context(
-                make_stage(POINTS + settings, f"sqlite:///{folder / 'books.db'}", folder)
-            )
-            joined(stages[house], MEMBERS)
-        costs: dict[str, list[float]] = {house: [] for house in stages}
-        for turn, (house, stage) in itertools.product(range(rounds + 2), stages.items()):
-            stage.at(stage.now + timedelta(minutes=10))
-            took = record(stage, purchases(stage, MEMBERS, turn))
-            if turn >= 2:
-                costs[house].append(took)
-        alone = quartile(costs["points alone"])
-        for house, found in costs.items():
-            print(f"{house:40} {quartile(found):8.1f} {quartile(found) - alone:8.1f}")
+    with houses(HOUSES, MEMBERS) as stages:
+        costs = in_turns(stages, MEMBERS, rounds, 2, timedelta(minutes=10))
+        alone = costs["points alone"]
+        for house, took in costs.items():
+            print(f"{house:40} {took:8.1f} {took - alone:8.1f}")
         hook_cost(stages["risk: shipped policies and watches"])
 
 

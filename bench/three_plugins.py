@@ -12,22 +12,18 @@ called for such purchases, once by hand and once as the house calls them.  So it
 
 from __future__ import annotations
 
-import gc
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bench.plugins_cost import COUNTING, OTHER, POINTS, SUMMING, TIERS, purchases, quartile, record
-from bench.risk import joined
+from bench.plugins_cost import COUNTING, OTHER, SUMMING, TIERS, houses, in_turns, purchases
 from tallystick.effects import Count
 from tallystick.pipeline import Part, Pipeline, compile_pipeline
-from tallystick.testing import Stage, make_stage
+from tallystick.testing import Stage
 
 MEMBERS = 2_000
 THREE = ("tiers", "gamification", "risk")
@@ -111,31 +107,14 @@ def least(calls: Sequence[Callable[[Case], Any]], given: Sequence[Case], rounds:
 
 
 def main(rounds: int) -> None:
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        stages = {}
-        for place, (house, settings) in enumerate(HOUSES.items()):
-            folder = Path(name) / str(place)
-            folder.mkdir()
-            url = f"sqlite:///{folder / 'books.db'}"
-            stages[house] = stack.enter_context(make_stage(POINTS + settings, url, folder))
-            joined(stages[house], MEMBERS)
-        costs: dict[str, list[float]] = {house: [] for house in stages}
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        for turn in range(rounds + 4):  # in the first rounds most members are new to the plugins
-            for house, stage in stages.items():
-                stage.at(stage.now + timedelta(hours=1))
-                took = record(stage, purchases(stage, MEMBERS, turn))
-                if turn >= 4:
-                    costs[house].append(took)
-            gc.collect()
+    with houses(HOUSES, MEMBERS) as stages:
+        costs = in_turns(stages, MEMBERS, rounds, 4, timedelta(hours=1))
         whole = stages["and all three"].house.registry.latest("shop").pipeline
         given = cases(stages["and all three"], whole)
         parts = [part for part in whole.parts if part.id in THREE]
         alone = compile_pipeline(parts, whole.kinds, whole.programme)
         by_hand, called = least([hooks_by_hand(parts), hooks_as_called(alone)], given, 20 * rounds)
-        first, all_three = (quartile(costs[house]) for house in HOUSES)
+        first, all_three = costs.values()
         print(f"{rounds} rounds of 1,000 purchases, 3 lines each, {MEMBERS:,} members; CPU us per purchase\n")
         for what, took in (
             ("points alone", first),
