@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -20,15 +22,17 @@ def _is_closed(connection: Any) -> bool:
     return False
 
 
-def test_a_connection_that_comes_back_after_the_house_let_go_is_closed(database_url: str) -> None:
+@pytest.mark.parametrize("opened", [sa.Engine.connect, reading], ids=["to write", "to look"])
+def test_a_connection_that_comes_back_after_the_house_let_go_is_closed(
+    database_url: str, opened: Callable[[sa.Engine], AbstractContextManager[sa.Connection]]
+) -> None:
     """A thread that was slower than the stop of the house leaves no session open in the database."""
     db = connect(database_url)
-    conn = db.connect()
-    raw = conn.connection.dbapi_connection
-    db.dispose()
-    conn.close()
+    with opened(db) as conn:
+        raw = conn.connection.dbapi_connection
+        db.dispose()
     assert _is_closed(raw)
-    with db.connect() as again:
+    with opened(db) as again:
         kept = again.connection.dbapi_connection
     assert not _is_closed(kept)
     db.dispose()
@@ -49,19 +53,6 @@ def test_who_only_looks_cannot_write(database_url: str) -> None:
     with reading(db) as conn:
         assert conn.execute(sa.text("SELECT n FROM shelf")).scalars().all() == [2]
     db.dispose()
-
-
-def test_a_connection_of_who_looks_is_closed_too(sqlite_url: str) -> None:
-    db = connect(sqlite_url)
-    with reading(db) as late:
-        raw = late.connection.dbapi_connection
-        db.dispose()
-    assert _is_closed(raw)
-    with reading(db) as conn:
-        kept = conn.connection.dbapi_connection
-    assert not _is_closed(kept)
-    db.dispose()
-    assert _is_closed(kept)
 
 
 def test_a_batch_compiles_no_statement_anew(sqlite_url: str) -> None:
