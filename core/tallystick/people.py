@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
@@ -190,6 +191,15 @@ def check_newcomer(newcomer: Newcomer) -> None:
         check_external_id(external_id, pointer=f"/external_ids/{place}")
     if newcomer.number is not None and not 0 < newcomer.number < MAX_NUMBER:
         raise InvalidMember("a member number has one to twelve digits and is not 0", pointer="/number")
+    _check_birthday(newcomer.profile.birthday)
+
+
+def _check_birthday(said: str) -> None:
+    """Nobody was born on 30 February; whoever keeps the year to themselves may have been on the 29th."""
+    try:
+        date.fromisoformat(said if len(said) > len("05-17") else f"2000-{said or '01-01'}")
+    except ValueError:
+        raise InvalidMember(f"there is no day {said}", pointer="/profile/birthday") from None
 
 
 def check_external_id(external_id: str, *, pointer: str = "/external_id") -> None:

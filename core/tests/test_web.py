@@ -237,6 +237,17 @@ def test_what_a_person_told_us_is_told_only_to_those_who_may_know(town: Town) ->
     assert town.ask("GET", "/v1/members/cyd", params={"profile": "true"}, key="oak/cashier").status_code == 403
 
 
+@pytest.mark.parametrize("birthday", ["02-30", "1990-02-30", "1990-02-29", "0000-01-01", "04-31"])
+def test_nobody_is_born_on_a_day_that_never_was(town: Town, birthday: str) -> None:
+    answer = town.ask("POST", "/v1/members", json={"external_ids": ["cyd"], "profile": {"birthday": birthday}})
+    assert (answer.status_code, answer.json()["code"], answer.json()["pointer"]) == (
+        422,
+        "invalid_member",
+        "/profile/birthday",
+    )
+    assert town.ask("GET", "/v1/members/cyd").status_code == 404
+
+
 def test_a_member_is_found_by_another_id(town: Town) -> None:
     for _ in range(2):
         assert town.ask("POST", "/v1/members/ann/link", json={"external_id": "card-1"}).status_code == 200
