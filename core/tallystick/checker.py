@@ -59,7 +59,7 @@ def _met(schema: Schema) -> Prepared:
 def check(
     data: Mapping[str, Any], schema: Schema, *, units: Collection[str] | None = None
 ) -> tuple[dict[str, Any], list[Mistake]]:
-    """What :func:`tallystick.schema.check` says where the quick look has its doubts."""
+    """What :func:`tallystick.inspection.check` says where the quick look has its doubts."""
     met = _met(schema)
     checker = Checker(met, units=units)
     checker.validate(plain(data), normalize=met.fills_in)

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import attrs
 import msgspec
 
-from . import discovery, schema, values
+from . import discovery, inspection, schema, values
 from .discovery import Installed
 from .document import Document, Path, pointer
 from .errors import InvalidConfig, PluginBroken, Problem, TenantNotServed, Unresolvable
@@ -179,7 +179,7 @@ def check(
     """
     data, overridden = _override(document.data, environ or {})
     place = _Place(document, overridden)
-    checked, mistakes = schema.check(data, SCHEMA)
+    checked, mistakes = inspection.check(data, SCHEMA)
     problems = [place.problem(mistake) for mistake in mistakes]
     house, found = _house(dict(_tables(checked)).get("house", {}), folder or FilePath())
     problems += [place.problem(mistake, ("house",)) for mistake in found]
@@ -205,7 +205,7 @@ def check_tenant(
 
     Returns the tenant unless something is wrong; what is wrong; and what was asked for and cannot run.
     """
-    data, mistakes = schema.check(fields, TENANT)
+    data, mistakes = inspection.check(fields, TENANT)
     if mistakes:
         data = _without_mistakes(fields, mistakes)
     plugins: Mapping[str, Mapping[str, Any]] = data["plugins"]
@@ -257,7 +257,7 @@ def _without_mistakes(fields: Mapping[str, Any], mistakes: Iterable[Mistake]) ->
     kept = {key: value for key, value in fields.items() if (key,) not in wrong}
     if isinstance(plugins := kept.get("plugins"), Mapping):
         kept["plugins"] = {name: said for name, said in plugins.items() if ("plugins", name) not in wrong}
-    return schema.check({"zone": "UTC", "currency": "USD", **kept}, TENANT)[0]
+    return inspection.check({"zone": "UTC", "currency": "USD", **kept}, TENANT)[0]
 
 
 def _missing(plugin: str, why: str, data: Mapping[str, Any], installed: Mapping[str, Installed]) -> Mistake:
@@ -518,7 +518,7 @@ def check_settings(
         ]
         return {}, found
     try:
-        checked, mistakes = schema.check(
+        checked, mistakes = inspection.check(
             document, discovery.load(declared.schema, plugin=plugin.id), units=context.units
         )
         if mistakes or declared.check is None:

@@ -11,7 +11,7 @@ import msgspec
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from . import schema, values
+from . import inspection, schema, values
 from .document import Document
 from .effects import EFFECTS
 from .errors import InvalidManifest, Problem
@@ -241,7 +241,7 @@ def read(path: FilePath, *, version: str | None = None, file: str | None = None)
 
 def from_document(document: Document, *, version: str | None = None) -> Manifest:
     """The manifest a TOML *document* describes; see :func:`read`."""
-    data, mistakes = schema.check(document.data, SCHEMA)
+    data, mistakes = inspection.check(document.data, SCHEMA)
     mistakes += [
         mistake
         for mistake in _crosscheck(document.data, version)

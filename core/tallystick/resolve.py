@@ -10,7 +10,7 @@ import attrs
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from . import schema
+from . import inspection
 from .document import Document
 from .errors import InvalidConfig, Unresolvable
 from .manifest import API_VERSION, Manifest
@@ -332,7 +332,7 @@ def render_lock(locked: Lock) -> str:
 
 def read_lock(document: Document) -> Lock:
     """The lock that :func:`render_lock` wrote; raises :class:`~tallystick.errors.InvalidConfig` if somebody else did."""
-    data, mistakes = schema.check(document.data, _LOCK_SCHEMA)
+    data, mistakes = inspection.check(document.data, _LOCK_SCHEMA)
     if mistakes:
         raise InvalidConfig([mistake.problem(document) for mistake in mistakes])
     return Lock(

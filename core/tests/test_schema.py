@@ -7,12 +7,12 @@ from cerberus import SchemaError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick import checker, config, discovery, manifest, schema
+from tallystick import checker, config, discovery, inspection, manifest, schema
 from tallystick.document import Document
 
 
 def said(kind, value, **more):
-    _, mistakes = schema.check({"x": value}, {"x": {"type": kind, **more}})
+    _, mistakes = inspection.check({"x": value}, {"x": {"type": kind, **more}})
     return [mistake.message for mistake in mistakes]
 
 
@@ -64,14 +64,14 @@ def test_types_take_what_they_should_and_nothing_else(kind, good, bad) -> None:
     ],
 )  # fmt: skip
 def test_messages_say_what_was_found_and_what_was_expected(definition, value, message) -> None:
-    assert [each.message for each in schema.check({"x": value}, {"x": definition})[1]] == [message]
+    assert [each.message for each in inspection.check({"x": value}, {"x": definition})[1]] == [message]
 
 
 def test_units_must_be_declared_where_that_is_known() -> None:
     rules = {"x": {"type": "unit"}}
-    assert schema.check({"x": "stamps"}, rules)[1] == []
-    assert schema.check({"x": "stamps"}, rules, units=["stamps"])[1] == []
-    (mistake,) = schema.check({"x": "stamp"}, rules, units=["points", "stamps"])[1]
+    assert inspection.check({"x": "stamps"}, rules)[1] == []
+    assert inspection.check({"x": "stamps"}, rules, units=["stamps"])[1] == []
+    (mistake,) = inspection.check({"x": "stamp"}, rules, units=["points", "stamps"])[1]
     assert (
         mistake.message
         == 'found "stamp"; expected the name of a declared unit; declared are points, stamps; did you mean "stamps"?'
@@ -80,9 +80,9 @@ def test_units_must_be_declared_where_that_is_known() -> None:
 
 def test_defaults_are_filled_in_and_never_shared() -> None:
     rules = checker.prepare({"x": {"type": "dict", "default": {}}})
-    first, _ = schema.check({}, rules)
+    first, _ = inspection.check({}, rules)
     first["x"]["changed"] = True
-    assert schema.check({}, rules)[0] == {"x": {}}
+    assert inspection.check({}, rules)[0] == {"x": {}}
 
 
 def test_a_schema_that_is_none_is_found_when_it_is_prepared() -> None:
@@ -118,7 +118,7 @@ _ALL = checker.prepare(
 
 @given(st.dictionaries(st.sampled_from([*_ALL, "other"]), _JSON, max_size=6))
 def test_nothing_that_stands_in_a_file_makes_the_check_fail_otherwise_than_by_mistakes(data) -> None:
-    _, mistakes = schema.check(data, _ALL)
+    _, mistakes = inspection.check(data, _ALL)
     assert all(mistake.message for mistake in mistakes)
 
 
@@ -132,7 +132,7 @@ def test_nothing_that_stands_in_a_file_makes_the_check_fail_otherwise_than_by_mi
 )
 def test_what_a_schema_fills_in_is_filled_in_wherever_it_stands(definition):
     """Schemas that fill in nothing are spared the search for it; one that does so in any depth is not."""
-    found, mistakes = schema.check({}, {"there": definition})
+    found, mistakes = inspection.check({}, {"there": definition})
     assert found["there"] in (1, {"deep": 1}, [{"deep": 1}])
     assert not mistakes
 
@@ -194,8 +194,8 @@ def test_what_the_quick_look_lets_pass_cerberus_lets_pass_and_fills_in_alike(wri
         if not isinstance(changed, dict):
             continue
         try:
-            quick = schema._table(changed, rules, units)
-        except schema._Doubt:
+            quick = inspection._table(changed, rules, units)
+        except inspection._Doubt:
             continue
         passed += 1
         if written != "plugin.toml of points" or passed % 20 == 0:  # that is a long document
@@ -207,4 +207,4 @@ def test_what_the_quick_look_lets_pass_cerberus_lets_pass_and_fills_in_alike(wri
 def test_what_is_in_order_does_not_wait_for_cerberus(written) -> None:
     """A quick look that always had its doubts would be no use."""
     said, rules = _WRITTEN[written]
-    assert schema._table(said, rules, None) == checker.check(said, rules)[0]
+    assert inspection._table(said, rules, None) == checker.check(said, rules)[0]

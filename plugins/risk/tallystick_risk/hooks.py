@@ -14,7 +14,7 @@ from tallystick.hookspecs import hookimpl
 from tallystick.rules import RuleSet
 from tallystick.situation import Member, Needs, Original, Programme, Situation
 
-from . import docket
+from . import clerk
 from . import store as rows_of
 from .errors import UnknownCapability
 from .events import Flagged, Restored, Restricted
@@ -184,7 +184,7 @@ class Risk:
     def committed(self, batch: Sequence[Any], store: Any) -> None:
         """Learn traces, open cases, see which holds were decided."""
         records = [record for one in batch for record in one.records]
-        docket.take_down(store, self.programme.tenant, self.settings, records)
+        clerk.take_down(store, self.programme.tenant, self.settings, records)
 
     @hookimpl
     def export_member(self, member: int, store: Any) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ import pytest
 from tallystick import switchboard
 from tallystick.errors import Denied, NotFound
 from tallystick.ledger import member_name
-from tallystick_risk import docket
+from tallystick_risk import clerk, docket
 from tallystick_risk.errors import CaseDecided, NoChallenge, SamePerson, UnknownCapability, UnknownCase
 from tallystick_risk.hooks import Risk
 
@@ -504,7 +504,7 @@ def test_what_was_learned_twice_is_known_once(shop: Shop) -> None:
     shop.works()
     before = shop.stage.rows("SELECT * FROM risk_trace ORDER BY number")
     with shop.stage.house.db.begin() as conn:
-        docket.take_down(conn, "shop", shop.visit.plugin.settings, shop.stage.records())
+        clerk.take_down(conn, "shop", shop.visit.plugin.settings, shop.stage.records())
     assert shop.stage.rows("SELECT * FROM risk_trace ORDER BY number") == before
     assert len(before) == 2
     assert shop.stage.rows("SELECT 1 FROM own WHERE key = 'guests' AND name <> ''") == []
