@@ -56,5 +56,5 @@ def test_the_mapping_of_the_how_to_imports_a_table(bash, tmp_path):
         "R-1,2025-03-01 09:00:00,C-1,north,CUP,1,3.50,\n"
     )
     bash("tally init --zone America/New_York")
-    assert "1 events recorded" in bash(command)
+    assert "1 event recorded" in bash(command)
     assert "points: 12 " in bash("tally member show C-1")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,7 +28,7 @@ from .ledger import Account, Lot, Record, member_name, moment, parse_entry
 from .manifest import ROLES, Manifest
 from .ruledesk import ruledesk
 from .server import listen, run_server, serve_with
-from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
+from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option, told
 from .upkeep import expected_heads, upkeep
 from .workbench import in_force, workbench
 
@@ -168,7 +171,9 @@ def serve(desk: Desk, host: str | None, port: int | None, workers: int | None) -
     """Serve HTTP until interrupted."""
     found = desk.config()
     with listen(host or found.house.host, found.house.port if port is None else port) as listening:
-        serve_with(workers or found.house.workers, listening, desk.serving)
+        count = workers or found.house.workers
+        # several read the file themselves: one that is started anew later reads what stands in it then
+        serve_with(count, listening, desk.serving if count > 1 else partial(desk.serving, found))
 
 
 @command(cli, "doctor")
@@ -590,7 +595,9 @@ def expire(desk: Desk, tenant: str | None) -> None:
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
         count = built.expire(chosen)
-    desk.answer({"tenant": chosen, "members": count}, say("{count} members had points that expired", count=count))
+    desk.answer(
+        {"tenant": chosen, "members": count}, say("{count:member|members} had points that expired", count=count)
+    )
 
 
 @cli.group(cls=Group, name="db")
@@ -638,14 +645,14 @@ def plan_upgrade(desk: Desk) -> None:
         )
     finally:
         engine.dispose()
-    desk.answer({"sql": sql}, sql.rstrip())
+    desk.answer({"sql": sql}, sql.rstrip() or say("Nothing is to be done."))
 
 
 # --- events in, books out --------------------------------------------------------------------------------------------
 
 
 @command(cli, "import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 @tenant_option
 @option(
     "--mapping",
@@ -664,18 +671,24 @@ def plan_upgrade(desk: Desk) -> None:
 def import_events(
     desk: Desk, file: Path, tenant: str | None, mapping: Path | None, history: bool, enrol: bool, refused: Path | None
 ) -> None:
-    """Import events from a JSONL, CSV or Parquet file.
+    """Import events from a JSONL, CSV or Parquet file; - reads JSONL from standard input.
 
     An import that was interrupted goes on where it stopped, and what was recorded before is never counted twice.
     """
-    refused = refused or file.with_name(f"{file.name}.refused.jsonl")
-    with desk.house() as built, Refusals(refused) as refusals:
+    with ExitStack() as stack:
+        built = stack.enter_context(desk.house())
         chosen = tenant_of(built.config, tenant)
+        if file == Path("-"):
+            refused = refused or Path("standard-input.refused.jsonl")
+            file = stack.enter_context(_spooled(sys.stdin.buffer, built.config.house.data_dir))
         rules = mappings.load_mapping(mapping, built.kinds(chosen)) if mapping is not None else None
         workspace = built.config.house.data_dir
         bookmark = importing.Bookmark(
             workspace, file, chosen, history, enrol, mapping.read_bytes() if mapping is not None else b""
         )
+        done = bookmark.read()
+        refused = refused or file.with_name(f"{file.name}.refused.jsonl")
+        refusals = stack.enter_context(Refusals(refused, again=done > 0))
         with Progress(file.name) as progress:
             importer = importing.Importer(
                 built,
@@ -688,33 +701,49 @@ def import_events(
                 on_progress=progress.show,
             )
             events = importing.open_events(file, rules, history=history, workspace=workspace)
-            tally = importer.run(events, done=bookmark.read(), checkpoint=bookmark.write)
+            tally = importer.run(events, done=done, checkpoint=bookmark.write)
         bookmark.remove()
     for line in refusals.first:
         click.echo(f"tally: {line}", err=True)
-    document = {**attrs.asdict(tally), "report": str(refused) if tally.refused else None}
-    said = say("{recorded} events recorded, {repeated} known before, {refused} refused", **attrs.asdict(tally))
-    desk.answer(document, said, *([say("Refused rows are listed in {file}.", file=refused)] if tally.refused else []))
-    if tally.refused:
+    document = {**attrs.asdict(tally), "report": str(refused) if refusals.some else None}
+    said = say(
+        "{recorded:event|events} recorded, {repeated:,} known before, {refused:,} refused", **attrs.asdict(tally)
+    )
+    desk.answer(document, said, *([say("Refused rows are listed in {file}.", file=refused)] if refusals.some else []))
+    if refusals.some:
         click.get_current_context().exit(1)
+
+
+@contextmanager
+def _spooled(stream: IO[bytes], workspace: Path) -> Iterator[Path]:
+    """What comes in as a file, for history is read twice; it is gone afterwards."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="import-", dir=workspace) as folder:
+        path = Path(folder) / "standard-input.jsonl"
+        with path.open("wb") as file:
+            shutil.copyfileobj(stream, file)
+        yield path
 
 
 class Refusals:
     """The report of refused rows: a line each, in a file that exists only if there is one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, again: bool) -> None:
+        """An import that goes on where it stopped (*again*) adds to what was refused before."""
         self.path = path
         self.first: list[str] = []  #: some of them, for the terminal
+        self.some = again and path.exists()
         self._file: IO[bytes] | None = None
 
     def add(self, refusal: importing.Refusal) -> None:
         """Write one down."""
         if self._file is None:
-            self._file = self.path.open("wb")
+            self._file = self.path.open("ab" if self.some else "wb")
+            self.some = True
         self._file.write(msgspec.json.encode(refusal.document()) + b"\n")
         if len(self.first) < 10:
-            place = f" ({refusal.error.pointer})" if refusal.error.pointer else ""
-            self.first.append(f"{refusal.error.code}: {say('row')} {refusal.row}: {refusal.error.message}{place}")
+            row = say("row {row}", row=refusal.row)
+            self.first.append(f"{refusal.error.code}: {row}: {told(refusal.error)}")
 
     def __enter__(self) -> Refusals:
         return self
@@ -823,9 +852,14 @@ def verify(desk: Desk, head: Path | None, key: str | None) -> None:
 
 def verdict(found: proofs.Report) -> list[str]:
     """What a verification says, in words."""
-    words = {"entries": f"{found.entries:,}", "transfers": f"{found.transfers:,}", "batches": f"{found.batches:,}"}
     if found.ok:
-        return [say("The books add up: {entries} entries, {transfers} transfers, {batches} batches.", **words)]
+        words = {"entries": found.entries, "transfers": found.transfers, "batches": found.batches}
+        return [
+            say(
+                "The books add up: {entries:entry|entries}, {transfers:transfer|transfers}, {batches:batch|batches}.",
+                **words,
+            )
+        ]
     return [f"{finding.code}  {finding.entry}  {finding.message}" for finding in found.findings]
 
 

@@ -50,9 +50,20 @@ def language() -> Language:
     return found
 
 
+class _Count(int):
+    """A number that brings its noun: ``{found:event|events}`` is "1 event" and "2,000 events"."""
+
+    def __format__(self, form: str) -> str:
+        one, either, many = form.partition("|")
+        return f"{int(self):,} {one if self == 1 else many}" if either else format(int(self), form)
+
+
 def say(text: str, **words: Any) -> str:
-    """A sentence in the language of the user, with its words filled in."""
-    return translate(text, language()).format(**words) if words else translate(text, language())
+    """A sentence in the language of the user, with its words filled in; a number may bring its noun in both forms."""
+    if not words:
+        return translate(text, language())
+    counted = {name: _Count(word) if type(word) is int else word for name, word in words.items()}
+    return translate(text, language()).format(**counted)
 
 
 class _Formatter(click.HelpFormatter):
@@ -150,19 +161,28 @@ def _first_line(error: TallyError) -> str:
     return (type(error).__doc__ or "").strip().partition("\n")[0]
 
 
-def refuse(error: TallyError) -> None:
-    """Say no on standard error: the code, then the sentence; the whole problem as JSON for programs."""
-    context = click.get_current_context()
+def _document(error: TallyError) -> dict[str, Any]:
+    """The problem in the language of the user."""
     document = problem_document(error, language())
     if language() == "zh" and document["detail"] == document["title"] and error.message != _first_line(error):
         # nobody has said just this in Chinese: then what happened stands beside what kind of refusal it is
         translated = any("\u4e00" <= letter <= "\u9fff" for letter in error.message)
         document["detail"] = error.message if translated else f"{document['title']}（{error.message}）"
-    if context.find_root().meta.get("tallystick.json"):
-        click.echo(json.dumps(document, ensure_ascii=False), err=True)
-        return
+    return document
+
+
+def told(error: TallyError) -> str:
+    """A refusal as one sentence with its place, in the language of the user."""
     place = f" ({error.pointer})" if error.pointer else ""
-    click.echo(f"tally: {error.code}: {document['detail']}{place}", err=True)
+    return f"{_document(error)['detail']}{place}"
+
+
+def refuse(error: TallyError) -> None:
+    """Say no on standard error: the code, then the sentence; the whole problem as JSON for programs."""
+    if click.get_current_context().find_root().meta.get("tallystick.json"):
+        click.echo(json.dumps(_document(error), ensure_ascii=False), err=True)
+        return
+    click.echo(f"tally: {error.code}: {told(error)}", err=True)
 
 
 @attrs.define
@@ -193,13 +213,16 @@ class Desk:
         """The house for a command: it alone records, in its own thread, and nothing runs by the clock meanwhile."""
         return self._house(alone=True)
 
-    def serving(self) -> AbstractContextManager[House]:
-        """The house as it serves: events come through its writer, and jobs run when they are due."""
-        return self._house(alone=False)
+    def serving(self, found: Config | None = None) -> AbstractContextManager[House]:
+        """The house as it serves: events come through its writer, and jobs run when they are due.
+
+        *found* is the configuration, where it was read a moment ago.
+        """
+        return self._house(found, alone=False)
 
     @contextmanager
-    def _house(self, *, alone: bool) -> Iterator[House]:
-        built = house.build_house(self.config(), installed=self.installed(), alone=alone)
+    def _house(self, found: Config | None = None, *, alone: bool) -> Iterator[House]:
+        built = house.build_house(found or self.config(), installed=self.installed(), alone=alone)
         # what is here by now stays, and events leave no cycles: looking for garbage less often halves the cost of an event
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)

@@ -124,7 +124,7 @@ def back_up(desk: Desk, file: Path) -> None:
         size = backup.write(engine, file)
     finally:
         engine.dispose()
-    desk.answer({"file": str(file), "bytes": size}, say("{file}: {size} bytes", file=file, size=f"{size:,}"))
+    desk.answer({"file": str(file), "bytes": size}, say("{file}: {size:byte|bytes}", file=file, size=size))
 
 
 @command(upkeep, "restore")
@@ -149,8 +149,9 @@ def restore(desk: Desk, file: Path) -> None:
         forgotten = built.forgotten
         report = proofs.verify(conn)
     document = {"entries": report.entries, "erasures_done_again": forgotten, "ok": report.ok}
-    words = {"entries": f"{report.entries:,}", "forgotten": forgotten}
-    desk.answer(document, say("Restored {entries} entries; {forgotten} erasures were done again.", **words))
+    words = {"entries": report.entries, "forgotten": forgotten}
+    said = say("Restored {entries:entry|entries}; {forgotten:erasure was|erasures were} done again.", **words)
+    desk.answer(document, said)
     if not report.ok:
         raise ProofFailed(report.findings[0].message, entry=report.first_bad)
 
@@ -176,7 +177,9 @@ def rebuild(desk: Desk, tenant: str | None, yes: bool) -> None:
                 raise ProofFailed(left.findings[0].message, entry=left.first_bad)
     document: dict[str, Any] = {"found": len(report.findings), "written": msgspec.to_builtins(done)}
     rows = ", ".join(f"{name} {count:,}" for name, count in document["written"].items())
-    desk.answer(document, say("{found} differences before, none now.", found=len(report.findings)), f"  {rows}")
+    desk.answer(
+        document, say("{found:difference|differences} before, none now.", found=len(report.findings)), f"  {rows}"
+    )
 
 
 def _alone(conn: Any, built: House) -> None:

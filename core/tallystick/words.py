@@ -31,9 +31,9 @@ CHINESE: Final[Mapping[str, str]] = {
     "Watching {folder}; Ctrl-C ends it.": "正在监视 {folder}；按 Ctrl-C 结束。",
     "saved {files}": "已保存 {files}",
     "No event is recorded yet: nothing to ask about.": "还没有已记录的事件：无可提问。",
-    "{n} other events as before": "其他 {n} 条事件与之前相同",
-    "{n} recorded events, {effects} proposals": "{n} 条已记录的事件，{effects} 条提议",
-    "{n} made-up events, {effects} proposals": "{n} 条虚构的事件，{effects} 条提议",
+    "{n:other event|other events} as before": "其他 {n} 条事件与之前相同",
+    "{n:recorded event|recorded events}, {effects:proposal|proposals}": "{n} 条已记录的事件，{effects} 条提议",
+    "{n:made-up event|made-up events}, {effects:proposal|proposals}": "{n} 条虚构的事件，{effects} 条提议",
     # options
     "The configuration file.": "配置文件。",
     "Print one JSON document on standard output and nothing else.": "只在标准输出打印一个 JSON 文档。",
@@ -59,17 +59,17 @@ CHINESE: Final[Mapping[str, str]] = {
     "{entry} stands in the books as {name} signed them:": "{entry} 在 {name} 签名的账目之中：",
     "give the verifier key of the house that wrote the receipt with --key": "请用 --key 给出出具凭证的系统的验证公钥",
     "Copy the whole database at one instant to a file, while the house serves.": "在服务不停的情况下，把某一时刻的整个数据库复制到文件。",
-    "{file}: {size} bytes": "{file}：{size} 字节",
+    "{file}: {size:byte|bytes}": "{file}：{size:,} 字节",
     "Fill an empty database from a backup, forget again who was forgotten since, and prove the books.": (
         "用备份填充空数据库，再次删除其后要求删除的会员，并核对账目。"
     ),
     "the database is not empty: a restore never replaces books; name another database": "数据库不为空：恢复绝不覆盖账目；请指定另一个数据库",
-    "Restored {entries} entries; {forgotten} erasures were done again.": "已恢复 {entries} 条流水；重新执行了 {forgotten} 次删除。",
+    "Restored {entries:entry|entries}; {forgotten:erasure was|erasures were} done again.": "已恢复 {entries:,} 条流水；重新执行了 {forgotten} 次删除。",
     "Write balances, lots, counters and orders anew from the journal.  The house must not serve meanwhile.": (
         "由流水重新写出余额、批次、计数和订单。期间系统不得提供服务。"
     ),
     "Write everything of {tenant} anew?": "重新写出 {tenant} 的全部数据？",
-    "{found} differences before, none now.": "之前有 {found} 处差异，现在没有了。",
+    "{found:difference|differences} before, none now.": "之前有 {found} 处差异，现在没有了。",
     "a house serves these books: stop it first": "有系统正在使用这些账目：请先停止它",
     "A signed head from earlier: then it is also found if the end was cut off or everything rewritten.": (
         "先前签名的进度文件：据此还能发现末尾被截断或全部被改写。"
@@ -91,7 +91,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Hooks of one you trust less can run in a process of their own: worker_lane in tally.toml.": (
         "不太信任的插件，其钩子可在独立进程中运行：见 tally.toml 的 worker_lane。"
     ),
-    "{tenant}: {plugin} failed in {hook}; {entries} entries wait for `tally repair`": (
+    "{tenant}: {plugin} failed in {hook}; {entries:entry waits|entries wait} for `tally repair`": (
         "{tenant}：{plugin} 在 {hook} 中出错；{entries} 条流水等待 `tally repair`"
     ),
     "{plugin} decides about spending and names no kinds in [interests]: purchases of guests would be refused.": (
@@ -108,7 +108,7 @@ CHINESE: Final[Mapping[str, str]] = {
     ),
     "say one of --keep, --export FILE and --purge FILE": "请选择 --keep、--export FILE 或 --purge FILE 之一",
     "{plugin} runs for nobody.": "{plugin} 已对所有商户停用。",
-    "{file}: {rows} rows": "{file}：{rows} 行",
+    "{file}: {rows:row|rows}": "{file}：{rows:,} 行",
     "Put back what a plugin kept, from its export; it is enabled and its tables are empty.": (
         "从导出文件恢复插件保存的内容；插件须已启用且其表为空。"
     ),
@@ -151,8 +151,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "Play a year of a grocery chain through the house and report what a merchant would want to know.": (
         "用一家连锁超市一整年的公开数据跑完整个系统，并打印商户关心的报告。"
     ),
-    "Import events from a JSONL, CSV or Parquet file.\n\nAn import that was interrupted goes on where it stopped, and what was recorded before is never counted twice.": (
-        "从 JSONL、CSV 或 Parquet 文件导入事件。\n\n中断的导入会从停止处继续，已记录的事件绝不会重复计算。"
+    "Import events from a JSONL, CSV or Parquet file; - reads JSONL from standard input.\n\nAn import that was interrupted goes on where it stopped, and what was recorded before is never counted twice.": (
+        "从 JSONL、CSV 或 Parquet 文件导入事件；- 从标准输入读取 JSONL。\n\n中断的导入会从停止处继续，已记录的事件绝不会重复计算。"
     ),
     "Show a programme in numbers: points, rules, months, members.": "用数字展示积分计划：积分、规则、月份、会员。",
     "Let a plugin run for a tenant, at once and in every process.\n\nIt is tried on recorded purchases first; if anything is wrong, what ran before goes on.": (
@@ -237,18 +237,18 @@ CHINESE: Final[Mapping[str, str]] = {
     "Keep it: nobody can show it again.": "请妥善保存：无法再次显示。",
     "Forget {member} for ever?": "确定永久删除 {member} 吗？",
     "nothing was done": "未作任何改动",
-    "{count} members had points that expired": "{count} 位会员的积分已过期",
+    "{count:member|members} had points that expired": "{count:,} 位会员的积分已过期",
     "tenant {tenant}": "商户 {tenant}",
     "Plugins run inside the house: install only code you trust.": "插件在系统进程内运行：请只安装可信的代码。",
     "Nothing runs otherwise than {file} says.": "运行方式与 {file} 一致。",
     "Test it: cd {folder} && python -m pytest": "测试：cd {folder} && python -m pytest",
     "Certify it: tally certify {folder}": "认证：tally certify {folder}",
     "{file} is new.": "{file} 是新写的。",
-    "{tenant}: generation {generation} is in force, tried on {tried} purchases": (
+    "{tenant}: generation {generation} is in force, tried on {tried:purchase|purchases}": (
         "{tenant}：第 {generation} 代设置已生效，已用 {tried} 笔购物试运行"
     ),
-    "{recorded} events recorded, {repeated} known before, {refused} refused": (
-        "已记录 {recorded} 个事件，{repeated} 个此前已知，{refused} 个被拒绝"
+    "{recorded:event|events} recorded, {repeated:,} known before, {refused:,} refused": (
+        "已记录 {recorded:,} 个事件，{repeated:,} 个此前已知，{refused:,} 个被拒绝"
     ),
     "Refused rows are listed in {file}.": "被拒绝的行列在 {file} 中。",
     "there are no rules": "没有规则",
@@ -257,12 +257,13 @@ CHINESE: Final[Mapping[str, str]] = {
     "error": "错误",
     "warning": "警告",
     "note": "提示",
-    "row": "第几行",
+    "row {row}": "第 {row} 行",
+    "Nothing is to be done.": "无需任何操作。",
     "a year of purchases": "一年的购物",
     "{baskets} baskets worth {dollars} USD, {eligible} of it earning": "{baskets} 笔购物，金额 {dollars} 美元，其中 {eligible} 可积分",
     "{speed} events a second, {micro} CPU microseconds each": "每秒 {speed} 个事件，每个耗用 {micro} 微秒 CPU",
-    "The books add up: {entries} entries, {transfers} transfers, {batches} batches.": (
-        "账目相符：{entries} 条流水，{transfers} 笔转账，{batches} 个批次。"
+    "The books add up: {entries:entry|entries}, {transfers:transfer|transfers}, {batches:batch|batches}.": (
+        "账目相符：{entries:,} 条流水，{transfers:,} 笔转账，{batches:,} 个批次。"
     ),
     # the report
     "Members": "会员",

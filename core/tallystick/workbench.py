@@ -89,7 +89,8 @@ def plugins(desk: Desk, tenant: str | None) -> None:
         lines += [f"  {plugin}: {why}" for plugin, why in each["runs"].items()]
         lines += [f"  {plugin} -: {why}" for plugin, why in each["left_out"].items()]
     lines += [
-        say("{tenant}: {plugin} failed in {hook}; {entries} entries wait for `tally repair`", **each) for each in owing
+        say("{tenant}: {plugin} failed in {hook}; {entries:entry waits|entries wait} for `tally repair`", **each)
+        for each in owing
     ]
     desk.answer({"plugins": rows, "tenants": running, "failed": owing}, *lines)
 
@@ -215,7 +216,7 @@ def uninstall(desk: Desk, plugin: str, keep: bool, to: Path | None, by: Path | N
     desk.answer(
         document,
         say("{plugin} runs for nobody.", plugin=plugin),
-        *([say("{file}: {rows} rows", file=to, rows=written - 2)] if to is not None else []),
+        *([say("{file}: {rows:row|rows}", file=to, rows=written - 2)] if to is not None else []),
         *(f"  {name} -{rows}" for name, rows in gone.items()),
     )
 
@@ -227,7 +228,7 @@ def put_back(desk: Desk, plugin: str, file: Path) -> None:
     """Put back what a plugin kept, from its export; it is enabled and its tables are empty."""
     with desk.house() as built:
         rows = switchboard.put_back(built, plugin, file.read_text(encoding="utf-8").splitlines(keepends=True))
-    desk.answer({"plugin": plugin, "rows": rows}, say("{file}: {rows} rows", file=file, rows=rows))
+    desk.answer({"plugin": plugin, "rows": rows}, say("{file}: {rows:row|rows}", file=file, rows=rows))
 
 
 @command(switches, "lock")
@@ -259,7 +260,7 @@ def _tell(desk: Desk, change: Change, tenants: list[Tenant]) -> None:
     desk.answer(
         attrs.asdict(change),
         say(
-            "{tenant}: generation {generation} is in force, tried on {tried} purchases",
+            "{tenant}: generation {generation} is in force, tried on {tried:purchase|purchases}",
             tenant=change.tenant,
             generation=change.generation,
             tried=change.tried,
@@ -341,8 +342,12 @@ def _summary(found: rehearsal.Rehearsal, changed: int = 0) -> list[str]:
     if not found.asked:
         return ["  " + say("No event is recorded yet: nothing to ask about.")]
     if changed:
-        return ["  " + say("{n} other events as before", n=len(found.asked) - changed)]
-    text = "{n} recorded events, {effects} proposals" if found.recorded else "{n} made-up events, {effects} proposals"
+        return ["  " + say("{n:other event|other events} as before", n=len(found.asked) - changed)]
+    text = (
+        "{n:recorded event|recorded events}, {effects:proposal|proposals}"
+        if found.recorded
+        else "{n:made-up event|made-up events}, {effects:proposal|proposals}"
+    )
     effects = sum(len(each.proposed) for each in found.asked)
     return ["  " + say(text, n=len(found.asked), effects=effects)]
 

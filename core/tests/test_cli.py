@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from tallystick import words
 from tallystick.cli import cli
+from tallystick.importing import Bookmark
 from tallystick.words import CHINESE
 
 
@@ -296,3 +297,56 @@ def test_a_folder_that_holds_no_plugin_is_called_so(run, command):
     said = run(*command, status=1).output
     assert "pyproject.toml" in said
     assert "tallystick.errors" not in said
+
+
+# --- events of a file -------------------------------------------------------------------------------------------------
+
+
+def sale(number: int, member: str = "C-1") -> str:
+    return json.dumps({
+        "id": f"e{number}", "source": "till", "type": "purchase.completed", "time": f"2026-03-{number:02}T10:00:00Z", "member": member,
+        "data": {"order": f"R-{number}", "currency": "USD", "lines": [{"sku": "TEA", "amount": 500}]},
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "rows, said",
+    [
+        ([1], "1 event recorded, 0 known before, 0 refused\n"),
+        ([2, 1], "2 events recorded, 0 known before, 0 refused\n"),
+        ([], "0 events recorded, 0 known before, 0 refused\n"),
+    ],
+    ids=["one", "two out of order", "none"],
+)
+def test_events_are_taken_from_standard_input(shop, tmp_path, rows, said):
+    shop("member", "add", "C-1")
+    before = {*filter(Path.is_file, tmp_path.rglob("*"))}
+    assert shop("import", "-", "--history", input="".join(f"{sale(n)}\n" for n in rows)).stdout == said
+    assert {*filter(Path.is_file, tmp_path.rglob("*"))} == before, "nothing of what came in is left behind"
+    shop("verify")
+
+
+def test_refused_rows_of_standard_input_are_listed_in_the_language_of_the_user(shop, tmp_path):
+    said = shop("--lang", "zh", "import", "-", "--history", input=f"{{\n{sale(1, 'nobody')}\n", status=1)
+    report = tmp_path / "standard-input.refused.jsonl"
+    assert [json.loads(row)["code"] for row in report.read_text().splitlines()] == ["invalid_event", "unknown_member"]
+    assert said.stderr.splitlines() == [
+        "tally: invalid_event: 第 1 行: 这不是 JSON",
+        "tally: unknown_member: 第 2 行: 没有这个会员编号或外部编号。（no member 'nobody' here） (/member)",
+    ]
+
+
+def test_an_import_that_goes_on_adds_to_what_was_refused_before(shop, tmp_path):
+    shop("member", "add", "C-1")
+    file, report = tmp_path / "e.jsonl", tmp_path / "e.jsonl.refused.jsonl"
+    file.write_text("".join(f"{sale(n, who)}\n" for n, who in [(1, "nobody"), (2, "C-1"), (3, "nobody"), (4, "C-1")]))
+    report.write_text('{"row": 1, "code": "unknown_member"}\n')
+    Bookmark(tmp_path, file, "shop", True, False, b"").write(2)  # it stopped after two rows
+    found = document(shop("import", "e.jsonl", "--history", "--json", status=1))
+    assert (found["skipped"], found["recorded"], found["refused"]) == (2, 1, 1)
+    assert [json.loads(row)["row"] for row in report.read_text().splitlines()] == [1, 3]
+
+
+def test_a_plan_without_steps_says_so(shop):
+    assert shop("db", "plan").stdout == "Nothing is to be done.\n"
+    assert document(shop("db", "plan", "--json")) == {"sql": ""}

@@ -163,15 +163,15 @@ def watcher(folder: Path, settings: Path) -> Iterator[Callable[[str], list[str]]
 
 
 def test_every_save_is_answered_until_somebody_ends_it(watcher: Callable[[str], list[str]], folder: Path) -> None:
-    assert "  2 recorded events, 1 proposals" in watcher("Watching")
+    assert "  2 recorded events, 1 proposal" in watcher("Watching")
     edit(folder, *TWICE)
-    said = watcher("1 other events as before")
+    said = watcher("1 other event as before")
     assert said[0] == "saved tallystick_comets/rules.py"
     assert '    + earn Grant comets.purchase: unit comets, amount 48, data {"paid": 1234}' in said
     edit(folder, "2 * times", "2 * tims")
     assert watcher("return Grant")[-2].startswith("  tallystick_comets/rules.py:16: NameError")
     edit(folder, "2 * tims", "3 * times")
-    said = watcher("1 other events as before")
+    said = watcher("1 other event as before")
     assert '    - earn Grant comets.purchase: unit comets, amount 48, data {"paid": 1234}' in said
     assert '    + earn Grant comets.purchase: unit comets, amount 72, data {"paid": 1234}' in said
 

@@ -79,7 +79,7 @@ def test_an_order_without_a_rate_is_made_good_at_the_command_line(
     said = run("repair").stdout.splitlines()
     assert said[0].endswith("points earn: points_unknown_rate; points still fails in earn: points_unknown_rate")
     assert said[1] == "0 made good, 0 owed nothing, 1 wait."
-    assert "shop: points failed in earn; 1 entries wait for `tally repair`" in run("plugins").stdout
+    assert "shop: points failed in earn; 1 entry waits for `tally repair`" in run("plugins").stdout
     config = tmp_path / "tally.toml"
     config.write_text(config.read_text() + '\n[tenants.shop.rates.JPY]\n"2025-01-01" = "0.0065"\n')
     assert "+650 points  (points)" in run("repair", "--dry-run").stdout
