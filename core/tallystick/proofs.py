@@ -1,13 +1,13 @@
-"""Whether the books add up: everything is computed again from the journal, in one pass and in bounded memory.
+"""Whether the books add up: everything is computed again from the journal, in bounded memory.
 
 The records are the truth: each batch's Merkle root fixes its records, each chain hash fixes all batches before.
-Transfers must repeat the records.  For everything that follows from them (lots, balances, counters, claims) the pass adds
-up ``weight(key) * amount`` over the journal and subtracts the same over the tables, with weights nobody can foresee: if
-anything anywhere differs by one, the sum is not zero.  Only then a second pass looks for the keys that differ.
+Transfers must repeat the records, and everything that follows from them (lots, balances, counters, claims) must be what
+the journal makes it.  A :mod:`~tallystick.glance` says whether all of it is.
 
-Rows that belong to an entry (transfers, claims, lots, orders, mentions) are read in the order of the journal, some hundred
-entries at a time: what is equal row by row cancels out and never comes to the sums.  A piece in which anything is out of
-place is gone through once more entry by entry, which names what it is.
+If it is not, the books are gone through entry by entry, some hundred entries beside their transfers at a time, which names
+what is out of place.  For what follows from the journal this pass adds up ``weight(key) * amount`` over the journal and
+subtracts the same over the tables, with weights nobody can foresee: where anything differs by one, a sum is not zero, and
+another pass looks for the keys that differ.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import gc
 import hashlib
 import secrets
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from operator import itemgetter
@@ -25,10 +24,24 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Raw, Struct
+from msgspec import Struct
 
-from . import tables
+from . import glance, tables
 from .history import PastLot
+from .leaves import (
+    GENESIS,
+    TERMS,
+    Explained,
+    Given,
+    Leaf,
+    OrderRow,
+    Step,
+    order_rows,
+    read_leaf,
+    read_term,
+    shelves,
+    stream,
+)
 from .ledger import (
     BATCH_BITS,
     NEVER,
@@ -46,7 +59,6 @@ from .ledger import (
 from .queries import replay_member
 from .store import Store
 
-GENESIS = b"\x00" * 32
 _BUCKETS = 1 << 12
 _MASK = _BUCKETS - 1
 MAX_FINDINGS = 100
@@ -164,16 +176,8 @@ def verify(
         # prime the transaction: drivers' own cursors below must see the same snapshot
         conn.execute(sa.select(sa.literal(1)))
         findings = _Findings()
-        keys = _Keys()
-        sketch = _Sketch(keys)
-        read = _Pass(conn, sketch, keys, findings, tenant, progress)
-        read.journal({head.writer: head for head in expected})
-        _subtract_tables(conn, sketch, keys, tenant)
-        if any(sketch.sums):
-            exact = _Exact(sketch, keys)
-            _Pass(conn, exact, keys, _Findings(), tenant, None).journal({})
-            _subtract_tables(conn, exact, keys, tenant)
-            keys.describe(exact.found, findings)
+        heads = {head.writer: head for head in expected}
+        read = glance.look(conn, tenant, heads, progress) or _name_what_differs(conn, tenant, heads, progress, findings)
         if not findings.found:  # a journal that is not sound cannot be played
             _check_sliding(conn, tenant, findings)
         _check_own(conn, tenant, findings)
@@ -185,6 +189,27 @@ def verify(
         findings=tuple(findings.found[:MAX_FINDINGS]),
         sums=_nested(read.sums),
     )
+
+
+def _name_what_differs(
+    conn: sa.Connection,
+    tenant: str | None,
+    heads: Mapping[int, Head],
+    progress: Callable[[int], object] | None,
+    findings: _Findings,
+) -> _Pass:
+    """Go through everything entry by entry, three times as slow as a glance."""
+    keys = _Keys()
+    sketch = _Sketch(keys)
+    read = _Pass(conn, sketch, keys, findings, tenant, progress)
+    read.journal(heads)
+    _subtract_tables(conn, sketch, keys, tenant)
+    if any(sketch.sums):
+        exact = _Exact(sketch, keys)
+        _Pass(conn, exact, keys, _Findings(), tenant, None).journal({})
+        _subtract_tables(conn, exact, keys, tenant)
+        keys.describe(exact.found, findings)
+    return read
 
 
 @contextmanager
@@ -270,7 +295,7 @@ def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> dict[st
     counts: dict[tuple[Any, ...], int] = {}
     taken: dict[tuple[int, int], int] = {}
     stock: dict[str, int] = {}
-    orders: dict[_OrderRow, int] = {}
+    orders: dict[OrderRow, int] = {}
     claims: list[tuple[Any, ...]] = []
     mentions: list[tuple[Any, ...]] = []
     written = {"claims": 0, "entry_members": 0}
@@ -286,23 +311,23 @@ def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> dict[st
         for done in (counts, taken, claims, mentions):
             done.clear()
 
-    for entry, body in _stream(conn, "SELECT entry, body FROM record", tenant):
-        leaf = _read_leaf(body)
+    for entry, body in stream(conn, "SELECT entry, body FROM record", tenant):
+        leaf = read_leaf(body)
         claims.append((tenant, leaf.source, leaf.id, entry))
         for member, counter, grain, first, amount, _mode in leaf.counts:
             _add(counts, (member, counter, grain, first), amount)
         for of, place, amount in leaf.took:
             _add(taken, (parse_entry(of) or 0, place), amount)
-        for shelf, amount in _shelves(leaf):
+        for shelf, amount in shelves(leaf):
             _add(stock, shelf, amount)
-        for row, sign in _order_rows(leaf, entry):
+        for row, sign in order_rows(leaf, entry):
             # how a row was is taken away again by whoever changed it, in whatever order the writers are read
             _add(orders, row, sign)
             if not orders[row]:
                 del orders[row]
         holders = {account for transfer in leaf.transfers for account in transfer[:2] if account[:2] == "m-"}
-        if isinstance(leaf, _Explained):
-            holders |= {_read_term(step.data).member for step in leaf.explanation if step.effect == "usable"}
+        if isinstance(leaf, Explained):
+            holders |= {read_term(step.data).member for step in leaf.explanation if step.effect == "usable"}
         mentions += [(tenant, parse_member(holder), entry) for holder in holders - {leaf.member}]
         if len(claims) >= _FLUSH:
             flush()
@@ -475,98 +500,6 @@ class _Keys:
 
 # --- the pass over the journal -----------------------------------------------------------------------------------------
 
-_Transfer = tuple[str, str, str, int, str, str, str]  # debit, credit, unit, amount, rule, lot, into
-
-
-class _Given(Struct, gc=False):
-    lot: str
-    member: str
-    unit: str
-    amount: int
-    left: int
-    usable_from: int
-    expires_at: int = NEVER
-    sliding: bool = False
-    issuer: str = ""
-
-
-class _Step(Struct, gc=False):
-    effect: str
-    unit: str = ""
-    data: Raw = Raw()
-
-
-class _Term(Struct, gc=False):
-    lot: str
-    member: str = ""
-    usable_from: int = 0
-    was: int = 0
-    expires_at: int = 0
-
-
-_State = tuple[str, int, str]  # role, returned, lines
-_Note = tuple[str, str, int, int, _State | None, _State]  # order, entry, member, value, how it was, how it is
-
-
-class _Leaf(Struct, gc=False):
-    """What verification needs of a record; everything else in it is fixed by the leaf's hash alone."""
-
-    entry: str
-    tenant: str
-    id: str
-    source: str
-    received: int
-    kind: str = ""
-    member: str = ""
-    facts: str = ""
-    order: str = ""
-    value: int = 0
-    transfers: list[_Transfer] = []
-    lots: list[_Given] = []
-    counts: list[tuple[int, str, str, int, int, str]] = []
-    takes: list[tuple[str, int, bool]] = []
-    restocks: list[tuple[str, int]] = []
-    took: list[tuple[str, int, int]] = []
-    orders: list[_Note] = []
-
-
-class _Explained(_Leaf, gc=False):
-    """As :class:`_Leaf`, with the steps of the explanation."""
-
-    explanation: list[_Step] = []
-
-
-#: Effects that change when a lot can be used or expires.
-_TERMS = frozenset({"usable", "grace"})
-_plain: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Leaf)
-_explained: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Explained)
-
-
-def _reader(text: bytes) -> msgspec.json.Decoder[Any]:
-    # few explanations change the terms of a lot, and reading all of them is a third of the work
-    return _explained if b'"usable"' in text or b'"grace"' in text else _plain
-
-
-def _read_leaf(body: bytes) -> _Leaf:
-    leaf: _Leaf = _reader(body).decode(body)
-    return leaf
-
-
-def _read_leaves(bodies: Sequence[bytes]) -> list[_Leaf] | None:
-    """Many at once; None if not each of them is one record on one line."""
-    text = b"\n".join(bodies)
-    if not all(bodies) or text.count(b"\n") != len(bodies) - 1:
-        return None
-    try:
-        leaves: list[_Leaf] = _reader(text).decode_lines(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return leaves if len(leaves) == len(bodies) else None
-
-
-_read_term = msgspec.json.Decoder(_Term).decode
-
-
 _BATCHES = "SELECT writer, number, count, root, previous, chain FROM batch ORDER BY writer, number"
 _TRANSFERS = "SELECT entry, place, tenant, debit, credit, unit, amount, rule, lot, into_lot FROM transfer"
 _LOTS = "SELECT entry, part, tenant, member, unit, amount, sliding, issuer, remaining, usable_from, expires_at FROM lot"
@@ -589,7 +522,7 @@ class _Beside:
 
     def __init__(self, conn: sa.Connection, tenant: str | None) -> None:
         self.streams = [
-            _InOrder(_stream(conn, sql, of, order=order))
+            _InOrder(stream(conn, sql, of, order=order))
             for sql, order, of in (
                 ("SELECT entry, tenant, member, received, body, facts FROM record", "entry", None),
                 (_TRANSFERS, "entry, place", None),
@@ -636,37 +569,6 @@ def _mention_keys(keys: _Keys, rows: Iterable[Any]) -> Iterator[tuple[Any, ...]]
     return ((keys.member, tenant, member, entry) for entry, member, tenant in rows)
 
 
-def _as_written(batches: Sequence[Any], piece: _Piece) -> list[_Leaf] | None:
-    """The leaves of a piece whose rows and transfers are what its records say; None if anything is out of place."""
-    rows, done = piece.records, 0
-    for writer, number, count, *_ in batches:
-        first = ((writer << BATCH_BITS) | number) << PLACE_BITS
-        end = done + count
-        if not (done < end <= len(rows) and rows[done][0] >= first and rows[end - 1][0] < first + (1 << PLACE_BITS)):
-            return None
-        done = end
-    leaves = _read_leaves([row[4] for row in rows]) if done == len(rows) else None
-    if leaves is None:
-        return None
-    wanted: list[Any] = []
-    sha256 = hashlib.sha256
-    for (entry, tenant, member, received, _, facts), leaf in zip(rows, leaves, strict=True):
-        if (
-            leaf.tenant != tenant
-            or leaf.received != received
-            or leaf.entry
-            != f"{entry >> 51}-{(entry >> 12) & 0x7FFFFFFFFF}-{entry & 0xFFF}"  # entry_name, which is called less
-            or leaf.member != (f"m-{member:012d}" if member else "")
-            or (facts is not None and sha256(facts).hexdigest() != leaf.facts)
-        ):
-            return None
-        for place, (debit, credit, unit, amount, rule, lot, into) in enumerate(leaf.transfers):
-            if amount <= 0 or debit == credit:
-                return None
-            wanted.append((entry, place, tenant, debit, credit, unit, amount, rule, lot, into))
-    return leaves if wanted == piece.transfers else None
-
-
 class _Pass:
     """One pass over batches, records and transfers, all in the order of the journal."""
 
@@ -692,7 +594,7 @@ class _Pass:
         beside = _Beside(self.conn, self.tenant)
         batches: list[Any] = []
         entries = 0
-        for row in _stream(self.conn, _BATCHES):
+        for row in stream(self.conn, _BATCHES):
             batches.append(row)
             entries += row[2]
             if entries >= _AT_ONCE or len(batches) >= _AT_ONCE:
@@ -711,23 +613,7 @@ class _Pass:
         """Some batches, their records, and all that belongs to these."""
         writer, number = batches[-1][:2]
         piece = beside.until((((writer << BATCH_BITS) | number) + 1) << PLACE_BITS)
-        leaves = _as_written(batches, piece)
-        if leaves is None:
-            self._one_by_one(batches, piece)
-            return
-        sha256, done = hashlib.sha256, 0
-        hashes = [sha256(b"\x00" + row[4]).digest() for row in piece.records]
-        for batch in batches:
-            self._batch(batch, hashes[done : done + batch[2]])
-            done += batch[2]
-        self._count(len(leaves), len(piece.transfers))
-        self._post_piece(piece, leaves)
-
-    def _count(self, entries: int, transfers: int) -> None:
-        before, self.entries = self.entries, self.entries + entries
-        self.transfers += transfers
-        if self.progress is not None and before // 10_000 != self.entries // 10_000:
-            self.progress(self.entries)
+        self._one_by_one(batches, piece)
 
     def _one_by_one(self, batches: list[Any], piece: _Piece) -> None:
         """The same with a name for everything that is out of place."""
@@ -791,9 +677,11 @@ class _Pass:
     def _record(self, row: Any, transfers: _Ahead) -> bytes:
         """Check one record against its row and its transfers, and add up what it says; its leaf hash."""
         entry, tenant, member, received, body, facts = row
-        self._count(1, 0)
+        self.entries += 1
+        if self.progress is not None and not self.entries % 10_000:
+            self.progress(self.entries)
         try:
-            leaf = _read_leaf(body)
+            leaf = read_leaf(body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self._say("record", "the record cannot be read", entry, tenant)
             self._compare(entry, tenant, None, list(transfers.until(entry + 1)))
@@ -831,7 +719,7 @@ class _Pass:
             place = equal.index(False) if False in equal else len(equal)
             self._say("transfer", f"transfer {place} is not as the record has it", entry, tenant)
 
-    def _post(self, leaf: _Leaf, entry: int) -> None:
+    def _post(self, leaf: Leaf, entry: int) -> None:
         tenant, keys, add = leaf.tenant, self.keys, self.add
         add((keys.claim, tenant, leaf.source, leaf.id, entry), 1)
         others: set[str] = set()
@@ -846,133 +734,24 @@ class _Pass:
             # what went into a fresh lot is in the lot's opening amount already
             self._move(leaf, credit, unit, amount, into, others, counted=into in fresh)
         self._post_rest(leaf, others)
-        for row, sign in _order_rows(leaf, entry):
+        for row, sign in order_rows(leaf, entry):
             add((keys.order, tenant, *row), sign)
         for other in others:
             add((keys.member, tenant, parse_member(other) or 0, entry), 1)
 
-    def _post_rest(self, leaf: _Leaf, others: set[str]) -> None:
+    def _post_rest(self, leaf: Leaf, others: set[str]) -> None:
         """What few entries have."""
         tenant, keys, add = leaf.tenant, self.keys, self.add
         for member, counter, grain, start, amount, _mode in leaf.counts:
             add((keys.counter, tenant, member, counter, grain, start), amount)
-        if isinstance(leaf, _Explained):
+        if isinstance(leaf, Explained):
             for step in leaf.explanation:
-                if step.effect in _TERMS:
+                if step.effect in TERMS:
                     self._change(leaf, step, others)
         for of, place, amount in leaf.took:
             add((keys.taken, tenant, parse_entry(of), place), amount)
-        for shelf, amount in _shelves(leaf):
+        for shelf, amount in shelves(leaf):
             add((keys.stock, tenant, shelf), amount)
-
-    def _post_piece(self, piece: _Piece, leaves: Sequence[_Leaf]) -> None:  # noqa: C901 - one loop that calls nothing
-        """As :meth:`_post` for each of them; what the tables say in the same words is left out on both sides."""
-        keys, add = self.keys, self.add
-        claims: list[Any] = []
-        orders: list[Any] = []
-        mentions: list[Any] = []
-        opened: list[tuple[int, str, _Leaf, _Given]] = []
-        moved: dict[str, dict[tuple[str, str], int]] = {}
-        lots: dict[tuple[str, str], int] = {}
-        explained = isinstance(leaves[0], _Explained)
-        for row, leaf in zip(piece.records, leaves, strict=True):
-            entry, tenant = row[0], leaf.tenant
-            if self.tenant is not None and self.tenant != tenant:
-                continue
-            mine, others = leaf.member, set()
-            claims.append((entry, tenant, leaf.source, leaf.id))
-            fresh: Collection[str] = ()
-            if leaf.lots:
-                fresh = [given.lot for given in leaf.lots]
-                opened += [(entry, tenant, leaf, given) for given in leaf.lots]
-            net = moved.get(tenant)
-            if net is None:
-                net = moved[tenant] = {}
-            for debit, credit, unit, amount, _, lot, into in leaf.transfers:
-                account = debit, unit
-                net[account] = net.get(account, 0) - amount
-                if debit[:2] == "m-":
-                    if debit != mine:
-                        others.add(debit)
-                    if lot:
-                        lots[tenant, lot] = lots.get((tenant, lot), 0) - amount
-                    else:
-                        add((keys.deficit, tenant, debit, unit), amount)
-                account = credit, unit
-                net[account] = net.get(account, 0) + amount
-                if credit[:2] == "m-":
-                    if credit != mine:
-                        others.add(credit)
-                    if not into:
-                        add((keys.deficit, tenant, credit, unit), -amount)
-                    elif into not in fresh:  # what went into a fresh lot is in the lot's opening amount already
-                        lots[tenant, into] = lots.get((tenant, into), 0) + amount
-            if leaf.orders:
-                for order, sign in _order_rows(leaf, entry):
-                    if sign > 0 and order[1] == entry:
-                        orders.append((entry, tenant, order[0], *order[2:]))
-                    else:
-                        add((keys.order, tenant, *order), sign)
-            elif leaf.kind == "purchase.completed":
-                orders.append((entry, tenant, leaf.order, "sale", row[2], leaf.value, 0, ""))
-            if explained or leaf.counts or leaf.took or leaf.takes or leaf.restocks:
-                self._post_rest(leaf, others)
-            if others:
-                mentions += sorted([(entry, parse_member(other) or 0, tenant) for other in others])
-        for tenant, net in moved.items():
-            for (account_name, unit), amount in net.items():
-                member = account_name[:2] == "m-"
-                if member and amount:
-                    add((keys.posted, tenant, account_name, unit), amount)
-                total = tenant, unit, "members" if member else account_name
-                self.sums[total] = self.sums.get(total, 0) + amount
-        self._cancel(claims, piece.claims, _claim_keys)
-        self._cancel(orders, piece.orders, _order_keys)
-        self._cancel(mentions, piece.mentions, _mention_keys)
-        self._cancel_lots(opened, piece.lots, lots)
-
-    def _cancel(
-        self, journal: list[Any], table: list[Any], name: Callable[[_Keys, Iterable[Any]], Iterator[Any]]
-    ) -> None:
-        if journal != table:
-            more = Counter(journal)
-            more.subtract(table)
-            for key, count in zip(name(self.keys, more), more.values(), strict=True):
-                if count:
-                    self.add(key, count)
-
-    def _cancel_lots(
-        self, opened: Sequence[tuple[int, str, _Leaf, _Given]], rows: Sequence[Any], moved: dict[tuple[str, str], int]
-    ) -> None:
-        """What never changes of a lot is compared; what does change is a difference between its opening and its row."""
-        fits = len(opened) == len(rows)
-        for (entry, tenant, leaf, given), row in zip(opened, rows, strict=False):
-            fits = fits and (
-                row[0] == entry
-                and given.lot == f"{leaf.entry}.{row[1]}"
-                and row[2] == tenant
-                and given.member == f"m-{row[3]:012d}"
-                and given.unit == row[4]
-                and given.amount == row[5]
-                and given.sliding == row[6]
-                and given.issuer == row[7]
-            )
-        if fits:
-            for (_, tenant, _, given), row in zip(opened, rows, strict=True):
-                left = given.left - row[8] + (moved.pop((tenant, given.lot), 0) if moved else 0)
-                # the expiry of sliding lots is played, see _check_sliding
-                longer = 0 if given.sliding else given.expires_at - row[10]
-                if left or longer or given.usable_from != row[9]:
-                    self.add_lot(tenant, given.lot, left, given.usable_from - row[9], longer, None, 1)
-                if given.amount != given.left:
-                    self.add((self.keys.deficit, tenant, given.member, given.unit), given.left - given.amount)
-        else:
-            for _, tenant, _, given in opened:
-                self._open(tenant, given)
-            for row in rows:
-                self._subtract_lot(row)
-        for (tenant, lot), amount in moved.items():
-            self.add_lot(tenant, lot, amount, 0, 0, None, 1)
 
     def _subtract_lot(self, row: Any) -> None:
         entry, part, tenant, member, unit, amount, sliding, issuer, left, usable_from, expires_at = row
@@ -980,7 +759,7 @@ class _Pass:
         name = f"{entry_name(entry)}.{part}"
         self.add_lot(tenant, name, left, usable_from, 0 if sliding else expires_at, terms, -1)
 
-    def _open(self, tenant: str, given: _Given) -> None:
+    def _open(self, tenant: str, given: Given) -> None:
         # the expiry of sliding lots is played, see _check_sliding
         expires_at = 0 if given.sliding else given.expires_at
         terms = (given.member, given.unit, given.amount, int(given.sliding), given.issuer)
@@ -989,7 +768,7 @@ class _Pass:
             self.add((self.keys.deficit, tenant, given.member, given.unit), given.left - given.amount)
 
     def _move(
-        self, leaf: _Leaf, account: str, unit: str, amount: int, lot: str, others: set[str], *, counted: bool = False
+        self, leaf: Leaf, account: str, unit: str, amount: int, lot: str, others: set[str], *, counted: bool = False
     ) -> None:
         tenant = leaf.tenant
         if account[:2] == "m-":
@@ -1004,38 +783,14 @@ class _Pass:
         key = (tenant, unit, account)
         self.sums[key] = self.sums.get(key, 0) + amount
 
-    def _change(self, leaf: _Leaf, step: _Step, others: set[str]) -> None:
-        term = _read_term(step.data)
+    def _change(self, leaf: Leaf, step: Step, others: set[str]) -> None:
+        term = read_term(step.data)
         if step.effect == "grace":
             self.add_lot(leaf.tenant, term.lot, 0, 0, term.expires_at - term.was, None, 1)
         else:
             self.add_lot(leaf.tenant, term.lot, 0, term.usable_from - NEVER, 0, None, 1)
             if term.member != leaf.member:
                 others.add(term.member)
-
-
-def _shelves(leaf: _Leaf) -> Iterator[tuple[str, int]]:
-    """By how much an event changed which stock."""
-    for shelf, amount, _ in leaf.takes:
-        yield shelf, -amount
-    yield from leaf.restocks
-
-
-def _order_rows(leaf: _Leaf, entry: int) -> Iterator[tuple[_OrderRow, int]]:
-    """What an event made of the rows of its order: those that came, and negative those that went."""
-    mine = False
-    for order, named, member, value, was, now in leaf.orders:
-        number = parse_entry(named) or 0
-        mine = mine or (number == entry and was is None)
-        if was is not None:
-            yield (order, number, was[0], member, value, was[1], was[2]), -1
-        yield (order, number, now[0], member, value, now[1], now[2]), 1
-    if leaf.kind == "purchase.completed" and not mine:
-        yield (leaf.order, entry, "sale", parse_member(leaf.member) or 0 if leaf.member else 0, leaf.value, 0, ""), 1
-
-
-#: order, entry, role, member, value, returned, lines: a row of order_entry
-_OrderRow = tuple[str, int, str, int, int, int, str]
 
 
 class _Ahead:
@@ -1071,41 +826,19 @@ class _Ahead:
 def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: str | None) -> None:
     """Subtract what the tables say that many entries make together; what is left over is what differs."""
     add = adding.add
-    for of, member, unit, posted, deficit in _stream(
+    for of, member, unit, posted, deficit in stream(
         conn, "SELECT tenant, member, unit, posted, deficit FROM balance", tenant
     ):
         holder = member_name(member)
         add((keys.posted, of, holder, unit), -posted)
         add((keys.deficit, of, holder, unit), -deficit)
     counters = "SELECT tenant, member, name, grain, start, value FROM counter"
-    for of, member, name, grain, start, value in _stream(conn, counters, tenant):
+    for of, member, name, grain, start, value in stream(conn, counters, tenant):
         add((keys.counter, of, member, name, grain, start), -value)
-    for of, entry, place, amount in _stream(conn, "SELECT tenant, entry, place, amount FROM taken", tenant):
+    for of, entry, place, amount in stream(conn, "SELECT tenant, entry, place, amount FROM taken", tenant):
         add((keys.taken, of, entry, place), -amount)
-    for of, shelf, left in _stream(conn, "SELECT tenant, key, remaining FROM stock", tenant):
+    for of, shelf, left in stream(conn, "SELECT tenant, key, remaining FROM stock", tenant):
         add((keys.stock, of, shelf), -left)
-
-
-def _stream(conn: sa.Connection, sql: str, tenant: str | None = None, *, order: str = "") -> Iterator[Any]:
-    """Rows of a query as tuples, fetched as they are used, past SQLAlchemy's result objects (a third of the time)."""
-    driver: Any = conn.connection.driver_connection
-    postgres = conn.dialect.name == "postgresql"
-    if tenant is not None:
-        sql += " WHERE tenant = %s" if postgres else " WHERE tenant = ?"
-    if order:
-        sql += f" ORDER BY {order}"
-    given = () if tenant is None else (tenant,)
-    if postgres:
-        return _stream_from_server(driver, sql, given)
-    rows: Iterator[Any] = driver.execute(sql, given)
-    return rows
-
-
-def _stream_from_server(driver: Any, sql: str, given: tuple[Any, ...]) -> Iterator[Any]:
-    with driver.cursor(name=f"proof_{secrets.token_hex(4)}") as cursor:  # named: it stays at the server
-        cursor.itersize = 5_000
-        cursor.execute(sql, given, binary=True)
-        yield from cursor
 
 
 def _check_sliding(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
@@ -1140,7 +873,7 @@ def _check_own(conn: sa.Connection, tenant: str | None, findings: _Findings) -> 
     for row in conn.execute(strays):
         message = f"row {row.name} of {row.plugin} under {row.key}: there is no {member_name(row.member)} (any more)"
         findings.add("own", message, tenant=row.tenant)
-    for of, plugin, key, name, value in _stream(conn, "SELECT tenant, plugin, key, name, value FROM own", tenant):
+    for of, plugin, key, name, value in stream(conn, "SELECT tenant, plugin, key, name, value FROM own", tenant):
         try:
             msgspec.json.decode(value)
         except msgspec.MsgspecError:
