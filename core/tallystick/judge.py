@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from . import deferring, mending, merging, vault
+from . import deferring, mending, merging, undoing, vault
 from .effects import VERDICTS, Effect, Keep, Put, Verdict
 from .errors import (
     AlreadyDecided,
@@ -39,10 +39,8 @@ from .ledger import (
     moment,
     parse_entry,
     parse_member,
-    returned_weight,
-    taken_by_now,
 )
-from .page import GAINS, CountedBy, Page, counted_by, effects_document, lots_of, spent_of
+from .page import GAINS, Page, effects_document, spent_of
 from .pipeline import Plan, Skipped
 from .quotas import Tally, budget_caps, used_of
 from .settle import Settlement, plugin_of, settle
@@ -50,8 +48,6 @@ from .situation import Birthday, Chance, Member, Original, Situation
 from .windows import day_number, grain_of, start_of
 from .working import NotRead, OrderEntry, Person, Working
 
-#: Behind the steps of an explanation: places under which taking back counters and stock is remembered.
-COUNTS, TAKES = 1 << 20, 1 << 21
 #: Returns that may wait for one order.
 MAX_PARKED = 100
 
@@ -619,7 +615,7 @@ class Judge:
         record, sealed = self.working.originals[sale.entry]
         purchase = self._purchase(record, sealed)
         before = sale.returned
-        self._return(sale, refund, purchase)
+        undoing.bring_back(self.working, sale, refund, purchase)
         made_good = [
             (row.entry, self.working.originals[row.entry][0]) for row in self.working.order(refund.order, "repair")
         ]
@@ -646,16 +642,16 @@ class Judge:
         own = self._private(plan, event, situation) if plan.own else _NONE
         if plan.reverse is not None and person is not None:
             proposals += self._ask(plan.reverse, skipped, event, original, situation, own)
-        keep = _kept(proposals)
+        keep = undoing.kept(proposals)
         nets = [line.net for line in purchase.lines] if purchase is not None else []
         for number, gave in ((sale.entry, record), *made_good):
-            self._take_back(page, gave, number, sale, nets, keep)
+            undoing.take_back(page, gave, number, sale, nets, keep)
         for bought in [sale, *self.working.order(refund.order, "spend")]:
             if bought.entry in self.working.originals:
                 told = self.working.originals[bought.entry][0]
-                self._give_back(page, told, bought.entry, sale)
+                undoing.give_back(page, told, bought.entry, sale)
                 if bought is not sale:  # what it gave, counted and took off the shelf goes the same way
-                    self._take_back(page, told, bought.entry, sale, (), keep)
+                    undoing.take_back(page, told, bought.entry, sale, (), keep)
         page.apply(
             settle([e for e in proposals if not isinstance(e, Keep)], self.units, situation.counters, self.versions)
         )
@@ -695,114 +691,9 @@ class Judge:
             record = self.working.originals[each.entry][0]
             for place, step, spent in spent_of(record):
                 if step.effect == "spend":
-                    self._put_back(page, record, each.entry, place, spent, -step.amount)
-            self._take_back(page, record, each.entry, OrderEntry(row.order, each.entry, "sale", payer), (), {})
+                    undoing.put_back(page, record, each.entry, place, spent, -step.amount)
+            undoing.take_back(page, record, each.entry, OrderEntry(row.order, each.entry, "sale", payer), (), {})
         return self._judged(arrival, event, page, entry, "recorded", "allow", (), (), [row], order=row.order)
-
-    def _return(self, sale: OrderEntry, refund: Refund, purchase: Purchase | None) -> None:
-        """Add what came back to what had come back before; never more than was sold."""
-        self.working.touch_order(sale)
-        if not refund.lines and refund.amount is None:
-            sale.returned = sale.value
-            if purchase is not None:
-                sale.lines = {index: line.net for index, line in enumerate(purchase.lines)}
-            return
-        if refund.lines:
-            if purchase is None:
-                raise UnknownOrder(
-                    "the order's lines are no longer known; return an amount instead", pointer="/data/lines"
-                )
-            for place, back in enumerate(refund.lines):
-                if back.line >= len(purchase.lines):
-                    raise InvalidEvent(
-                        f"the order has {len(purchase.lines)} lines, counted from 0",
-                        pointer=f"/data/lines/{place}/line",
-                    )
-                net = purchase.lines[back.line].net
-                sale.lines[back.line] = min(net, sale.lines.get(back.line, 0) + back.amount)
-        else:
-            sale.loose += refund.amount or 0
-        whole = sum([line.net for line in purchase.lines]) if purchase is not None else 0
-        by_lines = sum(sale.lines.values())
-        complete = (
-            whole
-            and by_lines >= whole
-            and (
-                purchase is None
-                or len(sale.lines) == len([1 for line in purchase.lines if line.net])
-                or by_lines >= whole
-            )
-        )
-        scaled = sale.value if complete else (by_lines * sale.value // whole if whole else 0)
-        sale.returned = min(sale.value, scaled + sale.loose)
-
-    def _owed(self, entry: int, place: int, target: int) -> int:
-        """What of *target* was not taken back yet; from now on it was.  So nothing is ever taken or given back twice."""
-        amount = target - self.working.taken.get((entry, place), 0)
-        if amount <= 0:
-            return 0
-        self.working.take(entry, place, amount)
-        return amount
-
-    def _take_back(
-        self, page: Page, record: Record, entry: int, sale: OrderEntry, nets: Sequence[int], keep: _Keeping
-    ) -> None:
-        """Take back the share of every gain that belongs to what came back, less what is to *keep*; cumulatively exact."""
-        everything = sale.returned >= sale.value
-        back: dict[int, int] = {}  # by place
-        for place, step in enumerate(record.explanation):
-            if step.effect not in GAINS or step.amount <= 0 or step.fixed:
-                continue
-            amount = self._owed(
-                entry, place, step.amount if everything else _share(step.amount, step.lines, sale, nets)
-            )
-            kept = min(amount, keep.get((step.rule, step.unit), 0))
-            if kept:
-                keep[step.rule, step.unit] -= kept
-            if amount > kept:
-                back[place] = lapsed = page.lapsed(entry, record, place, amount - kept)
-                left = amount - kept - lapsed
-                if left:
-                    own, note = lots_of(record, step), "kept" if kept else ""
-                    back[place] += page.take_back(_holder(record, step), step.unit, left, step.rule, own, note)
-        self._uncount(page, record, entry, sale, nets, back)
-        if everything:
-            for n, (key, amount, reversible) in enumerate(record.takes):
-                if reversible and (owed := self._owed(entry, TAKES + n, amount)):
-                    page.restock(key, owed)
-
-    def _uncount(
-        self, page: Page, record: Record, entry: int, sale: OrderEntry, nets: Sequence[int], back: Mapping[int, int]
-    ) -> None:
-        """Give counters back their share of what came back; *back* is what was taken of each gain just now."""
-        everything = sale.returned >= sale.value
-        counts = []
-        for n, (member, counter, grain, start, amount, mode) in enumerate(record.counts):
-            about = counted_by(mode)
-            if about is not None and about.gains:  # what the member may keep goes on using the cap up
-                target = min(amount, self.working.taken.get((entry, COUNTS + n), 0) + _of_gains(about, record, back))
-            elif not mode or (mode == "whole" and not everything):
-                target = 0
-            else:
-                lines = about.lines if about is not None else ()
-                target = amount if everything else _share(amount, lines, sale, nets)
-            counts.append((member, counter, grain, start, self._owed(entry, COUNTS + n, target)))
-        page.uncount(counts)
-
-    def _give_back(self, page: Page, record: Record, entry: int, sale: OrderEntry) -> None:
-        """Points that paid for the order go back to their lots in proportion, latest expiry first."""
-        for place, step, spent in spent_of(record):
-            if step.effect == "spend":
-                self._put_back(page, record, entry, place, spent, taken_by_now(-step.amount, sale.value, sale.returned))
-
-    def _put_back(
-        self, page: Page, record: Record, entry: int, place: int, spent: Sequence[tuple[Transfer, str]], target: int
-    ) -> None:
-        """Put back what of *target* was not put back yet: the lots that were used last get theirs first."""
-        before = self.working.taken.get((entry, place), 0)
-        amount = self._owed(entry, place, target)
-        released = bool(self.working.order(f"entry/{record.entry}", "released"))
-        page.put_back(spent, before, amount, released=released)
 
     def _advance(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """What waited for this state of the order becomes usable."""
@@ -872,7 +763,7 @@ class Judge:
         row = OrderEntry(order, entry, "sale", person.number, sale.value, sale.returned)
         row.lines, row.loose = dict(sale.lines), sale.loose
         if self.working.order(order, "refund"):  # what came back before somebody claimed it earns nothing
-            self._take_back(
+            undoing.take_back(
                 page, page.record(status="recorded"), entry, row, [line.net for line in opened.facts.lines], {}
             )
         self.working.touch_order(sale).role = "claimed"
@@ -913,7 +804,7 @@ class Judge:
         else:  # what would be refused by now is not done, whoever releases it
             done = "voided"
             page.steps += anew.steps
-            self._void(page, record, number or 0)
+            undoing.void(page, record, number or 0)
         row = OrderEntry(decision, entry, done, member)
         return self._judged(
             arrival,
@@ -967,7 +858,7 @@ class Judge:
             return _Anew(outrun)
         late = [effect for effect in deferred if deferring.row_of(effect, member) and plugin_of(effect.rule) in outrun]
         rows, steps, skipped, refused = list[Effect](), list[Step](), list[Skipped](), False
-        self._void(Page(entry, event, self.working, self.programme, instant(event.received)), record, number)
+        undoing.void(Page(entry, event, self.working, self.programme, instant(event.received)), record, number)
         plan = self.pipeline.plan(was.kind)
         situation = self.situation(was, plan, number, person)  # under its own number: chance falls as it fell
         private = self._private(plan, was, situation)
@@ -1016,22 +907,6 @@ class Judge:
         if skipped:
             page.kept = mending.keep(skipped, was, situation, own, outcome=outcome)
         page.event = released
-
-    def _void(self, page: Page, record: Record, number: int) -> None:
-        """Everything the held event had set aside, given or counted is undone, less what a refund undid before."""
-        for place, step in enumerate(record.explanation):
-            if step.effect in GAINS and (amount := self._owed(number, place, step.amount)):
-                page.take_back(_holder(record, step), step.unit, amount, step.rule, lots_of(record, step), "voided")
-        for place, step, spent in spent_of(record):
-            self._put_back(page, record, number, place, spent, -step.amount)
-        page.uncount([
-            (member, counter, grain, start, self._owed(number, COUNTS + n, amount))
-            for n, (member, counter, grain, start, amount, mode) in enumerate(record.counts)
-            if mode
-        ])  # fmt: skip
-        for n, (key, amount, _) in enumerate(record.takes):
-            if owed := self._owed(number, TAKES + n, amount):
-                page.restock(key, owed)
 
     def _merge(self, arrival: Arrival, event: Event, entry: int, received: int) -> Judged:
         """Two members are one person.  Sent again it changes nothing: the source is then found as the other already."""
@@ -1148,48 +1023,6 @@ class _Claims(msgspec.Struct):
     """What a sender claimed, as sealed; only the data is read again."""
 
     data: msgspec.Raw
-
-
-#: (rule, unit) -> how much of what the core would take back of it stays
-_Keeping = dict[tuple[str, str], int]
-
-
-def _kept(proposals: Sequence[Effect]) -> _Keeping:
-    """What plugins propose to keep of a return."""
-    keep: _Keeping = {}
-    for k in proposals:
-        if isinstance(k, Keep):
-            keep[k.of_rule, k.unit] = keep.get((k.of_rule, k.unit), 0) + max(0, k.amount)
-    return keep
-
-
-def _share(amount: int, lines: Sequence[tuple[int, int]] | None, sale: OrderEntry, nets: Sequence[int]) -> int:
-    """The part of *amount*, which came from *lines* or from the whole order, that belongs to what came back by now."""
-    if not lines or not nets:
-        return taken_by_now(amount, sale.value, sale.returned)
-    back, whole = returned_weight(lines, nets, sale.lines)
-    loose = amount * sale.loose // sale.value if sale.value else 0
-    return min(amount, (amount * back // whole if whole else 0) + loose)
-
-
-def _of_gains(about: CountedBy, record: Record, back: Mapping[int, int]) -> int:
-    """What of *back*, by the places of gains in *record*, is about the gains that were counted."""
-    steps = record.explanation
-    return sum(
-        [
-            amount
-            for place, amount in back.items()
-            if any(
-                steps[place].unit == unit and (rules is None or steps[place].rule in rules)
-                for unit, rules in about.gains
-            )
-        ]
-    )
-
-
-def _holder(record: Record, step: Step) -> int:
-    """Whose gain a step was."""
-    return parse_member(step.member or record.member) or 0
 
 
 _NONE: Mapping[Any, Any] = MappingProxyType({})

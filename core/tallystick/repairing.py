@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from . import mending
+from . import mending, undoing
 from .effects import Count, Effect, Grant, Keep, Move, Spend
 from .errors import NothingOwed, NotRepaired, UnknownEntry, UnknownMember
 from .events import Arrival, Event, Purchase
@@ -93,7 +93,7 @@ class Repairer(Judge):
         page.count_again(mending.counts(counted, sheet.counts, failed, self.working.who, whole=_judged_whole(record)))
         if sale is not None and sale.returned:
             nets = [line.net for line in was.facts.lines] if isinstance(was.facts, Purchase) else []
-            self._take_back(page, page.record(status="recorded"), entry, sale, nets, {})
+            undoing.take_back(page, page.record(status="recorded"), entry, sale, nets, {})
         page.apply(settle(mine, self.units, _NONE, self.versions))
         if not (more or page.counts or mine):
             raise NothingOwed

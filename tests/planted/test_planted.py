@@ -59,7 +59,7 @@ FAULTS = {
     "a gift may be given to oneself": (
         "page.py", "if move.to == self.event.member:", "if False:", f"{BATCHES}::test_nobody_gives_to_oneself[sqlite]"),
     "nobody notes what was taken back": (
-        "judge.py", "            return 0\n        self.working.take(entry, place, amount)", "            return 0",
+        "undoing.py", "        return 0\n    working.take(entry, place, amount)", "        return 0",
         f"{REFUNDS}::test_earning_and_returning_is_nothing[sqlite]"),
     "an entry is decided as it is spelled": (
         "judge.py", 'decision = f"entry/{record.entry}"', 'decision = f"entry/{facts.entry}"', f"{HELD}::test_an_entry_is_decided_once_however_it_is_spelled[sqlite-01-1-0]"),
