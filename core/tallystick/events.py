@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import attrs
@@ -55,7 +56,7 @@ class Payment(Facts, frozen=True):
     amount: Amount
 
 
-class Purchase(Facts, frozen=True):
+class Purchase(Facts, frozen=True, dict=True):  # a dict: what is worked out of a receipt stays with it
     """A completed sale: the receipt as the till printed it."""
 
     order: Name  #: the order's number; one order earns once, and refunds name it
@@ -71,18 +72,21 @@ class Purchase(Facts, frozen=True):
     state: Text = "completed"  #: where the order stands; rewards may wait for a later state (see order.advanced)
 
     def __post_init__(self) -> None:
-        total = -self.discount
         for line in self.lines:
             if line.discount > line.amount or line.tax > line.amount:
                 raise ValueError(f"line {line.sku}: discount and tax cannot exceed the line's amount")
-            total += line.amount - line.discount
-        if total < 0:
+        if self.total < 0:
             raise ValueError("the order's discount exceeds its lines")
 
-    @property
+    @cached_property
     def total(self) -> int:
         """What the customer owes for all lines after all promotional discounts, tax included, in minor units."""
         return sum([line.amount - line.discount for line in self.lines]) - self.discount
+
+    @cached_property
+    def goods(self) -> tuple[Line, ...]:
+        """The lines that are goods: no shipping, fees, rewards or stored value."""
+        return tuple([line for line in self.lines if line.kind == "item"])
 
     @property
     def items(self) -> int:

@@ -415,7 +415,7 @@ class Gamification:
         purchase = event.facts
         facts = {
             "event": event, "member": situation.member, "today": day, "purchase": purchase,
-            "gained": dict.fromkeys(self.programme.units, 0), "goods": tuple([ln for ln in purchase.lines if ln.kind == "item"]),
+            "gained": dict.fromkeys(self.programme.units, 0), "goods": purchase.goods,
         }  # fmt: skip
         if not self._qualifies.fire(**facts):
             return

@@ -119,7 +119,7 @@ class Watch:
         if self.kind == PURCHASE:
             facts["purchase"] = event.facts
             if read is None or "goods" in read:
-                facts["goods"] = tuple([line for line in event.facts.lines if line.kind == "item"])
+                facts["goods"] = event.facts.goods
         elif self._has_facts:
             facts["facts"] = event.facts
         return facts

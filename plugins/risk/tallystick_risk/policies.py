@@ -56,7 +56,7 @@ class Policies:
         if self._room:
             given[self._room] = event.facts
             if self._reads_goods:
-                given["goods"] = tuple([line for line in event.facts.lines if line.kind == "item"])
+                given["goods"] = event.facts.goods
         return given
 
     def verdicts(self, event: Event, member: Member | None, now: Moment) -> list[Verdict]:

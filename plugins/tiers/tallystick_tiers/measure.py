@@ -67,8 +67,7 @@ class Measuring:
         """What the rules see of an event, by name."""
         if self._kind != PURCHASE:
             return {"event": event, "member": member}
-        goods = tuple([line for line in facts.lines if line.kind == "item"])
-        return {"event": event, "member": member, "purchase": facts, "goods": goods}
+        return {"event": event, "member": member, "purchase": facts, "goods": facts.goods}
 
     def months(self, event: Event, facts: Any, at: datetime, member: Member) -> frozenset[str]:
         """The ladders in whose months an event counts.  Raises UnknownRate for a currency without a rate."""
