@@ -55,7 +55,7 @@ def run(words: list[str], cwd: Path | None = None, **more: str) -> str:
     return done.stdout
 
 
-HELP = "import sys; from tallystick.cli import main; sys.argv[1:] = ['--help']; main()"
+HELP = "import sys; from tallystick.__main__ import main; sys.argv[1:] = ['--help']; main()"
 
 
 def fresh_folder() -> Path:
@@ -95,7 +95,7 @@ def toggle(built: house.House) -> None:
 def first_answer() -> tuple[float, float]:
     """From the start of `tally serve` until it has answered once."""
     folder = fresh_folder()
-    tally = [sys.executable, "-c", "from tallystick.cli import main; main()"]
+    tally = [sys.executable, "-m", "tallystick"]
     run([*tally, "init"], cwd=folder)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
