@@ -92,6 +92,9 @@ def _dependencies(installed: Mapping[str, Installed]) -> Finding:
 def _database(config: Config) -> Finding:
     engine = database.connect(config.house.database)
     try:
+        file = database.database_file(engine)
+        if file is not None and not file.exists():  # looking would make an empty one
+            return Finding("database", ok=False, detail=f"there are no books in {file}")
         with database.reading(engine) as conn:
             if engine.dialect.name == "sqlite":
                 synchronous = conn.exec_driver_sql("PRAGMA synchronous").scalar()

@@ -65,6 +65,9 @@ class Status:
 
 def status(engine: sa.Engine, parts: Sequence[Part]) -> list[Status]:
     """How far each part has come.  Imports no revision; costs one SELECT per part and one for the list of tables."""
+    file = database_file(engine)
+    if file is not None and not file.exists():  # SQLite makes an empty one even for whoever only looks
+        return [_status(None, part, set()) for part in parts]
     with reading(engine) as conn:
         tables = set(sa.inspect(conn).get_table_names())
         return [_status(conn, part, tables) for part in parts]
@@ -219,8 +222,8 @@ def _broken(part: Part, why: str) -> PluginBroken:
     return PluginBroken(f"migrations of {part.id}: {why}", plugin=part.id)
 
 
-def _status(conn: sa.Connection, part: Part, tables: set[str]) -> Status:
-    current = _current(conn, part) if part.version_table in tables else None
+def _status(conn: sa.Connection | None, part: Part, tables: set[str]) -> Status:
+    current = _current(conn, part) if conn is not None and part.version_table in tables else None
     try:
         known = _known(part)
     except PluginBroken as error:

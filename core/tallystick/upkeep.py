@@ -47,10 +47,12 @@ def show_head(desk: Desk, sign: bool, show_key: bool, output: IO[bytes]) -> None
         with built.reading() as conn:
             heads = proofs.heads(conn)
         text = witness.write_head(signer.key.name, heads, built.clock())
+    note = (signer.sign(text) if sign else text).encode()
     if desk.as_json:
-        desk.answer([{"writer": head.writer, "number": head.number, "chain": head.chain.hex()} for head in heads])
-        return
-    output.write((signer.sign(text) if sign else text).encode())
+        told = [{"writer": head.writer, "number": head.number, "chain": head.chain.hex()} for head in heads]
+        document = {"heads": told, "signed": note.decode()} if sign else told
+        note = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    output.write(note)
 
 
 def expected_heads(built: House, file: Path | None, key: str | None) -> list[Head]:

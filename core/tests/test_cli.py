@@ -237,6 +237,13 @@ def test_books_that_are_not_there_are_not_called_out_of_date(shop, tmp_path):
     assert "tally db upgrade" in said
 
 
+@pytest.mark.parametrize("command", ["verify", "head", "doctor", "db status", "report"])
+def test_whoever_looks_for_books_that_are_not_there_makes_none(shop, tmp_path, command):
+    (tmp_path / "tally.db").unlink()
+    shop(*command.split(), status=0 if command == "db status" else 1)
+    assert not (tmp_path / "tally.db").exists()
+
+
 def test_whoever_has_no_configuration_hears_how_to_get_one(run):
     said = run("verify", status=1).stderr
     assert "tally init" in said

@@ -119,6 +119,15 @@ def test_a_signed_head_finds_that_the_end_was_cut_off(shop: Shop) -> None:
     assert "head" in {finding["code"] for finding in findings}
 
 
+def test_a_program_gets_the_signature_as_well(small: Shop) -> None:
+    small.sell(0, 2)
+    small.run("head", "--sign", "--json", "--output", "head.json")
+    found = json.loads(Path("head.json").read_text())
+    assert found["heads"] == json.loads(small.run("head", "--json").stdout)
+    Path("head.txt").write_text(found["signed"])
+    small.run("verify", "--head", "head.txt")
+
+
 def test_a_head_is_believed_only_as_it_was_signed(small: Shop) -> None:
     small.sell(0, 2)
     small.run("head", "--sign", "--output", "head.txt")
