@@ -206,6 +206,23 @@ def test_the_plan_prints_sql_and_changes_nothing(engine: sa.Engine) -> None:
     assert sa.inspect(engine).get_table_names() == []
 
 
+def test_the_plan_of_a_step_that_looks_at_rows_says_so(engine: sa.Engine, plugin: Callable[[str], Plugin]) -> None:
+    shop = plugin("shop_plan")
+    shop.step(
+        1,
+        """
+        op.create_table("shop_sum", sa.Column("amount", sa.Integer))
+        for row in op.get_bind().execute(sa.text("SELECT amount FROM shop_sale")):
+            op.execute("INSERT INTO shop_sum VALUES (1)")
+        """,
+    )
+    shop.step(2, 'op.create_table("shop_more", sa.Column("amount", sa.Integer))', after="0001")
+    sql = migrate.plan(engine, [shop.part])
+    assert sql.index("CREATE TABLE shop_sum") < sql.index("-- what it does next depends on the data")
+    assert sql.index("-- what it does next depends on the data") < sql.index("CREATE TABLE shop_more")
+    assert sa.inspect(engine).get_table_names() == []
+
+
 def test_rows_that_point_at_a_rebuilt_table_survive_on_sqlite(sqlite_url: str, plugin: Callable[[str], Plugin]) -> None:
     """SQLite changes a column by copying and dropping the table; with foreign keys on, the drop would cascade."""
     shop = plugin("shop_c")
