@@ -22,7 +22,7 @@ from .discovery import Installed
 from .errors import InvalidRequest, NotFound, TallyError, Unavailable, UnknownTenant
 from .later import later
 from .problems import Language, problem_document
-from .words import translate
+from .words import complaint, translate
 
 if TYPE_CHECKING:
     from . import config as configuration
@@ -125,6 +125,8 @@ class Root(Group):
             return super().invoke(ctx)
         except TallyError as error:
             refuse(error)
+        except click.ClickException as error:
+            return ctx.exit(complain(error))
         except Exception as error:
             refusal = None if _of_click(error) else database.refusal(error) or _of_the_system(error)
             if refusal is None:
@@ -138,14 +140,30 @@ class Root(Group):
         # before anything is parsed: help and complaints about the words themselves are texts, too
         context = self.context_class(self, info_name=info_name, parent=parent, **{**self.context_settings, **extra})
         context.meta["tallystick.language"] = chosen_language(args, os.environ)
+        context.meta["tallystick.json"] = "--json" in args
         with context.scope(cleanup=False):
-            self.parse_args(context, args)
+            try:
+                self.parse_args(context, args)
+            except click.ClickException as error:
+                context.exit(complain(error))
         return context
 
 
+def complain(error: click.ClickException) -> int:
+    """Say in the language of the user which words cannot be taken, as any refusal is said; the exit status."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        raise error  # no complaint: it shows the help
+    context = getattr(error, "ctx", None)
+    if context is not None and not context.find_root().meta["tallystick.json"]:
+        click.echo(context.get_usage(), err=True)
+        click.echo(say("Try '{command} --help' for help.", command=context.command_path) + "\n", err=True)
+    refuse(InvalidRequest(complaint(error.format_message(), language())))
+    return error.exit_code
+
+
 def _of_click(error: Exception) -> bool:
-    """Whether click says it: a wrong option, the end, a reader of the output who went away."""
-    return isinstance(error, (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError))
+    """Whether click says it: the end, or a reader of the output who went away."""
+    return isinstance(error, (click.Abort, click.exceptions.Exit, BrokenPipeError))
 
 
 def _of_the_system(error: Exception) -> TallyError | None:

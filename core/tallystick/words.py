@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from .problems import Language
@@ -13,6 +14,35 @@ def translate(text: str, language: Language) -> str:
     return CHINESE.get(text, text) if language == "zh" else text
 
 
+def complaint(text: str, language: Language) -> str:
+    """What click says of words it cannot take, in *language*; English where its wording is not known."""
+    if language == "zh":
+        for pattern, chinese in CLICK:
+            if found := re.fullmatch(pattern, text, re.DOTALL):
+                return chinese.format(*[complaint(part or "", language) for part in found.groups()])
+    return text
+
+
+#: click's complaints, each with its Chinese; what stands in parentheses may be a complaint itself.
+CLICK: Final[Sequence[tuple[str, str]]] = (
+    (r"No such option '(.+?)'\..*", "没有选项 {0}"),
+    (r"No such command '(.+?)'\..*", "没有命令 {0}"),
+    (r"Missing command\.", "缺少命令"),
+    (r"Missing (?:argument|option|parameter) '(.+?)'\..*", "缺少 {0}"),
+    (r"Got unexpected extra arguments? \((.+)\)", "多余的参数：{0}"),
+    (r"Option '(.+?)' requires an argument\.", "选项 {0} 需要一个值"),
+    (r"Option '(.+?)' does not take a value\.", "选项 {0} 不带值"),
+    (r"Invalid value for (.+?): (.+)", "{0} 的值不可接受：{1}"),
+    (r"'(.*)' is not one of (.+)\.", "{0} 不在 {1} 之中"),
+    (r"'(.*)' is not a valid (?:integer|integer range)\.", "{0} 不是整数"),
+    (r"(.+) is not in the range (.+)\.", "{0} 不在 {1} 的范围内"),
+    (r"\w+ '(.+)' does not exist\.", "{0} 不存在"),
+    (r"\w+ '(.+)' is a directory\.", "{0} 是目录"),
+    (r"\w+ '(.+)' is a file\.", "{0} 是文件"),
+    (r"(?:Could not open file )?'(.+?)': No such file or directory", "{0} 不存在"),
+    (r"Could not open file '(.+?)': (.+)", "无法打开 {0}：{1}"),
+)
+
 #: Sentences of the command line, by their English wording.
 CHINESE: Final[Mapping[str, str]] = {
     # click's own
@@ -21,6 +51,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Commands": "命令",
     "Show this message and exit.": "显示本帮助并退出。",
     "Show the version and exit.": "显示版本并退出。",
+    "Try '{command} --help' for help.": "运行 '{command} --help' 查看帮助。",
     # tally dev
     "Reload a plugin's project on every save and show what it proposes otherwise for the tenant's last events.\n\n"
     "Nothing is written.  Where there is no tally.toml, it is asked about made-up events.": (

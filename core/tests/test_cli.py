@@ -306,6 +306,49 @@ def test_a_folder_that_holds_no_plugin_is_called_so(run, command):
     assert "tallystick.errors" not in said
 
 
+# --- words that no command takes --------------------------------------------------------------------------------------
+
+UNTAKEN = [
+    (("nope",), 2, "没有命令 nope"),
+    (("member", "nope"), 2, "没有命令 nope"),
+    (("import", "--nope"), 2, "没有选项 --nope"),
+    (("import",), 2, "缺少 FILE"),
+    (("tenant", "list", "more"), 2, "多余的参数：more"),
+    (("key", "create", "--role"), 2, "选项 --role 需要一个值"),
+    (("key", "create", "--json=1"), 2, "选项 --json 不带值"),
+    (("key", "create", "--role", "boss"), 2, "'--role' 的值不可接受：boss 不在 'owner', 'admin'"),
+    (("serve", "--port", "abc"), 2, "'--port' 的值不可接受：abc 不是整数"),
+    (("serve", "--port", "99999"), 2, "'--port' 的值不可接受：99999 不在 0<=x<=65535 的范围内"),
+    (("import", "gone.csv"), 2, "'FILE' 的值不可接受：gone.csv 不存在"),
+    (("import", "."), 2, "'FILE' 的值不可接受：. 是目录"),
+    (("export", "lots", "--output", "gone/lots"), 1, "gone/lots 不存在"),
+]
+
+
+@pytest.mark.parametrize("words, status, chinese", UNTAKEN, ids=[" ".join(words) for words, *_ in UNTAKEN])
+def test_words_that_cannot_be_taken_are_refused_by_name_in_both_languages(shop, words, status, chinese):
+    said = shop(*words, status=status)
+    assert said.stdout == ""
+    assert said.stderr.splitlines()[-1].startswith("tally: invalid_request: ")
+    told = shop(*words, status=status, env={"LANG": "zh_CN.UTF-8"}).stderr
+    assert told.splitlines()[-1].startswith(f"tally: invalid_request: {chinese}")
+    assert "Try" not in told
+    if status == 2 and words[-1] != "--role":  # which would take it for its value
+        problem = json.loads(shop(*words, "--json", status=status).stderr)
+        assert (problem["code"], problem["status"]) == ("invalid_request", 400)
+        assert said.stderr.rstrip().endswith(problem["detail"])
+
+
+def test_options_of_all_commands_are_complained_of_alike(run):
+    said = run("--lang", "fr", "check", status=2).stderr
+    assert said.splitlines()[-1].startswith("tally: invalid_request: Invalid value for '--lang': 'fr' is not one of")
+
+
+@pytest.mark.parametrize("words", [(), ("member",)], ids=["tally", "tally member"])
+def test_a_group_alone_shows_its_help(run, words):
+    assert "Commands:" in run(*words, status=2).output
+
+
 # --- events of a file -------------------------------------------------------------------------------------------------
 
 
