@@ -155,6 +155,9 @@ def _postgresql(url: sa.URL, pool_size: int) -> sa.Engine:
     arguments = {
         "connect_timeout": PATIENCE_SECONDS,
         "application_name": "tallystick",
+        "client_encoding": "UTF8",
+        # the driver throws away all that a connection has prepared with each ROLLBACK, and the store's with it
+        "prepare_threshold": None,
         "options": " ".join(options).strip(),
         # a peer that vanished without a word is noticed in seconds and not after the system's two hours
         "keepalives_idle": 2,

@@ -304,7 +304,8 @@ class Engine:
             self.store.unclaim(cur, refused)
             if judged:
                 states = {tenant: judge.working for tenant, judge in judges.items()}
-                post(self.store, cur, states, judged, lease=lease, number=number, previous=previous, now=now)
+                with self.store.together(cur):
+                    post(self.store, cur, states, judged, lease=lease, number=number, previous=previous, now=now)
                 for arrival, entry, one, _ in judged:
                     if one.page.emits:
                         derived += self._derived(one, arrival, judges[arrival.tenant])
@@ -315,8 +316,7 @@ class Engine:
     def _turn(self, cur: Cursor) -> tuple[int, bytes, int]:
         """The batch that comes next: its number, the chain before it, and the time.  Raises Unavailable if another has the row."""
         writer, epoch = self.lease
-        head = self.store.find_head(cur, writer)
-        leased, newest = self.store.find_lease(cur, writer)
+        head, leased, newest = self.store.find_turn(cur, writer)
         if leased not in (None, epoch):
             self.replaced = True
             raise Unavailable("another process took over; this one is about to start anew")

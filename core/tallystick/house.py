@@ -737,7 +737,7 @@ def newest_batch(db: sa.Engine) -> int:
     """When the last batch of all writers was written; 0 if none was."""
     store = Store(db.dialect.name, locking=False)
     with database.reading(db) as conn:
-        return store.find_lease(store.cursor(conn), 0)[1]
+        return store.find_turn(store.cursor(conn), 0)[2]
 
 
 def lease_writer(db: sa.Engine, at: int) -> tuple[int, int]:

@@ -7,13 +7,17 @@ is cheap enough.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 import sqlalchemy as sa
 
 from . import tables
-from .errors import Insufficient, OutOfStock
+from .errors import Insufficient, OutOfStock, TallyError
+
+if TYPE_CHECKING:
+    from .wire import Wire
 
 Row = tuple[Any, ...]
 _PG_TYPES = {"BIGINT": "bigint", "TEXT": "text", "BYTEA": "bytea"}
@@ -67,8 +71,17 @@ class Store:
         self._inserts: dict[tuple[str, str], tuple[str, Sequence[str]]] = {}
 
     def cursor(self, conn: sa.Connection) -> Cursor:
-        """The driver's own cursor inside *conn*'s transaction: the hot path does not pay for result objects."""
-        return conn.connection.cursor()
+        """A cursor inside *conn*'s transaction: the hot path does not pay for result objects."""
+        if not self.postgres:
+            return conn.connection.cursor()
+        from .wire import Prepared, Wire  # brings the driver along: only who has a server waits for it
+
+        driver: Any = conn.connection.driver_connection
+        return Wire(driver, conn.connection.info.setdefault("prepared", Prepared()))
+
+    def together(self, cur: Cursor) -> AbstractContextManager[object]:
+        """What is written inside goes to a server in one go, and is looked at at the end: refusals come there."""
+        return cast("Wire", cur) if self.postgres else nullcontext()
 
     # -- shapes of statements ---------------------------------------------------------------------------------------
 
@@ -135,26 +148,37 @@ class Store:
         keys: Sequence[tuple[str, str]],
         rows: Sequence[Row],
         guard: str = "",
-    ) -> int:
-        """Update many rows by key; *sets* and *guard* name the new values as ``v.column``.  Returns how many matched."""
+        refusal: TallyError | None = None,
+    ) -> None:
+        """Update many rows by key; *sets* and *guard* name the new values as ``v.column``.  *refusal* if not all matched."""
         if not rows:
-            return 0
+            return
         named = [*columns, *keys]
         if self.postgres:
             arrays = ", ".join(f"%s::{kind}[]" for _, kind in named)
             names = ", ".join(name for name, _ in named)
             match = " AND ".join(f"{table}.{name} = v.{name}" for name, _ in keys)
-            cur.execute(
-                f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS v ({names}) WHERE {match} {guard}",
-                _columns([kind for _, kind in named], rows),
-            )
-            return cur.rowcount
+            sql = f"UPDATE {table} SET {sets} FROM unnest({arrays}) AS v ({names}) WHERE {match} {guard}"
+            self._change(cur, sql, _columns([kind for _, kind in named], rows), len(rows), refusal)
+            return
         for place, (name, _) in enumerate(named, 1):
             sets = sets.replace(f"v.{name}", f"?{place}")
             guard = guard.replace(f"v.{name}", f"?{place}")
         match = " AND ".join(f"{name} = ?{len(columns) + place}" for place, (name, _) in enumerate(keys, 1))
         cur.executemany(f"UPDATE {table} SET {sets} WHERE {match} {guard}", rows)
-        return cur.rowcount
+        if refusal is not None and cur.rowcount != len(rows):
+            raise refusal
+
+    def _change(
+        self, cur: Cursor, sql: str, parameters: Sequence[Any], matched: int, refusal: TallyError | None
+    ) -> None:
+        """*refusal* unless exactly so many rows *matched*."""
+        if refusal is not None and self.postgres:
+            cast("Wire", cur).demand(sql, parameters, matched, refusal)
+            return
+        cur.execute(sql, parameters)
+        if refusal is not None and cur.rowcount != matched:
+            raise refusal
 
     # -- generation and writer ---------------------------------------------------------------------------------------
 
@@ -170,23 +194,21 @@ class Store:
         )
         return {tenant: (generation, programme) for tenant, generation, programme in rows}
 
-    def find_head(self, cur: Cursor, writer: int) -> tuple[int, bytes] | None:
-        """Number and chain hash of the writer's last batch."""
-        mark = "%s" if self.postgres else "?"
-        cur.execute(f"SELECT number, chain FROM batch WHERE writer = {mark} ORDER BY number DESC LIMIT 1", (writer,))
-        row = cur.fetchone()
-        return (row[0], bytes(row[1])) if row else None
-
-    def find_lease(self, cur: Cursor, writer: int) -> tuple[int | None, int]:
-        """Which lease of the writer's row is in force, and when the last batch of all writers was written (0: none was)."""
+    def find_turn(self, cur: Cursor, writer: int) -> tuple[tuple[int, bytes] | None, int | None, int]:
+        """Whose turn it is: number and chain hash of the writer's last batch (None: it has none), which lease of its row is
+        in force, and when the last batch of all writers was written (0: none was).
+        """
         mark = "%s" if self.postgres else "?"
         last = "SELECT batch.at FROM batch WHERE batch.writer = writer.id ORDER BY batch.number DESC LIMIT 1"
         cur.execute(
-            f"SELECT max(CASE WHEN id = {mark} THEN epoch END), max(({last})) FROM writer",
-            (writer,),
+            "SELECT number, chain, epoch, newest FROM"
+            f" (SELECT max(CASE WHEN id = {mark} THEN epoch END) AS epoch, max(({last})) AS newest FROM writer) AS lease"
+            f" LEFT JOIN (SELECT number, chain FROM batch WHERE writer = {mark} ORDER BY number DESC LIMIT 1) AS head"
+            " ON true",
+            (writer, writer),
         )
-        epoch, at = cur.fetchone()
-        return epoch, at or 0
+        number, chain, epoch, newest = cur.fetchone()
+        return (number, bytes(chain)) if number is not None else None, epoch, newest or 0
 
     # -- claim ---------------------------------------------------------------------------------------------------------
 
@@ -228,14 +250,15 @@ class Store:
     # -- lock and load -------------------------------------------------------------------------------------------------
 
     def lock_orders(self, cur: Cursor, tenant: str, orders: Collection[str]) -> None:
-        """Lock the keys of *orders*, absent ones too."""
+        """Lock the keys of *orders*, absent ones too, before anything else is read."""
         if self.locking and orders:
-            named = sorted(orders)
-            cur.execute(
+            named = array_text("text", sorted(orders))
+            later = cast("Wire", cur).later
+            later(
                 "INSERT INTO order_key (tenant, order_id) SELECT %s, * FROM unnest(%s::text[]) ON CONFLICT DO NOTHING",
                 (tenant, named),
             )
-            cur.execute(
+            later(
                 "SELECT 1 FROM order_key WHERE tenant = %s AND order_id = ANY(%s::text[]) ORDER BY order_id FOR UPDATE",
                 (tenant, named),
             )
@@ -329,22 +352,26 @@ class Store:
         return int(row[0]) if row else 0
 
     def load_counters(
-        self, cur: Cursor, tenant: str, numbers: Collection[int], names: Collection[str], since: int
+        self, cur: Cursor, tenant: str, numbers: Collection[int], wanted: Mapping[tuple[str, str], int]
     ) -> list[Row]:
-        """``(member, name, grain, start, value)`` of the named counters: buckets from *since* on, and those of all time."""
-        if not names or not numbers:
+        """``(member, name, grain, start, value)`` of *wanted* counters: ``(name, grain)`` -> the first bucket."""
+        if not wanted or not numbers:
             return []
+        buckets = [(name, grain, since) for (name, grain), since in sorted(wanted.items())]
         if self.postgres:
             cur.execute(
-                "SELECT member, name, grain, start, value FROM counter WHERE tenant = %s AND member = ANY(%s::bigint[])"
-                " AND name = ANY(%s::text[]) AND (start >= %s OR start = 0)",
-                (tenant, list(numbers), list(names), since),
+                "SELECT member, counter.name, counter.grain, start, value FROM unnest(%s::text[], %s::text[], %s::bigint[])"
+                " AS wanted (name, grain, since) JOIN counter ON counter.name = wanted.name AND counter.grain = wanted.grain"
+                " AND start >= since WHERE tenant = %s AND member = ANY(%s::bigint[])",
+                (*_columns(("text", "text", "bigint"), buckets), tenant, array_text("bigint", list(numbers))),
             )
-        else:
+        else:  # each bucket is found by its key: CROSS JOIN keeps the order
             cur.execute(
-                "SELECT member, name, grain, start, value FROM counter WHERE tenant = ? AND member IN (SELECT value FROM"
-                " json_each(?)) AND name IN (SELECT value FROM json_each(?)) AND (start >= ? OR start = 0)",
-                (tenant, _array(numbers), _array(names), since),
+                f"WITH wanted (name, grain, since) AS (VALUES {', '.join(['(?, ?, ?)'] * len(buckets))})"
+                " SELECT member, counter.name, counter.grain, start, counter.value FROM json_each(?) AS one CROSS JOIN wanted"
+                " CROSS JOIN counter WHERE counter.tenant = ? AND member = one.value AND counter.name = wanted.name"
+                " AND counter.grain = wanted.grain AND start >= since",
+                (*[value for bucket in buckets for value in bucket], _array(numbers), tenant),
             )
         return list(cur.fetchall())
 
@@ -358,17 +385,19 @@ class Store:
         )
 
     def lock_shared_counters(self, cur: Cursor, tenant: str, names: Collection[str]) -> None:
-        """Lock the tenant's own counters (budgets), absent ones too."""
+        """Lock the tenant's own counters (budgets), absent ones too, before anything else is read."""
         if self.locking and names:
-            cur.execute(
+            named = array_text("text", sorted(names))
+            later = cast("Wire", cur).later
+            later(
                 "INSERT INTO counter (tenant, member, name, grain, start, value) SELECT %s, 0, n, 'lifetime', 0, 0"
                 " FROM unnest(%s::text[]) AS n ON CONFLICT DO NOTHING",
-                (tenant, sorted(names)),
+                (tenant, named),
             )
-            cur.execute(
+            later(
                 "SELECT 1 FROM counter WHERE tenant = %s AND member = 0 AND name = ANY(%s::text[]) ORDER BY name, grain, start"
                 " FOR UPDATE",
-                (tenant, sorted(names)),
+                (tenant, named),
             )
 
     def lock_stock(self, cur: Cursor, tenant: str, keys: Collection[str]) -> dict[str, int]:
@@ -394,17 +423,19 @@ class Store:
         )
 
     def lock_own(self, cur: Cursor, tenant: str, keys: Collection[tuple[str, str]]) -> None:
-        """Lock rows shared by the tenant ``(plugin, key)``, absent ones too, by a row of their own."""
+        """Lock rows shared by the tenant ``(plugin, key)``, absent ones too, by a row of their own, before anything else is read."""
         if self.locking and keys:
             named = sorted(keys)
-            cur.execute(
+            plugins, names = (array_text("text", column) for column in zip(*named, strict=True))
+            later = cast("Wire", cur).later
+            later(
                 "INSERT INTO own (tenant, plugin, key, name, member, value) SELECT %s, p, k, '', 0, 'null'"
                 " FROM unnest(%s::text[], %s::text[]) AS t (p, k) ON CONFLICT DO NOTHING",
-                (tenant, [plugin for plugin, _ in named], [key for _, key in named]),
+                (tenant, plugins, names),
             )
-            cur.execute(
+            later(
                 "SELECT 1 FROM own WHERE tenant = %s AND name = '' AND key = ANY(%s::text[]) ORDER BY plugin, key FOR UPDATE",
-                (tenant, [key for _, key in named]),
+                (tenant, names),
             )
 
     # -- append --------------------------------------------------------------------------------------------------------
@@ -472,9 +503,8 @@ class Store:
         keys = (("tenant", "text"), ("member", "bigint"), ("unit", "text"), ("entry", "bigint"), ("part", "bigint"))
         sets = "remaining = v.remaining, usable_from = v.usable_from, expires_at = v.expires_at, waits = v.waits"
         own = "lot.remaining" if self.postgres else "remaining"
-        changed = self._update(cur, "lot", sets, columns, keys, rows, f"AND {own} = v.was")
-        if changed != len(rows):
-            raise Insufficient("a lot changed underneath: nothing was spent")
+        refusal = Insufficient("a lot changed underneath: nothing was spent")
+        self._update(cur, "lot", sets, columns, keys, rows, f"AND {own} = v.was", refusal)
 
     def put_balances(self, cur: Cursor, fresh: Sequence[Row], changed: Sequence[Row]) -> None:
         """*fresh*: ``(tenant, member, unit, posted, deficit)``; *changed*: ``(posted, deficit, was, tenant, member, unit)``."""
@@ -482,11 +512,9 @@ class Store:
         columns = (("posted", "bigint"), ("deficit", "bigint"), ("was", "bigint"))
         keys = (("tenant", "text"), ("member", "bigint"), ("unit", "text"))
         own = "balance.posted" if self.postgres else "posted"
-        count = self._update(
-            cur, "balance", "posted = v.posted, deficit = v.deficit", columns, keys, changed, f"AND {own} = v.was"
-        )
-        if count != len(changed):
-            raise Insufficient("a balance changed underneath: nothing was posted")
+        sets = "posted = v.posted, deficit = v.deficit"
+        refusal = Insufficient("a balance changed underneath: nothing was posted")
+        self._update(cur, "balance", sets, columns, keys, changed, f"AND {own} = v.was", refusal)
 
     def add_counters(self, cur: Cursor, rows: Sequence[Row]) -> None:
         """Add to counters: ``(tenant, member, name, grain, start, amount)``."""
@@ -525,12 +553,11 @@ class Store:
                     given,
                 )
                 continue
-            cur.execute(
+            self._change(
+                cur,
                 f"UPDATE stock SET remaining = remaining + {mark} WHERE tenant = {mark} AND key = {mark} AND remaining + {mark} >= 0",
-                (amount, tenant, key, amount),
-            )
-            if cur.rowcount != 1:
-                raise OutOfStock(f"nothing left of {key}")
+                (amount, tenant, key, amount), 1, OutOfStock(f"nothing left of {key}"),
+            )  # fmt: skip
         self._insert(
             cur, tables.stock, list(added), "ON CONFLICT (tenant, key) DO UPDATE SET remaining = excluded.remaining"
         )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import Raw
 
 from .ledger import EXPIRED, MAX_BATCH, NEVER, Record, Step, canonical, entry_name
-from .store import Cursor, Store
+from .store import Cursor, Store, array_text
 
 #: The house's own pages about lots that were due; no door takes this kind.
 KIND = "lots.expired"
@@ -164,8 +164,9 @@ def _postgres(cur: Cursor, tenant: str, piece: Piece, at: int, first: int) -> tu
     numbers = cur.fetchone()[0] or []
     if not numbers:
         return 0, []
+    named = array_text("bigint", numbers)
     cur.execute(
-        f"SELECT count(*) FROM lot WHERE {due} AND {_FREE} AND lot.member = ANY(%s::bigint[])", (tenant, at, numbers)
+        f"SELECT count(*) FROM lot WHERE {due} AND {_FREE} AND lot.member = ANY(%s::bigint[])", (tenant, at, named)
     )
     if cur.fetchone()[0] > PER_PAGE * MAX_BATCH:
         raise TooMuch
@@ -192,7 +193,7 @@ def _postgres(cur: Cursor, tenant: str, piece: Piece, at: int, first: int) -> tu
         SELECT {first} + n / {PER_PAGE}, count(*), string_agg({_JSON}, ',' ORDER BY n), (SELECT count(*) FROM emptied)
         FROM due GROUP BY 1 ORDER BY 1
         """,
-        (tenant, at, numbers, tenant, tenant),
+        (tenant, at, named, tenant, tenant),
     )
     rows = cur.fetchall()
     if rows and rows[0][3] != sum([row[1] for row in rows]):
