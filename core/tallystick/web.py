@@ -600,9 +600,7 @@ class _NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _query(visit: Visit, kind: type[msgspec.Struct] | None) -> Any:
-    if not visit.query:
-        return (kind or _NoQuery)()
-    items = QueryParams(visit.query).multi_items()
+    items = QueryParams(visit.query).multi_items() if visit.query else []
     names = [name for name, _ in items]
     for name in names:
         if names.count(name) > 1:

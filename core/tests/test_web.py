@@ -12,10 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tallystick import errors, keys
-from tallystick.api import BY_KIND, DOORS
+from tallystick.api import BY_KIND, DOORS, Door
 from tallystick.errors import TallyError
 from tallystick.problems import TABLE, choose_language, problem_document, status_of
 from tallystick.web import GUARDED, PUBLIC, build_app
@@ -246,6 +247,17 @@ def test_nobody_is_born_on_a_day_that_never_was(town: Town, birthday: str) -> No
         "/profile/birthday",
     )
     assert town.ask("GET", "/v1/members/cyd").status_code == 404
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if door.query], ids=lambda door: f"{door.method} {door.path}")
+def test_a_door_whose_parameters_are_all_left_out_never_breaks(town: Town, door: Door) -> None:
+    required = [field.name for field in msgspec.structs.fields(door.query) if field.required]
+    path = door.path.format(member="m-000000000001", entry="1-1-0", rule="acorns.purchase")
+    answer = town.ask(door.method, path, json=None if door.method == "GET" else {})
+    assert answer.status_code < 500
+    if required:
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+        assert required[0] in answer.json()["detail"]
 
 
 def test_a_member_is_found_by_another_id(town: Town) -> None:
