@@ -585,6 +585,9 @@ def explain_entry(desk: Desk, entry: str, tenant: str | None) -> None:
         )
         lines += [f"      {sentence}" for sentence in each.sentences[1:]]
     lines += [f"  {t['debit']} -> {t['credit']}: {t['amount']:,} {t['unit']}" for t in told.transfers]
+    if receipt.off:
+        text = "  not asked, for it was late and they had been switched off: {plugins}"
+        lines.append(say(text, plugins=", ".join(receipt.off)))
     desk.answer({**msgspec.to_builtins(told), "why": msgspec.to_builtins(why)}, *lines)
 
 

@@ -86,6 +86,8 @@ class Receipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: str = ""
     programme: str = ""
     generation: int = 0
+    #: plugins that had been on then and were off when this late event was judged: they were not asked
+    off: tuple[str, ...] = ()
 
 
 class Explanation(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,6 +133,7 @@ def receipt(record: Record, language: Language = "en", *, dry: bool = False) -> 
         cause=record.cause,
         programme=record.programme,
         generation=record.generation,
+        off=record.off,
     )
 
 

@@ -269,6 +269,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Forget {member} for ever?": "确定永久删除 {member} 吗？",
     "nothing was done": "未作任何改动",
     "{count:member|members} had points that expired": "{count:,} 位会员的积分已过期",
+    "  not asked, for it was late and they had been switched off: {plugins}": "  未询问（事件迟到，插件已停用）：{plugins}",
     "tenant {tenant}": "商户 {tenant}",
     "Plugins run inside the house: install only code you trust.": "插件在系统进程内运行：请只安装可信的代码。",
     "Nothing runs otherwise than {file} says.": "运行方式与 {file} 一致。",

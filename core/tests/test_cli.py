@@ -1,5 +1,6 @@
 """The command line, on real files."""
 
+import contextlib
 import inspect
 import json
 import re
@@ -13,7 +14,9 @@ from click.testing import CliRunner, Result
 
 from tallystick import words
 from tallystick.cli import cli
+from tallystick.house import now
 from tallystick.importing import Bookmark
+from tallystick.ledger import moment
 from tallystick.words import CHINESE
 
 
@@ -169,6 +172,21 @@ def test_an_export_tells_what_plugins_keep_as_well(shop, tmp_path):
 def test_who_is_added_at_the_desk_has_joined_like_anybody_else(shop):
     entry = document(shop("member", "add", "C-1", "--json"))["entry"]
     assert "member.enrolled" in shop("explain", entry).stdout
+
+
+def test_a_late_event_says_which_plugins_were_not_asked(shop, tmp_path):
+    shop("member", "add", "C-1")
+    then = moment(now()).isoformat()
+    shop("plugins", "disable", "points")
+    bought = {"order": "R-1", "currency": "USD", "lines": [{"sku": "TEA", "amount": 1000}]}
+    event = {"id": "1", "source": "till", "type": "purchase.completed", "time": then, "member": "C-1", "data": bought}
+    (tmp_path / "late.jsonl").write_text(json.dumps(event))
+    shop("import", "late.jsonl")
+    with contextlib.closing(sqlite3.connect(tmp_path / "tally.db")) as books:
+        ((body,),) = books.execute("SELECT body FROM record ORDER BY entry DESC LIMIT 1")
+    name = json.loads(body)["entry"]
+    assert "switched off: points" in shop("explain", name).stdout
+    assert document(shop("explain", name, "--json"))["receipt"]["off"] == ["points"]
 
 
 def test_hooks_name_the_plugin_behind_each_call(shop):

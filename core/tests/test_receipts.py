@@ -57,6 +57,11 @@ def test_a_unit_says_what_became_of_the_members_own_points(
     assert units == {"points": {"gained": 0, "spent": 0, "balance": 40, **says}}
 
 
+def test_a_late_event_says_which_plugins_were_not_asked() -> None:
+    assert receipt_document(record(off=("points",)))["off"] == ("points",)
+    assert "off" not in receipt_document(record())
+
+
 def test_a_receipt_tells_nothing_of_another_member() -> None:
     """A gift: the sender's receipt names neither the receiver's lots nor balances."""
     given = LotGiven(lot="1-7-0.0", member=BOB, unit="points", amount=5, left=5, usable_from=NOON)

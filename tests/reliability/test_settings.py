@@ -8,6 +8,7 @@ import pytest
 from tallystick import config, discovery, house
 from tallystick.document import Document
 from tallystick.ledger import instant
+from tallystick.receipts import receipt
 from tallystick.testing import make_stage
 
 POINTS = '[plugins.points]\n[[plugins.points.earn]]\nname = "base"\npoints = {points}\nper = 100\n'
@@ -40,6 +41,8 @@ def test_a_plugin_that_was_switched_off_grants_nothing_to_the_late_either(
         stage.at(stage.now + timedelta(hours=1))
         record = stage.send("purchase.completed", facts("B"), member="ann", at=stage.now - late)
         assert record.transfers == ()
+        assert record.off == (("points",) if late else ())
+        assert receipt(record).off == record.off
         assert stage.usable("ann") == 50
         stage.send("purchase.refunded", {"order": "A"})
         assert stage.usable("ann") == 0, "what it gave is taken back by the core alone"
