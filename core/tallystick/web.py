@@ -104,7 +104,7 @@ _OPEN_PAGE: Final = (
 _ASSET: Final = "rapidoc-9.3.8.js"
 _DOCS: Final = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Tallystick API</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <script type="module" src="/docs/{_ASSET}"></script></head>
 <body><rapi-doc spec-url="/openapi.json" load-fonts="false" show-header="false" render-style="read" theme="light"
  allow-spec-url-load="false" allow-spec-file-load="false" schema-style="table" persist-auth="false"></rapi-doc></body></html>

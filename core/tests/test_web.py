@@ -638,6 +638,7 @@ def test_what_is_vendored_is_what_it_says() -> None:
 def test_the_reference_page_fetches_nothing_from_elsewhere(town: Town) -> None:
     page = town.ask("GET", "/docs", key=None)
     assert "//" not in page.text
+    assert '<link rel="icon" href="data:,">' in page.text, "or a browser asks for /favicon.ico and complains"
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "http" not in policy
