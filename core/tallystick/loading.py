@@ -18,7 +18,7 @@ from .pipeline import Plan
 from .repairing import seen_then
 from .situation import Member, Needs
 from .store import Cursor, Store
-from .windows import start_of
+from .windows import grain_of, start_of
 from .working import OrderEntry, Person
 
 #: An event, the entry it will have, and when it was received (microseconds since 1970).
@@ -38,9 +38,8 @@ class _Wants:
 
     def __init__(self) -> None:
         self.profile = False
-        self.counters: set[str] = set()
+        self.counters: dict[tuple[str, str], int] = {}  #: (counter, grain) -> the first bucket that a window needs
         self.shared_counters: set[str] = set()
-        self.since = 1 << 40  #: the first bucket that a window needs; what is counted for ever is needed in any case
         self.stock: set[str] = set()
         self.own: set[str] = set()
         self.shared_own: set[tuple[str, str]] = set()
@@ -48,10 +47,10 @@ class _Wants:
     def count(self, needs: Needs, day: date) -> None:
         """Counters as they stand around *day*."""
         for name, window in needs.counters:
-            (self.shared_counters if window == "budget" else self.counters).add(name)
-            start = start_of(window, day)
-            if start and start < self.since:
-                self.since = start
+            bucket, start = (name, grain_of(window)), start_of(window, day)
+            self.counters[bucket] = min(start, self.counters.get(bucket, start))
+            if window == "budget":
+                self.shared_counters.add(name)
 
     def fill(self, plan: Plan, event: Event) -> None:
         """Stock and own rows, their key templates filled from *event*."""
@@ -230,9 +229,9 @@ class Loader:
         counters: Iterable[tuple[Any, ...]] = ()
         if merging:
             counters = store.load_all_counters(cur, tenant, members)
-        elif wants.counters or wants.shared_counters:
-            names = wants.counters | wants.shared_counters
-            counters = store.load_counters(cur, tenant, [0, *members], names, wants.since)
+        elif wants.counters:
+            owners = [0, *members] if wants.shared_counters else members
+            counters = store.load_counters(cur, tenant, owners, wants.counters)
         for member, name, grain, start, value in counters:
             working.counters[member, name, grain, start] = value
         if self.generation.ladders or merging:

@@ -122,11 +122,12 @@ def test_locks_are_taken_on_what_is_not_there_yet(lab: Lab, store: Store) -> Non
 def test_of_counters_the_windows_that_are_asked_for_are_read_and_what_is_counted_for_ever(
     lab: Lab, store: Store
 ) -> None:
-    past, now = ("month", 31), ("month", 59)
+    past, now, unasked = ("month", 31), ("month", 59), ("day", 60)
     with lab.db.begin() as conn:
         cur = store.cursor(conn)
-        store.add_counters(cur, [(TENANT, 7, "n", grain, start, 1) for grain, start in (past, now, ("lifetime", 0))])
-        found = store.load_counters(cur, TENANT, [7], ["n"], 59)
+        kept = (past, now, unasked, ("lifetime", 0))
+        store.add_counters(cur, [(TENANT, 7, "n", grain, start, 1) for grain, start in kept])
+        found = store.load_counters(cur, TENANT, [7], {("n", "month"): 59, ("n", "lifetime"): 0})
     assert {(grain, start) for _, _, grain, start, _ in found} == {now, ("lifetime", 0)}
 
 
@@ -134,7 +135,7 @@ def test_nothing_asked_is_nothing_answered(lab: Lab, store: Store) -> None:
     with lab.db.begin() as conn:
         cur = store.cursor(conn)
         assert store.load_records(cur, TENANT, []) == {}
-        assert store.load_counters(cur, TENANT, [], ["n"], 0) == []
+        assert store.load_counters(cur, TENANT, [], {("n", "day"): 0}) == []
         store.append_transfers(cur, [])
         store.change_lots(cur, [])
 
