@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from .errors import DatabaseDamaged, Unavailable
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 #: How long anybody waits for a lock, a connection or a lost peer.  The longest answer a till accepts is ten seconds.
 PATIENCE_SECONDS = 5
@@ -132,7 +138,56 @@ def _begin_sqlite(conn: sa.Connection) -> None:
     else:
         # IMMEDIATE takes the write lock before the first read.  A transaction that reads first and writes later finds
         # its snapshot outdated and fails at once (SQLITE_BUSY_SNAPSHOT), however long it would have waited.
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        with _next_to_write(conn):
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class _Place:
+    """One connection's file of who is next.  Closed with the last who knows it, and then it holds nobody up."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it could not be opened
+            os.close(self.file)
+
+
+@contextmanager
+def _next_to_write(conn: sa.Connection) -> Iterator[None]:
+    """Wait until nobody else is waiting for the write lock.
+
+    SQLite lets the waiting sleep, a tenth of a second at last, and gives the lock to whoever happens to ask while it is
+    free: to the one who just had it.  So only one at a time asks, and who wants the lock again waits behind him.  The
+    kernel lets go of the place when a process dies.  Where there is no such place (Windows, a folder that cannot be
+    written), and where its holder hangs, everybody asks as if there were none.
+    """
+    path = database_file(conn.engine)
+    if path is None or fcntl is None:
+        yield
+        return
+    info = conn.connection.info
+    try:
+        place = info.get("place") or info.setdefault("place", _Place(path.with_name(f"{path.name}-next")))
+    except OSError:
+        yield
+        return
+    deadline = time.monotonic() + PATIENCE_SECONDS / 2
+    held = True
+    while True:
+        try:
+            fcntl.flock(place.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            held = time.monotonic() < deadline
+            if not held:
+                break
+            time.sleep(0.001)
+    try:
+        yield
+    finally:
+        if held:
+            fcntl.flock(place.file, fcntl.LOCK_UN)
 
 
 def _reset_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _state: Any) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from core.tests.books import Books
-from tallystick.database import connect, reading
+from tallystick import database
+from tallystick.database import connect, database_file, reading
 
 
 def _is_closed(connection: Any) -> bool:
@@ -79,3 +84,79 @@ def test_a_batch_compiles_no_statement_anew(sqlite_url: str) -> None:
         books.buy("ann", 500)
         assert set(compiled) <= {sqlite3.SQLITE_TRANSACTION}
     books.db.dispose()
+
+
+WRITES_ONCE = """
+import sys
+import sqlalchemy as sa
+from tallystick.database import connect
+with connect(sys.argv[1]).begin() as conn:
+    conn.execute(sa.text("INSERT INTO shelf VALUES (2)"))
+"""
+
+
+def _is_held(place: Path) -> bool:
+    fcntl = pytest.importorskip("fcntl")
+    if not place.exists():
+        return False
+    with place.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+@contextmanager
+def _another_waits_while_we_write(db: sa.Engine) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """The other process, which asks for the write lock that we have until this ends, and the place where it waits."""
+    file = database_file(db)
+    assert file is not None
+    place = file.with_name(f"{file.name}-next")
+    with db.begin() as conn:
+        conn.execute(sa.text("CREATE TABLE shelf (n INTEGER)"))
+    with db.begin() as conn:
+        conn.execute(sa.text("INSERT INTO shelf VALUES (1)"))
+        other = subprocess.Popen([sys.executable, "-c", WRITES_ONCE, db.url.render_as_string()])
+        patience = time.monotonic() + 60
+        while not _is_held(place) and other.poll() is None and time.monotonic() < patience:
+            time.sleep(0.01)
+        yield other, place
+
+
+def test_a_process_that_writes_without_pause_lets_the_others_have_their_turn(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite gives its lock to whoever asks at the right moment: who just had it always does, who sleeps never."""
+    monkeypatch.setattr(database, "PATIENCE_SECONDS", 120)  # however slow the other is
+    db = connect(sqlite_url)
+    with _another_waits_while_we_write(db) as (other, _):
+        pass
+    with db.begin() as conn:  # at once again: the other comes first
+        assert conn.execute(sa.text("SELECT n FROM shelf ORDER BY n")).scalars().all() == [1, 2]
+    assert other.wait(60) == 0
+    db.dispose()
+
+
+def test_a_process_that_dies_while_it_waits_to_write_holds_nobody_up(sqlite_url: str) -> None:
+    db = connect(sqlite_url)
+    with _another_waits_while_we_write(db) as (other, place):
+        assert _is_held(place)
+        other.kill()
+        other.wait(60)
+        assert not _is_held(place)
+    with db.begin() as conn:
+        assert conn.execute(sa.text("SELECT n FROM shelf")).scalars().all() == [1]
+    db.dispose()
+
+
+def test_where_nobody_can_wait_in_line_everybody_asks_at_once(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no such lock, and some folders cannot be written."""
+    monkeypatch.setattr(database, "fcntl", None)
+    db = connect(sqlite_url)
+    with db.begin() as conn:
+        conn.execute(sa.text("CREATE TABLE shelf (n INTEGER)"))
+    file = database_file(db)
+    assert file is not None
+    assert not file.with_name(f"{file.name}-next").exists()
+    db.dispose()

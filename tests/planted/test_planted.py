@@ -102,6 +102,10 @@ FAULTS = {
         "database.py", '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"', f"{POWER}::test_power_loss_takes_nothing_that_was_acknowledged"),
     "PostgreSQL need not wait for its disk": (
         "database.py", '"timezone": "UTC",', '"timezone": "UTC", "synchronous_commit": "off",', f"{POWER}::test_power_loss_of_a_server_takes_nothing_that_was_acknowledged"),
+    "who just wrote writes again": (
+        "database.py", "with _next_to_write(conn):", "with suppress():", "core/tests/test_database.py::test_a_process_that_writes_without_pause_lets_the_others_have_their_turn"),
+    "what went out together is not looked at": (
+        "wire.py", "result.command_tuples != asked.matched", "False", "core/tests/test_wire.py::test_a_refusal_among_what_goes_out_together_is_raised_before_the_commit[postgresql]"),
     "answered before it was written": (
         "writer.py", "outcomes = self._record([arrival for arrival, _ in taken])", "outcomes = [self.engine.dry_run(arrival) for arrival, _ in taken]",
         f"{SERVED}::test_a_server_that_is_killed_loses_and_doubles_nothing[sqlite]"),
