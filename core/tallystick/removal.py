@@ -72,7 +72,7 @@ def referred(conn: sa.Connection, declared: Manifest) -> list[str]:
     for unit in declared.units:
         held = sa.select(lot.c.tenant, sa.func.count()).where(lot.c.unit == unit.name, lot.c.remaining > 0)
         for tenant, count in conn.execute(held.group_by(lot.c.tenant)).all():
-            found.append(f"{tenant}: {count} lots of {unit.name} have something left")
+            found.append(f"{tenant}: {count} {'lot' if count == 1 else 'lots'} of {unit.name} with something left")
     owing = sa.select(repair.c.tenant, sa.func.count()).where(repair.c.plugin == declared.id, repair.c.repaired == 0)
     for tenant, count in conn.execute(owing.group_by(repair.c.tenant)).all():
         found.append(f"{tenant}: {count} entries wait for `tally repair`")

@@ -256,6 +256,14 @@ CHINESE: Final[Mapping[str, str]] = {
     "Name the plugin behind each hook, in the order of calls.": "按调用顺序列出每个钩子背后的插件。",
     "Only this kind of event.": "只看这一种事件。",
     # what commands say
+    "plugins": "插件",
+    "dependencies": "依赖",
+    "database": "数据库",
+    "migrations": "迁移",
+    "disk": "磁盘",
+    "secrets": "机密文件",
+    "nobody lacks anything": "一样不缺",
+    "for the owner's eyes only": "仅所有者可读",
     "{file} is in order.": "{file} 正确无误。",
     "there is no {file} here: `tally init` writes one, and --config names another": (
         "这里没有 {file}：`tally init` 可写出一份，--config 可指定另一份"
@@ -273,6 +281,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "tenant {tenant}": "商户 {tenant}",
     "Plugins run inside the house: install only code you trust.": "插件在系统进程内运行：请只安装可信的代码。",
     "Nothing runs otherwise than {file} says.": "运行方式与 {file} 一致。",
+    "Its tests send requests: pip install httpx2": "其测试会发送请求：pip install httpx2",
     "Test it: cd {folder} && python -m pytest": "测试：cd {folder} && python -m pytest",
     "Certify it: tally certify {folder}": "认证：tally certify {folder}",
     "{file} is new.": "{file} 是新写的。",

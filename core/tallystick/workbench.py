@@ -6,6 +6,7 @@ import contextlib
 import time
 import tomllib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import attrs
 import click
 
 from . import discovery, schema
-from .document import Document
+from .document import Document, as_toml
 from .errors import InvalidRequest, LockOutdated, NotFound, Problem
 from .later import later
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
@@ -156,7 +157,7 @@ def configure(desk: Desk, plugin: str, tenant: str | None, changes: tuple[str, .
             raise NotFound(f"no plugin {plugin!r} is installed")
         runs = found.plugins.get(plugin)
         said = runs.document if runs is not None else switchboard.settings_of(found, plugin)
-        desk.answer(said, *(f"{key} = {value}" for key, value in said.items()))
+        desk.answer(said, *(f"{key} = {as_toml(value)}" for key, value in said.items()))
         return
     with desk.house() as built:
         chosen = tenant_of(built.config, tenant)
@@ -284,10 +285,13 @@ def new() -> None:
 def new_plugin(desk: Desk, name: str, parts: str, folder: Path | None) -> None:
     """Write a plugin that works, is tested and certified as it comes, to be changed from there."""
     into = folder or Path(f"tallystick-{name.replace('_', '-')}")
-    files = scaffold.new_plugin(name, into, [each for each in parts.split(",") if each])
+    chosen = [each for each in parts.split(",") if each]
+    files = scaffold.new_plugin(name, into, chosen)
+    sends = {"routes", "page"} & {*chosen} and find_spec("httpx2") is None
     desk.answer(
         {"folder": str(into), "files": [str(file) for file in files]},
         *(f"  {file}" for file in files),
+        *([say("Its tests send requests: pip install httpx2")] if sends else ()),
         say("Test it: cd {folder} && python -m pytest", folder=into),
         say("Certify it: tally certify {folder}", folder=into),
     )

@@ -187,7 +187,7 @@ def test_a_plugin_leaves_the_house_and_comes_back(shop: Path) -> None:
     assert said.startswith("points runs for nobody.")
     assert json.loads(run("plugins", "--json").stdout)["tenants"]["shop"]["runs"] == {}
     refused = run("plugins", "uninstall", "points", "--purge", "points.jsonl", status=1).stderr
-    assert "shop: 1 lots of points have something left" in refused
+    assert "shop: 1 lot of points with something left" in refused
     sells(shop, "e2", "purchase.refunded", order="R-1")
     run("plugins", "enable", "points")
     run("plugins", "uninstall", "points", "--keep")
