@@ -182,7 +182,7 @@ def examine(desk: Desk) -> None:
     findings = doctor.examine(desk.config(), desk.installed())
     desk.answer(
         [attrs.asdict(each) for each in findings],
-        *(f"{'ok  ' if each.ok else 'BAD '}{each.what}: {each.detail}" for each in findings),
+        *(f"{'ok  ' if each.ok else 'BAD '}{say(each.what)}: {say(each.detail)}" for each in findings),
     )
     if not all(each.ok for each in findings):
         click.get_current_context().exit(1)

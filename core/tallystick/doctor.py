@@ -121,6 +121,8 @@ def _migrations(config: Config, installed: Mapping[str, Installed]) -> Finding:
     finally:
         engine.dispose()
     troubles = [f"{each.part}: {each.trouble}" for each in found if each.trouble]
+    if any(each.pending and not each.problem for each in found):
+        troubles.append("run `tally db upgrade`")
     return Finding(
         "migrations",
         ok=not troubles,
@@ -139,5 +141,9 @@ def _secret(config: Config) -> Finding:
         for path in config.house.data_dir.glob("*.secret")
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     ]
-    detail = f"readable by others: {', '.join(open_to_others)}" if open_to_others else "for the owner's eyes only"
+    detail = (
+        f"readable by others: {', '.join(open_to_others)}; run `chmod 600`"
+        if open_to_others
+        else "for the owner's eyes only"
+    )
     return Finding("secrets", ok=not open_to_others, detail=detail)

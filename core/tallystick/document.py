@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date, time
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -20,6 +22,7 @@ _BASIC = r'"(?:[^"\\\n]|\\.)*"'
 _LITERAL = r"'[^'\n]*'"
 _LONG_BASIC = r'"""(?:[^"\\]|\\(?:.|\n)|"{1,2}(?!"))*"{3,5}'
 _LONG_LITERAL = r"'''(?:[^']|'{1,2}(?!'))*'{3,5}"
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _KEY = re.compile(rf"[A-Za-z0-9_-]+|{_BASIC}|{_LITERAL}")
 _STRING = re.compile(rf"{_LONG_BASIC}|{_LONG_LITERAL}|{_BASIC}|{_LITERAL}")
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
@@ -244,3 +247,21 @@ class _Scan:
 
     def _skip(self, at: int) -> int:
         return _BLANK.match(self.text, at).end()  # type: ignore[union-attr]
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML writes it on one line, such that it is read as the same again.
+
+    >>> as_toml({"name": "base", "per": 100, "tags": ["a", True]})
+    '{ name = "base", per = 100, tags = ["a", true] }'
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        pairs = (f"{key if _BARE.fullmatch(key) else as_toml(key)} = {as_toml(each)}" for key, each in value.items())
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(as_toml, value))}]"
+    return value.isoformat() if isinstance(value, (date, time)) else str(value)

@@ -282,6 +282,29 @@ def test_the_doctor_says_what_it_looked_at(shop, tmp_path):
     assert [each["what"] for each in found if not each["ok"]] == ["database", "migrations"]
 
 
+def test_the_doctor_says_what_to_do_in_the_language_of_the_user(shop, tmp_path):
+    with sqlite3.connect(tmp_path / "tally.db") as books:
+        books.execute("DELETE FROM core_schema_version")
+    (tmp_path / "tally.secret").chmod(0o644)
+    told = shop("--lang", "zh", "doctor", status=1).stdout.splitlines()
+    assert [line for line in told if line.startswith("BAD")] == [
+        "BAD 迁移: core: +0001; run `tally db upgrade`",
+        "BAD 机密文件: readable by others: tally.secret; run `chmod 600`",
+    ]
+    assert "ok  依赖: 一样不缺" in told
+
+
+def test_settings_are_shown_as_toml_writes_them(shop, tmp_path):
+    file = tmp_path / "points.toml"
+    file.write_text(
+        'earn = [{ name = "base", points = 1, per = 100, lines = "line.sku != \'A\' && line.amount > 0" }]\n'
+        'pending = { days = 3 }\n'
+    )  # fmt: skip
+    shop("plugins", "config", "points", "--file", "points.toml")
+    shown = shop("plugins", "config", "points").stdout
+    assert tomllib.loads(shown) == tomllib.loads(file.read_text())
+
+
 def test_a_file_that_cannot_be_written_is_a_sentence(shop):
     said = shop("backup", "nowhere/copy", status=1).stderr
     assert said.startswith("tally: invalid_request: ")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.document import Document, dotted, pointer
+from tallystick.document import Document, as_toml, dotted, pointer
 from tallystick.errors import Problem
 
 TEXT = (
@@ -163,3 +163,18 @@ def test_the_place_of_a_value_is_where_its_text_begins(tree, indent) -> None:
 def test_paths_are_written_as_in_toml_and_as_json_pointers() -> None:
     assert dotted(("tenants", "a b", 0, "x")) == 'tenants."a b"[0].x'
     assert pointer(("a/b", 0, "~")) == "/a~1b/0/~0"
+
+
+KEYS = st.text(max_size=5)
+SCALARS = (
+    st.booleans() | st.integers() | st.text() | st.dates() | st.datetimes() | st.times() | st.floats(allow_nan=False)
+)
+
+
+@given(
+    st.dictionaries(
+        KEYS, st.recursive(SCALARS, lambda some: st.lists(some) | st.dictionaries(KEYS, some), max_leaves=8)
+    )
+)
+def test_what_is_written_is_read_as_the_same(said) -> None:
+    assert tomllib.loads(f"said = {as_toml(said)}") == {"said": said}
