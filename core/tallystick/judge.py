@@ -404,13 +404,14 @@ class Judge:
 
         Tiers are looked at last: what reactions give counts for them, too.
         """
+        buckets = self.buckets(plan, self.programme.local_date(event.at))
         if plan.react is not None:
-            outcome = Totals(self, plan, page, event, whole=False)
+            outcome = Totals(page, event, buckets, whole=False)
             more = self._ask(plan.react, skipped, event, situation, outcome, own)
             if more:
                 self._settle_more(plan, page, event, situation, more, skipped, own, reasons)
         if plan.evaluate_tier is not None and situation.member is not None:
-            totals = Totals(self, plan, page, event, whole=True)
+            totals = Totals(page, event, buckets, whole=True)
             more = self._ask(
                 plan.evaluate_tier, skipped, event, situation.member, totals, situation.now, situation, own
             )
@@ -977,11 +978,10 @@ class Totals(Mapping[str, int]):
     Whoever goes through it meets all of it if it is *whole*, and otherwise the gains alone.
     """
 
-    __slots__ = ("_buckets", "_event", "_page", "_whole", "_working")
+    __slots__ = ("_buckets", "_member", "_page", "_whole")
 
-    def __init__(self, judge: Judge, plan: Plan, page: Page, event: Event, *, whole: bool) -> None:
-        self._working, self._page, self._event, self._whole = judge.working, page, event, whole
-        self._buckets = judge.buckets(plan, judge.programme.local_date(event.at))
+    def __init__(self, page: Page, event: Event, buckets: _Buckets, *, whole: bool) -> None:
+        self._page, self._member, self._buckets, self._whole = page, event.member, buckets, whole
 
     def get(self, name: str, default: Any = None) -> Any:
         found = self._page.outcome.get(name)
@@ -989,10 +989,11 @@ class Totals(Mapping[str, int]):
             return found
         key = self._buckets.named.get(name)
         if key is not None:
-            bucket, member = self._buckets.counters[key], self._event.member
+            bucket, working = self._buckets.counters[key], self._page.working
             if bucket is None:
-                return self._working.count(member, *key, self._buckets.day)
-            return self._working.counters.get((0 if bucket[0] else member, *bucket[1:]), 0)
+                return working.count(self._member, *key, self._buckets.day)
+            shared, counter, grain, start = bucket
+            return working.counters.get((0 if shared else self._member, counter, grain, start), 0)
         if name.startswith("balance:"):
             return self._page.balances().get(name[8:], default)
         return default

@@ -138,12 +138,13 @@ def _post_rest(store: Store, cur: Cursor, tenant: str, working: Working) -> None
         taken = {(tenant, key): n for key, n in working.stocked.items() if key not in working.stock_set and n}
         store.change_stock(cur, taken, [(tenant, key, working.stock[key]) for key in sorted(working.stock_set)])
     if working.put:
+        put = sorted(working.put.items())
         rows = [
             (tenant, plugin, key, name, member, msgspec.json.encode(value).decode())
-            for (plugin, key, name), (member, value) in sorted(working.put.items())
+            for (plugin, key, name), (member, value) in put
             if value is not None
         ]
-        store.put_own(cur, rows, [(tenant, *key) for key, (_, value) in sorted(working.put.items()) if value is None])
+        store.put_own(cur, rows, [(tenant, *key) for key, (_, value) in put if value is None])
 
 
 def _intents(one: Judged, entry: int, member: int) -> list[Row]:

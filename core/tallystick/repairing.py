@@ -223,7 +223,8 @@ class Repairer(Judge):
         active = situation.member is not None and situation.member.status == "active"
         if plan.react is not None and active and record.status == "recorded":
             sheet.outcome = dict(outcome or {})
-            totals = Totals(Judge(sheet.working, self.generation, self.secret), plan, sheet, was, whole=False)
+            buckets = self.buckets(plan, self.programme.local_date(was.at))
+            totals = Totals(sheet, was, buckets, whole=False)
             more = list(self._ask(plan.react, skipped, was, situation, totals, own))
             reviewed = record.kind != "entry.released" and bool(more)
             if reviewed and self._review(plan, was, situation, more, skipped, own)[0] != "allow":
