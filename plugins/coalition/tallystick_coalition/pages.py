@@ -69,14 +69,15 @@ def to_html(statement: Statement, entries: Sequence[Entry], state: str, decimals
     head = "".join(f"<th>{cell}</th>" for cell in words["head"])
     title = words["title"].format(period=statement.period)
     return (
-        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{escape(title)}</title><style>'
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title><style>'
         "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
         "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ccc;padding:.3rem .6rem;text-align:left}"
-        "code{word-break:break-all}</style></head><body>"
+        "code{word-break:break-all}.wide{overflow-x:auto}</style></head><body>"
         f"<h1>{escape(title)}</h1><p>{escape(words['between'].format(one, two))}: {words['state'].get(state, state)}</p><ul>"
         f"<li>{escape(words['owes'].format(one, two))}: {amount(statement.owed[0])}</li>"
         f"<li>{escape(words['owes'].format(two, one))}: {amount(statement.owed[1])}</li>"
         f"<li>{words['net']}: {net}</li><li>{words['entries'].format(n=statement.entries)}</li>"
         f"<li>{words['root']}: <code>{statement.root}</code></li></ul>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></body></html>"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></body></html>'
     )

@@ -147,6 +147,7 @@ def test_a_statement_is_read_by_spreadsheets_and_people() -> None:
     page = to_html(drawn, some, "agreed", 2)
     assert "grocer owes fuel: 6.03 USD" in page and drawn.root in page and "Both books agree" in page
     assert "双方账目一致" in to_html(drawn, some, "agreed", 2, "zh")
+    assert 'name="viewport"' in page, "a telephone shows it at a size that can be read"
     assert "<script" not in to_html(drawn, [entry("<script>")], "agreed", 2)
 
 
