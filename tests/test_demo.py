@@ -114,7 +114,7 @@ def test_the_report_is_for_a_merchant(tmp_path):
         "Best members",
         "2017-01",
         "█",
-        "Most spent this year",
+        "Most spent this year, in cents",
         "Risk cases",
         "The books add up",
     ):

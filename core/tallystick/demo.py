@@ -128,7 +128,7 @@ rewards = [{{ badge = "host" }}]
 # Who spends most in a year; others see a pseudonym. 年度消费排行榜，他人只看到化名。
 [[tenants.grocer.plugins.gamification.leaderboards]]
 name = "spend"
-title = {{ en = "Most spent this year", zh = "年度消费榜" }}
+title = {{ en = "Most spent this year, in cents", zh = "年度消费榜（单位：美分）" }}
 value = "purchase.total"
 window = "year"
 
