@@ -367,6 +367,7 @@ class _Fused:
         if selection is None:
             yield f"_fired.append({self.firing(plan)})"
             return
+        late = [] if selection.early else self.once(selection)  # first, for it runs first
         self.renderer.names = {"basis": selection.sum, "matched": f"_len({selection.counted})"}
         value, sum_ = self.value(plan.rule), selection.sum if plan.rule.basis is not None else "0"
         self.renderer.names = {}
@@ -374,13 +375,16 @@ class _Fused:
         if selection.early:
             yield firing
             return
-        if self.wanted[selection] > 1:
-            yield f"if {selection.counted} is _UNSET:"
-            yield from _indented(self.late(selection))
-        else:
-            yield from self.late(selection)
+        yield from late
         yield f"if {selection.counted}:"
         yield f"    {firing}"
+
+    def once(self, selection: _Selection) -> list[str]:
+        """A walk over the lines for one selection, unless another rule that needs it was here before."""
+        if self.wanted[selection] < 2:
+            return list(self.late(selection))
+        with self.renderer.perhaps():
+            return [f"if {selection.counted} is _UNSET:", *_indented(self.late(selection))]
 
     def late(self, selection: _Selection) -> Iterator[str]:
         """A walk over the lines for one selection."""

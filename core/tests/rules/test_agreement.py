@@ -124,6 +124,15 @@ def test_what_rules_share_is_there_wherever_it_is_needed(
         assert rules.fire(**values) == rules.interpret(**values)
 
 
+@pytest.mark.parametrize("names", [("one",), ("one", "other")])
+def test_what_lines_and_value_share_is_computed_before_the_lines_are_walked(names: tuple[str, ...]) -> None:
+    lines, value = "line.amount > 0 && event.at.getHours() >= 12", "basis * event.at.getHours()"
+    texts = [RuleText(name, "purchase != null && balance > 0", lines, "line.amount", value) for name in names]
+    rules = compile_rules(texts, shop.SCOPE)
+    values = shop.values(balance=5)
+    assert rules.fire(**values) == rules.interpret(**values) != []
+
+
 @settings(PATIENT, max_examples=300)
 @given(data=st.data(), values=shop.situations)
 def test_a_single_expression_too(data: st.DataObject, values: dict[str, Any]) -> None:
