@@ -102,9 +102,9 @@ def read_leaf(body: bytes) -> Leaf:
 
 def read_leaves(bodies: Sequence[bytes]) -> list[Leaf] | None:
     """Many at once; None if not each of them is one record on one line."""
-    text = b"\n".join(bodies)
-    if not all(bodies) or text.count(b"\n") != len(bodies) - 1:
+    if not all(bodies) or any(b"\n" in body for body in bodies):
         return None
+    text = b"\n".join(bodies)
     try:
         leaves: list[Leaf] = _reader(text).decode_lines(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
