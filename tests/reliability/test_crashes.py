@@ -76,7 +76,7 @@ def test_kill_9_loses_and_doubles_nothing(database_url: str) -> None:
         child, said = start(database_url, first, 100_000)
         with said:
             assert said.readline() == b"ready\n"
-            lines = []
+            lines: list[str] = []
             while cycle % 2 and not set(lines) - acknowledged:  # on a busy machine half of them come to something new
                 lines.append(said.readline().decode().removesuffix("\n"))
             killer = threading.Timer(chance.uniform(0.01, 0.2), os.kill, (child, signal.SIGKILL))
