@@ -304,6 +304,7 @@ _SQLITE_REASONS = {
         "the database file cannot be opened: look at `database` in the configuration and at the rights of file and folder",
     ),
 }
+_SQLITE_COLLIDED = frozenset({sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE})
 
 
 def retryable(error: BaseException) -> bool:
@@ -321,6 +322,12 @@ def retryable(error: BaseException) -> bool:
         return _sqlite_code(cause) in _SQLITE_AGAIN
     state = _sqlstate(cause)
     return state is not None and (state in _AGAIN or state in _GONE or state[:2] == "08" or state == "")
+
+
+def collided(error: BaseException) -> bool:
+    """Whether two wrote the same row for the first time: the second time it is there."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return getattr(cause, "sqlite_errorcode", 0) in _SQLITE_COLLIDED or _sqlstate(cause) == "23505"
 
 
 def refusal(error: BaseException) -> Unavailable | None:

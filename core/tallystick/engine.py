@@ -185,8 +185,8 @@ class Engine:
                 refusal = database.refusal(error)
                 if refusal is not None:
                     return [refusal for _ in arrivals]
-                if isinstance(error, sa.exc.IntegrityError) and tries < 2:
-                    tries += 1  # two wrote the same row for the first time: the second time it is there
+                if database.collided(error) and tries < 2:
+                    tries += 1
                     continue
                 if self.replaced:
                     return [Unavailable("another process took over; this one is about to start anew") for _ in arrivals]

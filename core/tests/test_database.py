@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from core.tests.books import Books
 from tallystick import database
 from tallystick.database import connect, database_file, reading
+from tallystick.store import Store
 
 
 def _is_closed(connection: Any) -> bool:
@@ -84,6 +85,23 @@ def test_a_batch_compiles_no_statement_anew(sqlite_url: str) -> None:
         books.buy("ann", 500)
         assert set(compiled) <= {sqlite3.SQLITE_TRANSACTION}
     books.db.dispose()
+
+
+def test_two_who_write_the_same_row_for_the_first_time_have_collided(database_url: str) -> None:
+    """The store's statements raise the driver's own errors, past SQLAlchemy."""
+    db = connect(database_url)
+    store = Store(db.dialect.name)
+    with db.begin() as conn:
+        conn.execute(sa.text("CREATE TABLE shelf (n INTEGER PRIMARY KEY, left_over INTEGER NOT NULL)"))
+        store.cursor(conn).execute("INSERT INTO shelf VALUES (1, 1)")
+    for said, collision in (("(1, 2)", True), ("(2, NULL)", False), ("('x', 1)", False)):
+        with pytest.raises(Exception) as raised, db.begin() as conn:  # noqa: PT011 - each driver has its own
+            store.cursor(conn).execute(f"INSERT INTO shelf VALUES {said}")
+        assert database.collided(raised.value) is collision, raised.value
+        with pytest.raises(sa.exc.DBAPIError) as wrapped, db.begin() as conn:
+            conn.execute(sa.text(f"INSERT INTO shelf VALUES {said}"))
+        assert database.collided(wrapped.value) is collision, wrapped.value
+    db.dispose()
 
 
 WRITES_ONCE = """
