@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis.internal.conjecture import providers
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
@@ -93,3 +94,9 @@ def test_who_only_looks_waits_for_nobody_who_writes(plugin: Path) -> None:
     """On SQLite every transaction takes the lock for writing, except ``house.reading()``."""
     sources = plugin.glob(f"tallystick_{plugin.name}/**/*.py")
     assert not [source.name for source in sources if re.search(r"\bdb\.connect\(\)", source.read_text())]
+
+
+def test_examples_do_not_depend_on_what_else_is_loaded(pytestconfig: pytest.Config) -> None:
+    """Hypothesis draws from the constants of loaded modules, unless it shall be steady."""
+    wanders = pytestconfig.getoption("--hypothesis-profile") is not None
+    assert bool(len(providers._get_local_constants())) == wanders
