@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, Protocol
 
@@ -29,6 +30,7 @@ from .hookspecs import PURE, Hooks
 from .lane import Apart
 from .manifest import Bounds
 from .quotas import counters_of, quotas_of
+from .schema import did_you_mean
 from .situation import CALENDAR_WINDOWS, Member, Needs, Original, Programme, Situation
 from .watchdog import Overrun, absorb, fired, watch
 
@@ -406,7 +408,8 @@ class _Registry(pluggy.PluginManager):
                 self.register(part.plugin, name=part.id)
                 self.check_pending()
             except (pluggy.PluginValidationError, ValueError) as error:
-                raise PluginBroken(f"{part.id} does not keep the contract: {error}", plugin=part.id) from None
+                why = self._misunderstood(part.plugin) or str(error)
+                raise PluginBroken(f"{part.id} does not keep the contract: {why}", plugin=part.id) from None
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         if name.startswith("__"):
@@ -415,6 +418,23 @@ class _Registry(pluggy.PluginManager):
         if options is not None:
             self.attributes[self._registering, options.get("specname") or name] = name
         return options
+
+    def _misunderstood(self, plugin: object) -> str:
+        """What an author took a hook for that it is not, and where; empty if that is not what is wrong."""
+        for name in dir(plugin):
+            options = self.parse_hookimpl_opts(plugin, name)
+            if options is None:
+                continue
+            hook, function = options.get("specname") or name, getattr(plugin, name)
+            code = inspect.unwrap(function).__code__
+            place = f"{Path(code.co_filename).name}, line {code.co_firstlineno}"
+            if hook not in _HOOKS:
+                return f"{place}: there is no hook {hook}{did_you_mean(hook, _HOOKS)}"
+            offered = [*inspect.signature(getattr(Hooks, hook)).parameters][1:]
+            strange = [argument for argument in inspect.signature(function).parameters if argument not in offered]
+            if strange:
+                return f"{place}: {hook} has no argument {', '.join(strange)}; it has {', '.join(offered)}"
+        return ""
 
 
 def _ask_pluggy(registry: _Registry, places: Mapping[str, int]) -> Mapping[str, tuple[_Step, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import ModuleType
@@ -259,6 +260,23 @@ def test_the_contract_is_checked_when_plugins_are_put_together(claim: str, make:
         compiled(part("good", earn=lambda self: []), make())
     assert refused.value.details == {"plugin": "p"}
     assert str(refused.value).startswith("p")
+
+
+@pytest.mark.parametrize(
+    "methods, said",
+    [
+        ({"earn": lambda self, event, purchase: []}, "earn has no argument purchase; it has event, situation"),
+        ({"revers": lambda self, event: []}, 'there is no hook revers; did you mean "reverse"?'),
+        ({"shelve": lambda self: []}, "there is no hook shelve"),
+    ],
+    ids=["an argument", "a hook, nearly", "a hook"],
+)
+def test_a_misunderstood_hook_is_told_with_its_place(methods: dict[str, Any], said: str) -> None:
+    with pytest.raises(PluginBroken) as refused:
+        compiled(part("p", **methods))
+    assert re.fullmatch(
+        rf"p does not keep the contract: test_pipeline\.py, line \d+: {re.escape(said)}", str(refused.value)
+    )
 
 
 def test_two_plugins_of_one_id_are_refused() -> None:
