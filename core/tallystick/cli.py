@@ -804,10 +804,14 @@ def export_books(desk: Desk, book: str, tenant: str | None, form: str, output: I
     """Write the books as JSONL or CSV."""
     with desk.house() as built, built.reading() as conn:
         found = exporting.rows(conn, tenant_of(built.config, tenant), book)
-        if desk.as_json:
+        if desk.as_json and output.name == "<stdout>":
             desk.answer(list(found))
             return
-        output.writelines(exporting.lines(found, form))
+        rows, write = 0, output.write  # which opens the file, also for no row at all
+        for rows, line in enumerate(exporting.lines(found, form), 1 if form == "jsonl" else 0):
+            write(line)
+    if desk.as_json:
+        desk.answer({"file": output.name, "rows": rows})
 
 
 @command(cli, "report")

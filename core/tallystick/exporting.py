@@ -45,10 +45,13 @@ def lines(found: Iterator[dict[str, Any]], form: str) -> Iterator[str]:
     writer = csv.writer(out, lineterminator="\r\n")  # then either of the two within a cell is quoted
     names: list[str] | None = None
     for row in found:
+        record = "kind" in row
         if names is None:
-            names = list(_RECORD) if "entry" in row and "kind" in row else list(row)
+            names = list(_RECORD if record else row)
             writer.writerow(names)
             yield _line(out)
+        if record:  # in JSON it is what was sealed, to the letter
+            row |= {name: moment(row[name]).isoformat() for name in ("at", "received")}
         writer.writerow([_cell(row.get(name)) for name in names])
         yield _line(out)
 

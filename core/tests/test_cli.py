@@ -1,11 +1,13 @@
 """The command line, on real files."""
 
 import contextlib
+import csv
 import inspect
 import json
 import re
 import sqlite3
 import tomllib
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -167,6 +169,20 @@ def test_an_export_tells_what_plugins_keep_as_well(shop, tmp_path):
     shop("db", "upgrade")
     shop("member", "add", "C-1")
     assert "notify" in document(shop("member", "export", "C-1"))["members"][0]["plugins"]
+
+
+def test_books_go_to_a_file_also_for_programs(shop, tmp_path):
+    for name in ("C-1", "C-2"):
+        shop("member", "add", name)
+    file = tmp_path / "books"
+    for form, before in (("jsonl", 0), ("csv", 1)):
+        said = document(shop("export", "records", "--format", form, "--output", str(file), "--json"))
+        assert said == {"file": str(file), "rows": 2}
+        assert len(file.read_text().splitlines()) == before + 2
+    assert document(shop("export", "lots", "--format", "csv", "--output", str(file), "--json"))["rows"] == 0
+    rows = csv.DictReader(shop("export", "records", "--format", "csv").stdout.splitlines())
+    assert all(datetime.fromisoformat(row["received"]).tzinfo for row in rows), "a spreadsheet reads dates"
+    assert [row["kind"] for row in document(shop("export", "records", "--json"))] == ["member.enrolled"] * 2
 
 
 def test_who_is_added_at_the_desk_has_joined_like_anybody_else(shop):
