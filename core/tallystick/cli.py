@@ -808,7 +808,7 @@ def export_books(desk: Desk, book: str, tenant: str | None, form: str, output: I
             desk.answer(list(found))
             return
         rows, write = 0, output.write  # which opens the file, also for no row at all
-        for rows, line in enumerate(exporting.lines(found, form), 1 if form == "jsonl" else 0):
+        for rows, line in enumerate(exporting.lines(found, form), 1 if form == "jsonl" else 0):  # noqa: B007
             write(line)
     if desk.as_json:
         desk.answer({"file": output.name, "rows": rows})
