@@ -344,6 +344,16 @@ def _floats(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str
             yield from _floats(item, (*path, index))
 
 
+def read_query(said: Mapping[str, str], kind: type[T]) -> T:
+    """The parameters of a query as one *kind*.  Raises InvalidRequest, which names the parameter."""
+    try:
+        return msgspec.convert(said, type=kind, strict=False)
+    except msgspec.ValidationError as error:
+        found = _mistake(error, "", InvalidRequest)
+        parameter = found.pointer.removeprefix("/")
+        raise InvalidRequest(f"in the query, {parameter}: {found}", parameter=parameter, **found.details) from None
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 

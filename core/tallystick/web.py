@@ -42,7 +42,7 @@ from .errors import (
 from .events import Arrival, EventKind
 from .gathering import Gathering
 from .house import House
-from .intake import LIMITS, read_json
+from .intake import LIMITS, read_json, read_query
 from .keys import Keyring
 from .metrics import Metrics
 from .problems import MEDIA_TYPE, Language, choose_language, problem_document, status_of
@@ -605,10 +605,7 @@ def _query(visit: Visit, kind: type[msgspec.Struct] | None) -> Any:
     for name in names:
         if names.count(name) > 1:
             raise InvalidRequest(f'the parameter "{name}" stands there more than once', parameter=name)
-    try:
-        return msgspec.convert(dict(items), type=kind or _NoQuery, strict=False)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"in the query: {error}") from None
+    return read_query(dict(items), kind or _NoQuery)
 
 
 def _media(visit: Visit, known: Mapping[str, tuple[bool, bool]]) -> tuple[bool, bool]:

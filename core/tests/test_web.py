@@ -428,20 +428,24 @@ def test_pages_of_a_statement_hold_every_entry_once(served: Town) -> None:
 
 
 @pytest.mark.parametrize(
-    "query",
+    "query, said",
     [
-        {"limit": 0},
-        {"limit": 501},
-        {"limit": "x"},
-        {"after": "x"},
-        {"after": "1-2-3"},
-        {"colour": "red"},
-        [("limit", 1), ("limit", 2)],
+        ({"limit": 0}, "in the query, limit: expected a number >= 1"),
+        ({"limit": 501}, "in the query, limit: expected a number <= 500"),
+        ({"limit": "x"}, "in the query, limit: expected a whole number, found a text"),
+        ({"after": "x"}, "in the query, after: "),
+        ({"after": "1-2-3"}, "in the query, after: "),
+        ({"colour": "red"}, 'in the query, colour: there is no field "colour" here'),
+        ([("limit", 1), ("limit", 2)], 'the parameter "limit" stands there more than once'),
     ],
 )
-def test_a_query_is_checked(town: Town, query: Any) -> None:
+def test_a_query_is_checked(town: Town, query: Any, said: str) -> None:
     answer = town.ask("GET", "/v1/members/ann/entries", params=query)
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (400, "invalid_request")
+    assert problem["detail"].startswith(said)
+    assert problem["details"]["parameter"] in said
+    assert "pointer" not in problem, "that would be a place in the body"
 
 
 def test_an_entry_is_explained_from_what_was_stored(served: Town) -> None:
