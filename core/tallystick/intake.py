@@ -350,7 +350,7 @@ def read_query(said: Mapping[str, str], kind: type[T]) -> T:
         return msgspec.convert(said, type=kind, strict=False)
     except msgspec.ValidationError as error:
         found = _mistake(error, "", InvalidRequest)
-        parameter = found.pointer.removeprefix("/")
+        parameter = (found.pointer or "").removeprefix("/")
         raise InvalidRequest(f"in the query, {parameter}: {found}", parameter=parameter, **found.details) from None
 
 
