@@ -24,6 +24,7 @@ CANARIES = (
     "card-canary-40028922",
     "vip-canary",
 )
+LANGUAGE = "qx-canary77"  # a short one is found in any file: two letters stand in every tenth key or hash
 ZEBULON = Profile(name=CANARIES[0], phone=CANARIES[1], email=CANARIES[2], birthday=CANARIES[3])
 
 
@@ -186,7 +187,7 @@ def test_a_blocked_member_can_be_unblocked(books: Books) -> None:
 
 def history(books: Books) -> int:
     """A member with a past: purchases, a gift, a message, an own row, two cards, one of them from a merged member."""
-    number = books.enrol(CANARIES[4], profile=ZEBULON, tags=[CANARIES[5]], language="qx")
+    number = books.enrol(CANARIES[4], profile=ZEBULON, tags=[CANARIES[5]], language=LANGUAGE)
     books.enrol("friend")
     books.buy(CANARIES[4], 5_000, "o1")
     books.give(CANARIES[4], "friend", 20)
@@ -249,10 +250,10 @@ def test_forget_me(books: Books) -> None:
         "the key": secret,
         "the sealed profile": body,
         "the fingerprint": vault.fingerprint(SECRET, TENANT, CANARIES[4]).encode(),
-        "the language": b'"qx"' if books.db.dialect.name == "postgresql" else b"qx",
+        "the language": LANGUAGE.encode(),
     }
     look = in_tables if books.db.dialect.name == "postgresql" else in_files
-    found_before = look(books, {name: value for name, value in traces.items() if name != "the language"})
+    found_before = look(books, traces)
     before = {
         table.name: books.rows(table)
         for table in (tables.record, tables.transfer, tables.lot, tables.balance, tables.batch)
@@ -263,7 +264,7 @@ def test_forget_me(books: Books) -> None:
         receipt = people.erase(conn, TENANT, number, NOW, plugins=[("kiosk", lambda n: asked.append(n) or True)])
     people.scrub(books.db)
 
-    assert {"the key", "the sealed profile", "the fingerprint", "vip-canary"} <= set(
+    assert {"the key", "the sealed profile", "the fingerprint", "the language", "vip-canary"} <= set(
         found_before
     )  # the search can find
     assert look(books, traces) == []
