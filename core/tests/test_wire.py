@@ -14,11 +14,11 @@ from tallystick.errors import OutOfStock
 from tallystick.store import Store
 from tallystick.wire import Wire
 
+pytestmark = pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+
 
 @pytest.fixture
 def lab(database_url: str) -> Iterator[Lab]:
-    if not database_url.startswith("postgresql"):
-        pytest.skip("SQLite has no wire")
     lab = Lab(database_url)
     lab.enrol("ann")
     yield lab
