@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,38 @@ def test_one_is_switched_off_and_on_and_its_history_and_the_others_stay(stage: S
     # who was off counts on from where it was: two visits and two more, one redemption and this one
     assert spend(stage) == ("held" if off != "risk" else "recorded")
     assert seen(stage) == {**reached, "risk": 3 if off != "risk" else 2}
+
+
+#: What has a row or a few, however many members there are: tables, and names within statements.
+SMALL = frozenset({"writer", "programme", "lease", "head", "wanted"})
+
+
+def test_no_statement_of_an_event_goes_through_everybodys_rows(sqlite_url: str, tmp_path: Path) -> None:
+    """Or the cost of one event would grow with the number of members."""
+    said: list[str] = []
+    with make_stage(SETTINGS, sqlite_url, tmp_path) as stage:
+        play("2025-01-02  ada buys 1000.00 as A   earns 1000 points", stage=stage)
+        with stage.house.db.connect() as conn:
+            conn.connection.driver_connection.set_trace_callback(said.append)  # type: ignore[union-attr]
+        play("2025-01-02  ada buys 1.00 as B", stage=stage)
+        more = {"points": 100, "device": "till-1", "cashier": "eve"}
+        stage.send("points.redeemed", more, member="ada")
+        stage.send("purchase.refunded", {"order": "A"}, member="ada")
+        with stage.house.reading() as conn:
+            plans = {
+                (row[3], text)
+                for text in said
+                if text.lstrip().startswith(("SELECT", "WITH", "UPDATE", "DELETE", "INSERT"))
+                for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all()
+            }
+    assert any("own USING" in plan for plan, _ in plans)
+    through = [
+        (plan, text)
+        for plan, text in plans
+        if (found := re.match(r"(?:SCAN|SEARCH) (\w+)(.*)", plan))
+        and found[1] not in SMALL
+        and "VIRTUAL TABLE" not in plan
+        and "CONSTANT ROW" not in plan
+        and (plan.startswith("SCAN") or re.search(r"\(tenant=\?(?: AND plugin=\?)?\)", plan))
+    ]
+    assert through == [], "\n".join(f"{plan}: {text}" for plan, text in through)

@@ -425,7 +425,8 @@ class Engine:
         working.taken.update(self.store.load_taken(cur, working.tenant, [entry]))
         working.fill_lots(self.store.load_lots(cur, working.tenant, [member]), whole=True)
         used = {parse_entry(t.lot.rpartition(".")[0]) or 0 for t in record.transfers if t.lot}  # emptied since, perhaps
-        working.fill_lots(self.store.load_lots_of(cur, working.tenant, sorted({entry, *used})), whole=True)
+        lots = self.store.load_lots_of(cur, working.tenant, sorted(working.people), sorted({entry, *used}))
+        working.fill_lots(lots, whole=True)
         for account in working.accounts_of(member):
             account.complete = True
 

@@ -41,8 +41,8 @@ class _Wants:
         self.counters: dict[tuple[str, str], int] = {}  #: (counter, grain) -> the first bucket that a window needs
         self.shared_counters: set[str] = set()
         self.stock: set[str] = set()
-        self.own: set[str] = set()
-        self.shared_own: set[tuple[str, str]] = set()
+        self.own: set[int] = set()  #: members all of whose rows are read
+        self.shared_own: set[tuple[str, str]] = set()  #: (plugin, key) of rows that are nobody's own
 
     def count(self, needs: Needs, day: date) -> None:
         """Counters as they stand around *day*."""
@@ -59,9 +59,14 @@ class _Wants:
             for template in templates:
                 key = fill(template, event)
                 if key:
-                    self.own.add(key)
-                    if not key.startswith("m:"):
-                        self.shared_own.add((plugin, key))
+                    self.add_own(plugin, key)
+
+    def add_own(self, plugin: str, key: str) -> None:
+        """The rows that *plugin* keeps under *key*."""
+        if key.startswith("m:") and key[2:].isdigit():
+            self.own.add(int(key[2:]))
+        else:
+            self.shared_own.add((plugin, key))
 
 
 class Loader:
@@ -235,8 +240,8 @@ class Loader:
         for member, name, grain, start, value in counters:
             working.counters[member, name, grain, start] = value
         if self.generation.ladders or merging:
-            wants.own |= {f"m:{member}" for member in members}
-        for plugin, key, name, value in store.load_own(cur, tenant, wants.own) if wants.own else ():
+            wants.own |= self.members
+        for plugin, key, name, value in store.load_own(cur, tenant, wants.own - {0}, wants.shared_own):
             if name:
                 working.own.setdefault((plugin, key), {})[name] = msgspec.json.decode(value)
         if wants.stock or self.entries:
@@ -247,9 +252,7 @@ class Loader:
         """Rows that held entries which are decided about were to write."""
         for record, _ in self.working.originals.values() if self.entries else ():
             for plugin, key, _ in deferring.rows_of(record, parse_member(record.member) or 0):
-                wants.own.add(key)
-                if not key.startswith("m:"):
-                    wants.shared_own.add((plugin, key))
+                wants.add_own(plugin, key)
 
     def _accounts(self, members: Collection[int]) -> None:
         store, cur, working, tenant = self.store, self.cur, self.working, self.tenant
@@ -259,7 +262,8 @@ class Loader:
         if self.whole:
             working.fill_lots(store.load_lots(cur, tenant, sorted(self.whole)), whole=True)
             if self.lot_entries:
-                working.fill_lots(store.load_lots_of(cur, tenant, sorted(self.lot_entries)), whole=True)
+                lots = store.load_lots_of(cur, tenant, sorted(working.people), sorted(self.lot_entries))
+                working.fill_lots(lots, whole=True)
                 self._expired()
 
     def _expired(self) -> None:
@@ -303,7 +307,7 @@ class Loader:
                 if key not in plain:
                     plain[key] = not needs.stock and all(set(keys) == {"{member}"} for keys in plan.own.values())
                 if plain[key] and event is None:
-                    wants.own.add(f"m:{self.working.references.get(arrival.member, 0)}")
+                    wants.own.add(self.working.references.get(arrival.member, 0))
                 else:
                     wants.fill(plan, event or self._event(arrival))
         return wants

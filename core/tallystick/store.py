@@ -323,13 +323,17 @@ class Store:
             (tenant,), numbers,
         )  # fmt: skip
 
-    def load_lots_of(self, cur: Cursor, tenant: str, entries: Collection[int]) -> list[Row]:
-        """All lots that *entries* opened, spent ones too, as :meth:`load_lots`."""
+    def load_lots_of(self, cur: Cursor, tenant: str, numbers: Collection[int], entries: Collection[int]) -> list[Row]:
+        """All lots of members that *entries* opened, spent ones too, as :meth:`load_lots`."""
+        if not entries:
+            return []
+        one_of = "= ANY(?::bigint[])" if self.postgres else "IN (SELECT value FROM json_each(?))"
+        wanted = array_text("bigint", [*entries]) if self.postgres else _array(entries)
         return self._select(
             cur,
             "SELECT member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, waits, issuer FROM lot"
-            " WHERE tenant = ? AND entry KEYS",
-            (tenant,), entries,
+            f" WHERE tenant = ? AND entry {one_of} AND member KEYS",
+            (tenant, wanted), numbers,
         )  # fmt: skip
 
     def load_taken(self, cur: Cursor, tenant: str, entries: Collection[int]) -> dict[tuple[int, int], int]:
@@ -412,15 +416,42 @@ class Store:
         )
         return dict(rows)
 
-    def load_own(self, cur: Cursor, tenant: str, keys: Collection[str]) -> list[Row]:
-        """``(plugin, key, name, value)`` of plugins' own rows under *keys* (member keys are covered by the member's lock)."""
-        return self._select(
-            cur,
-            "SELECT plugin, key, name, value FROM own WHERE tenant = ? AND key KEYS",
-            (tenant,),
-            sorted(keys),
-            "text",
-        )
+    def load_own(
+        self, cur: Cursor, tenant: str, members: Collection[int], shared: Collection[tuple[str, str]]
+    ) -> list[Row]:
+        """``(plugin, key, name, value)`` of plugins' own rows: all of *members* (their lock covers them), and *shared* ones.
+
+        A member's rows stand under a key for each plugin, and are found by the member: by the key alone the rows of all
+        members would be gone through.
+        """
+        found: list[Row] = []
+        if members and self.postgres:
+            sql = "SELECT plugin, key, name, value FROM own WHERE tenant = ? AND member KEYS"
+            found = self._select(cur, sql, (tenant,), sorted(members), "bigint")
+        elif members:  # CROSS JOIN keeps the order, and without the index SQLite would go through the tenant's rows
+            cur.execute(
+                "SELECT plugin, own.key, own.name, own.value FROM json_each(?) AS one CROSS JOIN own INDEXED BY own_member"
+                " WHERE tenant = ? AND member = one.value",
+                (_array(sorted(members)), tenant),
+            )
+            found = list(cur.fetchall())
+        if not shared:
+            return found
+        named = sorted(shared)
+        if self.postgres:
+            plugins, keys = (array_text("text", column) for column in zip(*named, strict=True))
+            cur.execute(
+                "SELECT own.plugin, own.key, own.name, own.value FROM unnest(%s::text[], %s::text[]) AS wanted (plugin, key)"
+                " JOIN own ON own.plugin = wanted.plugin AND own.key = wanted.key WHERE own.tenant = %s",
+                (plugins, keys, tenant),
+            )
+        else:
+            cur.execute(
+                "SELECT own.plugin, own.key, own.name, own.value FROM json_each(?) AS wanted CROSS JOIN own"
+                " WHERE own.tenant = ? AND own.plugin = wanted.value ->> 0 AND own.key = wanted.value ->> 1",
+                (_array(named), tenant),
+            )
+        return [*found, *cur.fetchall()]
 
     def lock_own(self, cur: Cursor, tenant: str, keys: Collection[tuple[str, str]]) -> None:
         """Lock rows shared by the tenant ``(plugin, key)``, absent ones too, by a row of their own, before anything else is read."""

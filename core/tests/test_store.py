@@ -91,7 +91,7 @@ def test_every_reading_sees_its_own_tenant_alone(lab: Lab, store: Store, tenant:
         cur = store.cursor(conn)
         found = [
             store.load_records(cur, tenant, entries), store.load_order_entries(cur, tenant, ["A"]), store.lock_members(cur, tenant, [number]),
-            store.load_balances(cur, tenant, [number]), store.load_lots(cur, tenant, [number]), store.load_lots_of(cur, tenant, entries),
+            store.load_balances(cur, tenant, [number]), store.load_lots(cur, tenant, [number]), store.load_lots_of(cur, tenant, [number], entries),
             store.share_generations(cur, [tenant]),
         ]  # fmt: skip
     assert [bool(one) for one in found] == [mine] * len(found)
