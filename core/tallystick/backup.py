@@ -18,7 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from . import tables
-from .database import database_file, keep_to_oneself, reading
+from .database import database_file, keep_to_oneself, missing_file, reading
 from .errors import DatabaseNotReady, InvalidRequest
 
 _ABOUT = "about.json"
@@ -58,12 +58,12 @@ def write(db: sa.Engine, file: Path) -> int:
 
 def _refuse_nothing(db: sa.Engine) -> None:
     """A copy of nothing would be found out when it is needed.  Raises DatabaseNotReady."""
-    books = database_file(db)
-    if books is None or books.exists():
+    if missing_file(db) is None:
         with reading(db) as conn:
             if sa.inspect(conn).has_table(tables.batch.name):
                 return
-    raise DatabaseNotReady(f"there are no books in {books or db.url.render_as_string()}: nothing was copied")
+    books = database_file(db) or db.url.render_as_string()
+    raise DatabaseNotReady(f"there are no books in {books}: nothing was copied")
 
 
 def _settle(path: Path) -> None:
@@ -188,8 +188,7 @@ def _quoted(name: str) -> str:
 
 def is_empty(db: sa.Engine) -> bool:
     """Whether no house has ever recorded anything there."""
-    file = database_file(db)
-    if file is not None and not file.exists():
+    if missing_file(db):
         return True
     with reading(db) as conn:
         names = {"batch", "member"} & {*sa.inspect(conn).get_table_names()}

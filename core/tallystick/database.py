@@ -265,6 +265,12 @@ def database_file(engine: sa.Engine) -> Path | None:
     return Path(name) if engine.dialect.name == "sqlite" and name and name != ":memory:" else None
 
 
+def missing_file(engine: sa.Engine) -> Path | None:
+    """The SQLite file behind *engine* if it is not there: SQLite makes an empty one even for whoever only looks."""
+    file = database_file(engine)
+    return file if file is not None and not file.exists() else None
+
+
 def keep_to_oneself(file: Path) -> None:
     """Make an empty *file* that only its owner may read and write; one that is there stays as it is.
 

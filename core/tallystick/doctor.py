@@ -92,8 +92,7 @@ def _dependencies(installed: Mapping[str, Installed]) -> Finding:
 def _database(config: Config) -> Finding:
     engine = database.connect(config.house.database)
     try:
-        file = database.database_file(engine)
-        if file is not None and not file.exists():  # looking would make an empty one
+        if (file := database.missing_file(engine)) is not None:
             return Finding("database", ok=False, detail=f"there are no books in {file}")
         with database.reading(engine) as conn:
             if engine.dialect.name == "sqlite":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import sqlalchemy as sa
 
-from .database import database_file, reading, refusal
+from .database import database_file, missing_file, reading, refusal
 from .errors import DatabaseNotReady, DatabaseTooNew, PluginBroken
 
 if TYPE_CHECKING:  # Alembic takes as long to import as half of the house: only who migrates waits for it
@@ -65,8 +65,7 @@ class Status:
 
 def status(engine: sa.Engine, parts: Sequence[Part]) -> list[Status]:
     """How far each part has come.  Imports no revision; costs one SELECT per part and one for the list of tables."""
-    file = database_file(engine)
-    if file is not None and not file.exists():  # SQLite makes an empty one even for whoever only looks
+    if missing_file(engine):
         return [_status(None, part, set()) for part in parts]
     with reading(engine) as conn:
         tables = set(sa.inspect(conn).get_table_names())

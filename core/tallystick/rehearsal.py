@@ -253,8 +253,7 @@ def _recorded(
     checked = desk.config()
     db = database.connect(checked.house.database)
     try:
-        file = database.database_file(db)
-        if file is not None and not file.exists():
+        if database.missing_file(db):
             return _made_up(name, installed, notes)
         migrate.check(db, [migrate.CORE])
         books = _Books(db, house.house_secret(db, checked))  # no writer: whoever serves these books goes on

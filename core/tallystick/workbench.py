@@ -43,8 +43,7 @@ def in_force(desk: Desk) -> Mapping[str, Tenant]:
     found = desk.config()
     engine = database.connect(found.house.database)
     try:
-        file = database.database_file(engine)
-        return found.tenants if file is not None and not file.exists() else house.look(engine, found, desk.installed())
+        return found.tenants if database.missing_file(engine) else house.look(engine, found, desk.installed())
     finally:
         engine.dispose()
 
@@ -100,8 +99,7 @@ def owed(desk: Desk) -> list[dict[str, Any]]:
     """Who failed in which hook, and how many entries wait to be made good."""
     engine = database.connect(desk.config().house.database)
     try:
-        file = database.database_file(engine)
-        if file is not None and not file.exists():
+        if database.missing_file(engine):
             return []
         with database.reading(engine) as conn:
             return queries.owed(conn)
