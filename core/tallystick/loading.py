@@ -241,7 +241,7 @@ class Loader:
             working.counters[member, name, grain, start] = value
         if self.generation.ladders or merging:
             wants.own |= self.members
-        for plugin, key, name, value in store.load_own(cur, tenant, wants.own - {0}, wants.shared_own):
+        for plugin, key, name, value in store.load_own(cur, tenant, wants.own - {0}, wants.shared_own):  # 0: a guest
             if name:
                 working.own.setdefault((plugin, key), {})[name] = msgspec.json.decode(value)
         if wants.stock or self.entries:
@@ -261,7 +261,7 @@ class Loader:
             account.complete = member in self.whole
         if self.whole:
             working.fill_lots(store.load_lots(cur, tenant, sorted(self.whole)), whole=True)
-            if self.lot_entries:
+            if self.lot_entries:  # of the same entry may be lots of somebody who is not locked: not ours to touch
                 lots = store.load_lots_of(cur, tenant, sorted(working.people), sorted(self.lot_entries))
                 working.fill_lots(lots, whole=True)
                 self._expired()

@@ -36,7 +36,7 @@ FAREWELL = 10
 #: How long a process must have served to be replaced at once; one that dies sooner is given a pause, in seconds.
 SETTLED, PAUSE = 5.0, 1.0
 #: How often the first process looks after the others, in seconds.
-GLANCE = 0.1
+PATROL = 0.1
 
 #: After how many seconds in which nothing was heard of a process, or its writer was at one batch, it is taken for hung.
 HUNG = 30.0
@@ -152,7 +152,7 @@ class Watch:
             while self.running:
                 if not self._await_one():
                     self._end_hung()
-                    time.sleep(GLANCE)
+                    time.sleep(PATROL)
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)

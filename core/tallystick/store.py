@@ -424,17 +424,13 @@ class Store:
         A member's rows stand under a key for each plugin, and are found by the member: by the key alone the rows of all
         members would be gone through.
         """
-        found: list[Row] = []
-        if members and self.postgres:
-            sql = "SELECT plugin, key, name, value FROM own WHERE tenant = ? AND member KEYS"
-            found = self._select(cur, sql, (tenant,), sorted(members), "bigint")
-        elif members:  # CROSS JOIN keeps the order, and without the index SQLite would go through the tenant's rows
-            cur.execute(
-                "SELECT plugin, own.key, own.name, own.value FROM json_each(?) AS one CROSS JOIN own INDEXED BY own_member"
-                " WHERE tenant = ? AND member = one.value",
-                (_array(sorted(members)), tenant),
-            )
-            found = list(cur.fetchall())
+        found = self._rows(
+            cur,
+            # without the index SQLite would go through the tenant's rows
+            "SELECT plugin, key, name, value FROM own INDEXED BY own_member WHERE tenant = ? AND member KEYS",
+            "SELECT plugin, key, name, value FROM own WHERE tenant = ? AND member KEYS",
+            (tenant,), sorted(members),
+        )  # fmt: skip
         if not shared:
             return found
         named = sorted(shared)
@@ -465,8 +461,9 @@ class Store:
                 (tenant, plugins, names),
             )
             later(
-                "SELECT 1 FROM own WHERE tenant = %s AND name = '' AND key = ANY(%s::text[]) ORDER BY plugin, key FOR UPDATE",
-                (tenant, names),
+                "SELECT 1 FROM own WHERE tenant = %s AND name = '' AND (plugin, key) IN"
+                " (SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY plugin, key FOR UPDATE",
+                (tenant, plugins, names),
             )
 
     # -- append --------------------------------------------------------------------------------------------------------

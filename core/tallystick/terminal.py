@@ -189,7 +189,7 @@ def _document(error: TallyError) -> dict[str, Any]:
     return document
 
 
-def told(error: TallyError) -> str:
+def in_words(error: TallyError) -> str:
     """A refusal as one sentence with its place, in the language of the user."""
     place = f" ({error.pointer})" if error.pointer else ""
     return f"{_document(error)['detail']}{place}"
@@ -200,7 +200,7 @@ def refuse(error: TallyError) -> None:
     if click.get_current_context().find_root().meta.get("tallystick.json"):
         click.echo(json.dumps(_document(error), ensure_ascii=False), err=True)
         return
-    click.echo(f"tally: {error.code}: {told(error)}", err=True)
+    click.echo(f"tally: {error.code}: {in_words(error)}", err=True)
 
 
 @attrs.define
@@ -241,9 +241,7 @@ class Desk:
     @contextmanager
     def _house(self, found: Config | None = None, *, alone: bool) -> Iterator[House]:
         built = house.build_house(found or self.config(), installed=self.installed(), alone=alone)
-        # what is here by now stays, and events leave no cycles: looking for garbage less often halves the cost of an event
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
+        gc.freeze()  # what is here by now stays: nobody looks through it for garbage
         with built:
             yield built
 

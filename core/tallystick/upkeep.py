@@ -276,7 +276,6 @@ def _measured(folder: Path, url: str, events: int, desk: Desk) -> tuple[list[yar
     house.prepare(found, installed=desk.installed())
     built = house.build_house(found, installed=desk.installed())
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
     try:
         with built.db.begin() as conn:
             secret = keys.create(conn, tenant="bench", role="owner", name="bench", now=house.now())[1]

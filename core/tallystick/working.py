@@ -347,10 +347,8 @@ class Working:
         return tuple(notes)
 
     def fill_lots(self, rows: Iterable[tuple[Any, ...]], *, whole: bool) -> None:
-        """Take over lots as loaded; *whole*: these are all lots with something left."""
+        """Take over lots of people who are locked; *whole*: these are all lots with something left."""
         for member, unit, entry, part, amount, remaining, usable_from, expires_at, sliding, waits, issuer in rows:
-            if member not in self.people:
-                continue  # somebody else's lot of the same entry: not ours to touch, and not locked
             account = self.accounts.get((member, unit))
             if account is None:
                 account = self.accounts[member, unit] = Account(member, unit)

@@ -261,9 +261,11 @@ class Server:
 
     def __init__(self, config: Path, environ: Mapping[str, str]) -> None:
         words = ["serve", "--port", "0", "--workers", "1", "--config", str(config)]
-        program = "from tallystick.cli import main; main()"
         self.process = subprocess.Popen(  # noqa: S603  our own command
-            [sys.executable, "-c", program, *words], env={**environ, "LANG": "C"}, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tallystick", *words],
+            env={**environ, "LANG": "C"},
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stderr is not None
         line = next((line for line in self.process.stderr if "http://" in line), "")

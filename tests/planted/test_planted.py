@@ -74,7 +74,7 @@ FAULTS = {
         "judge.py", "            self._follow(plan, page, event, situation, skipped, own, reasons)\n        page.seed",
         "            pass\n        page.seed", f"{HELD}::test_what_a_reviewer_denies_of_the_consequences_does_not_sink_the_cause[sqlite]"),
     "another's lot is ours": (
-        "working.py", "if member not in self.people:", "if False:", f"{REFUNDS}::test_points_go_back_although_the_lot_was_opened_beside_somebody_elses[sqlite]"),
+        "loading.py", "sorted(working.people), sorted(self.lot_entries)", "range(99), sorted(self.lot_entries)", f"{REFUNDS}::test_points_go_back_although_the_lot_was_opened_beside_somebody_elses[sqlite]"),
     "what is counted twice is counted once": (
         "working.py", "counted[key] = amount if added is None else added + amount", "counted[key] = amount",
         f"{REFUNDS}::test_two_counts_of_one_rule_both_count[sqlite]"),

@@ -18,7 +18,7 @@ import uvicorn.loops.uvloop
 import uvicorn.protocols.http.httptools_impl  # noqa: F401 - what is imported as late as it can be elsewhere
 
 import tallystick_points.hooks  # noqa: F401
-from tallystick import cli, discovery, server, web  # noqa: F401 - imported so that no child has to
+from tallystick import __main__, cli, discovery, server, web  # noqa: F401 - imported so that no child has to
 from tallystick.database import connect
 
 
@@ -35,7 +35,7 @@ def start(folder: str, log: str, words: list[str]) -> int:
         for number, where in ((0, nothing), (1, said), (2, said)):
             os.dup2(where, number)
         sys.argv = ["tally", *words]
-        cli.main()
+        __main__.main()
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1

@@ -77,7 +77,8 @@ def test_kill_9_loses_and_doubles_nothing(database_url: str) -> None:
         with said:
             assert said.readline() == b"ready\n"
             lines: list[str] = []
-            while cycle % 2 and not set(lines) - acknowledged:  # on a busy machine half of them come to something new
+            # on a busy machine, too, half of them come to something new
+            while cycle % 2 and len(set(lines) - acknowledged) < 3:
                 lines.append(said.readline().decode().removesuffix("\n"))
             killer = threading.Timer(chance.uniform(0.01, 0.2), os.kill, (child, signal.SIGKILL))
             killer.start()
@@ -91,7 +92,7 @@ def test_kill_9_loses_and_doubles_nothing(database_url: str) -> None:
     found = ids(lab)
     assert len(found) == len(set(found)), "an event was recorded twice"
     assert acknowledged <= set(found), "an acknowledged event is gone"
-    assert len(acknowledged) >= CYCLES // 2
+    assert len(acknowledged) > CYCLES
     last = lab.engine.record([worker.event(lab, n) for n in range(first, first + 40)])
     assert not [outcome for outcome in last if isinstance(outcome, TallyError)]
     verify(lab)

@@ -297,7 +297,9 @@ class Simulation:
 
 def simulate(seed: int, steps: int = 200, *, aloud: bool = False) -> str:
     """The hash of the trace of one seeded life; raises AssertionError, with the seed, where a promise is broken."""
-    logging.getLogger("tallystick").setLevel(logging.CRITICAL)
+    log = logging.getLogger("tallystick")
+    loudness = log.level
+    log.setLevel(logging.CRITICAL)
     patience, engine_room.time = engine_room.time, _Time  # type: ignore[attr-defined]
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -306,6 +308,7 @@ def simulate(seed: int, steps: int = 200, *, aloud: bool = False) -> str:
         raise AssertionError(f"seed {seed}, {steps} steps: {error}") from error
     finally:
         engine_room.time = patience  # type: ignore[attr-defined]
+        log.setLevel(loudness)
 
 
 class _Time:

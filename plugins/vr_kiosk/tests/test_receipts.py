@@ -259,7 +259,7 @@ def test_a_printer_stands_at_a_place_until_it_is_stopped(tmp_path: Path) -> None
         took = kiosk.say("redeem", {"session": session, "reward": "coffee"})
         assert took is not None
         listening.settimeout(60)
-        command = [sys.executable, "-c", "from tallystick.cli import main; main()", "device", "printer"]
+        command = [sys.executable, "-m", "tallystick", "device", "printer"]
         more = [f"127.0.0.1:{listening.getsockname()[1]}", "Main", "--config", str(tmp_path / "tally.toml")]
         with subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL) as process:
             try:
