@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -471,23 +472,23 @@ def taken_by_now(granted: int, value: int, returned: int) -> int:
     return granted * returned // value
 
 
-def returned_weight(
-    lines: Sequence[tuple[int, int]], values: Sequence[int], returned: Mapping[int, int]
-) -> tuple[int, int]:
-    """(returned, whole) weight of a grant that came from *lines*, given what came back of each line's value.
+def returned_share(lines: Sequence[tuple[int, int]], values: Sequence[int], returned: Mapping[int, int]) -> Fraction:
+    """The part of a grant that came from *lines* (index and weight) which came back, given what came back of each line's value.
 
-    A line of value 0 counts as returned when it is named at all.
+    Exact: it is rounded once, where it meets the amount.  A line of value 0 counts as returned when it is named at all.
+
+    >>> returned_share([(0, 1), (1, 1)], [300, 300], {0: 100, 1: 200})
+    Fraction(1, 2)
     """
     whole = sum([weight for _, weight in lines])
-    scaled = 0
-    scale = 1_000_000  # line shares are fractions; a common scale keeps them integers
+    if not whole:
+        return Fraction(0)
+    back = Fraction(0)
     for index, weight in lines:
-        back = returned.get(index)
-        if back is None:
-            continue
-        value = values[index]
-        scaled += weight * scale if back >= value else weight * scale * back // value
-    return scaled, whole * scale
+        came = returned.get(index)
+        if came is not None:
+            back += weight if came >= values[index] else Fraction(weight * came, values[index])
+    return back / whole
 
 
 def others_moved(record: Record) -> set[str]:

@@ -146,9 +146,10 @@ class Loader:
         ):
             row = OrderEntry(order, entry, role, member, value, returned, lines, fresh=False)
             working.orders.setdefault(order, []).append(row)
-            if order in self.looking_back or role == "parked":
+            if role == "parked":
                 self.looking_back.add(order)
-                self.entries.add(entry)
+        for order in self.looking_back.intersection(orders):  # what paid for it may have come before what waits for it
+            self.entries |= {row.entry for row in working.orders.get(order, ())}
 
     def _originals(self, entries: Iterable[int]) -> None:
         found = self.store.load_records(self.cur, self.tenant, sorted(entries))

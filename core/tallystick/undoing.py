@@ -6,11 +6,12 @@ How much of each was undone already stands in the working state by entry and pla
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 from .effects import Effect, Keep
 from .errors import InvalidEvent, UnknownOrder
 from .events import Purchase, Refund
-from .ledger import Record, Step, Transfer, parse_member, returned_weight, taken_by_now
+from .ledger import Record, Step, Transfer, parse_member, returned_share, taken_by_now
 from .page import GAINS, CountedBy, Page, counted_by, lots_of, spent_of
 from .working import OrderEntry, Working
 
@@ -148,9 +149,10 @@ def _share(amount: int, lines: Sequence[tuple[int, int]] | None, sale: OrderEntr
     """The part of *amount*, which came from *lines* or from the whole order, that belongs to what came back by now."""
     if not lines or not nets:
         return taken_by_now(amount, sale.value, sale.returned)
-    back, whole = returned_weight(lines, nets, sale.lines)
-    loose = amount * sale.loose // sale.value if sale.value else 0
-    return min(amount, (amount * back // whole if whole else 0) + loose)
+    back = returned_share(lines, nets, sale.lines)
+    if sale.loose and sale.value:
+        back += Fraction(sale.loose, sale.value)
+    return min(amount, amount * back.numerator // back.denominator)
 
 
 def _of_gains(about: CountedBy, record: Record, back: Mapping[int, int]) -> int:

@@ -169,3 +169,41 @@ def test_what_was_taken_back_before_the_rest_expired_is_not_counted_twice(shop) 
     assert store.posted("ada") == 0, "200 of the 300 that are gone with it had expired, and 100 were taken back before"
     store.returns("R-1")
     assert store.posted("ada") == -100, "what was spent"
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["paid sold returned", "paid returned sold", "sold paid returned", "returned paid sold"],
+)
+def test_points_that_paid_go_back_wherever_the_return_was_told(shop, told: str) -> None:  # type: ignore[no-untyped-def]
+    """What paid is told before the return or after it; the sale may come last."""
+    store = shop(BASE + "[redeem]\npoints = 1\ngives = 1\n")
+    store.joins("ada")
+    store.adjusts("ada", 1000)
+    tell = {
+        "paid": lambda: store.redeems("ada", 300, order="R-1", total=1000),
+        "sold": lambda: store.buys("ada", 1000, order="R-1", payments=[{"method": "points", "amount": 300}]),
+        "returned": lambda: store.returns("R-1", amount=500),
+    }
+    for what in told.split():
+        tell[what]()
+    assert store.usable("ada") == 1000 - 300 + 150 + 7 - 3
+    store.returns("R-1")
+    assert store.usable("ada") == 1000
+
+
+def test_a_return_is_rounded_once_whether_lines_or_an_amount_came_back(shop) -> None:  # type: ignore[no-untyped-def]
+    """150 points for 200.00: 116.66 came back in two ways, which is 87.495 points, and 87 of them go."""
+    store = shop(BASE + '[[earn]]\nname = "most"\nkind = "cap"\nlimit = 150\n')
+    store.joins("ada")
+    assert store.buys("ada", 12_345, 7655, order="R-1") == 150
+    taken = store.returns("R-1", lines=[{"line": 0, "amount": 5000}]) + store.returns("R-1", amount=6666)
+    assert taken == -(150 * 11_666 // 20_000) == -87
+
+
+def test_a_line_in_thirds_takes_back_whole_points_where_they_are_whole(shop) -> None:  # type: ignore[no-untyped-def]
+    """Two lines of 3.00 with a point each: a third of one and two thirds of the other are a point."""
+    store = shop('\n[[earn]]\nname = "each"\npoints = 1\neach = "line"\n')
+    store.joins("ada")
+    assert store.buys("ada", 300, 300, order="R-1") == 2
+    assert store.returns("R-1", lines=[{"line": 0, "amount": 100}, {"line": 1, "amount": 200}]) == -1
