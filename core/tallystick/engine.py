@@ -283,7 +283,7 @@ class Engine:
 
     def _batch(self, arrivals: Sequence[Arrival], history: bool, derived: list[Arrival]) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(arrivals)
-        with self.db.begin() as conn:
+        with database.writing(self.db) as conn:
             cur = self.store.cursor(conn)
             tenants = self.store.share_generations(cur, {arrival.tenant for arrival in arrivals})
             lease = self.lease

@@ -106,6 +106,7 @@ def answer(built: House, listening: socket.socket, alive: Callable[[], None] = l
             ws_per_message_deflate=False,  # a device's frame is smaller than what packing it costs
             server_header=False,
             date_header=False,
+            proxy_headers=False,  # nothing here asks where a request came from
             timeout_graceful_shutdown=FAREWELL,
         )
         server = Server(settings)

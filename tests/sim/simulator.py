@@ -13,7 +13,7 @@ import random
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from core.tests.lab import START, Lab, Puppet
+from tallystick import database, proofs, vault
 from tallystick import engine as engine_room
-from tallystick import proofs, vault
 from tallystick.effects import Grant, Verdict
 from tallystick.engine import Engine, Outcome, Receipt
 from tallystick.errors import TallyError
@@ -39,6 +39,10 @@ class Crash(BaseException):
     """The process is gone: nothing above the storage may handle it."""
 
 
+class Undone(Exception):
+    """The transaction goes back."""
+
+
 class Storage:
     """The database as the house sees it, failing as the seed says: what SQLAlchemy calls an engine, and no more."""
 
@@ -50,32 +54,38 @@ class Storage:
     def connect(self) -> sa.Connection:
         return self.db.connect()
 
+    def begin(self) -> AbstractContextManager[sa.Connection]:
+        return self._failing(self.db.begin())
+
+    def writing(self) -> AbstractContextManager[sa.Connection]:
+        return self._failing(WRITING(self.db))
+
     @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
+    def _failing(self, transaction: AbstractContextManager[sa.Connection]) -> Iterator[sa.Connection]:
         fault = (
             self.chance.choice(["before", "after", "crash before", "crash after"])
             if self.chance.random() < self.rate
             else ""
         )
-        with self.db.connect() as conn:
-            transaction = conn.begin()
-            try:
-                yield conn
-            except BaseException:
-                transaction.rollback()
-                raise
+        with suppress(Undone), transaction as conn:
+            yield conn
             if fault:
                 self.trace.say("fault", fault)
             if fault.endswith("before"):
-                transaction.rollback()
-            else:
-                transaction.commit()
+                raise Undone
         if fault.startswith("crash"):
             raise Crash
         if fault:  # nobody knows whether the commit arrived
             lost = sa.exc.OperationalError("COMMIT", {}, Exception("the connection was lost"))
             lost.connection_invalidated = True
             raise lost
+
+
+WRITING = database.writing
+
+
+def writing(db: "sa.Engine | Storage") -> AbstractContextManager[sa.Connection]:
+    return db.writing() if isinstance(db, Storage) else WRITING(db)
 
 
 class Trace:
@@ -301,6 +311,7 @@ def simulate(seed: int, steps: int = 200, *, aloud: bool = False) -> str:
     loudness = log.level
     log.setLevel(logging.CRITICAL)
     patience, engine_room.time = engine_room.time, _Time  # type: ignore[attr-defined]
+    database.writing = writing
     try:
         with tempfile.TemporaryDirectory() as folder:
             return Simulation(seed, steps, Path(folder), aloud).run()
@@ -308,6 +319,7 @@ def simulate(seed: int, steps: int = 200, *, aloud: bool = False) -> str:
         raise AssertionError(f"seed {seed}, {steps} steps: {error}") from error
     finally:
         engine_room.time = patience  # type: ignore[attr-defined]
+        database.writing = WRITING
         log.setLevel(loudness)
 
 
