@@ -7,10 +7,10 @@ COMMIT and ROLLBACK, and what its errors are called stay the driver's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from itertools import count
 from typing import Any, NamedTuple
 
 import psycopg
@@ -26,14 +26,17 @@ Rows = list[tuple[Any, ...]]
 _DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 #: Texts remembered per connection; those that were sent once only go first.
 _REMEMBERED = 300
+#: What was prepared is not there, or is there already; of what is there, the plan no longer fits the tables.
+_ELSEWHERE, _OUTDATED = frozenset({"26000", "42P05"}), "0A000"
 
 
 class Prepared:
     """What one connection has prepared.  It lives as long as the connection does."""
 
     def __init__(self) -> None:
+        #: a pooler may lend another server's connection to each transaction, and tables change: then all is sent in full
+        self.lasts = True
         self.names: dict[str, bytes] = {}  #: by text; empty while it was sent only once
-        self.free = count()
 
 
 class _Statement(NamedTuple):
@@ -61,6 +64,7 @@ class Wire:
         self._connection, self._prepared = connection, prepared
         self._waiting: list[_Statement] = []
         self._sent: list[_Sent] = []
+        self._preparing: set[str] = set()  # in this go
         self._gathering = False
         self._result: PGresult | None = None
         self._row = 0
@@ -136,17 +140,20 @@ class Wire:
                 sent.append(_Sent())
         for statement in self._waiting:
             name = names.get(statement.sql)
-            if name is None:
+            if not self._prepared.lasts:
+                pg.send_query_params(_numbered(statement.sql), statement.values)
+            elif name is None:
                 if len(names) >= _REMEMBERED:
                     self._prepared.names = names = {sql: name for sql, name in names.items() if name}
                 names[statement.sql] = b""
                 pg.send_query_params(_numbered(statement.sql), statement.values)
             else:
-                if not name:
-                    name = b"tally_%d" % next(self._prepared.free)
+                if not name and statement.sql not in self._preparing:
+                    self._preparing.add(statement.sql)
+                    name = _name(statement.sql)
                     pg.send_prepare(name, _numbered(statement.sql))
                     sent.append(_Sent(preparing=(statement.sql, name)))
-                pg.send_query_prepared(name, statement.values)
+                pg.send_query_prepared(name or _name(statement.sql), statement.values)
             sent.append(_Sent(statement))
         self._waiting = []
         if not self._gathering:
@@ -157,6 +164,7 @@ class Wire:
         sent, self._sent, self._result, self._row = self._sent, [], None, 0
         if not sent:
             return
+        self._preparing.clear()
         pg = self._connection.pgconn
         try:
             pg.pipeline_sync()
@@ -167,7 +175,7 @@ class Wire:
             raise
         for result, one in zip(results, sent, strict=True):
             if result.status not in _DONE:
-                raise error_from_result(result)
+                raise self._understood(error_from_result(result), one)
             if one.preparing is not None:
                 self._prepared.names[one.preparing[0]] = one.preparing[1]
         for result, one in zip(results, sent, strict=True):
@@ -175,6 +183,16 @@ class Wire:
             if asked is not None and asked.refusal is not None and result.command_tuples != asked.matched:
                 raise asked.refusal
         self._result = results[-1]
+
+    def _understood(self, error: psycopg.Error, one: _Sent) -> psycopg.Error:
+        """*error*, or that the transaction has to be run again because what was prepared is not what it was."""
+        prepared = one.statement is not None and self._prepared.names.get(one.statement.sql)
+        if error.sqlstate in _ELSEWHERE or (error.sqlstate == _OUTDATED and prepared):
+            self._prepared.lasts = False
+            again = psycopg.OperationalError("what this connection had prepared is no longer there")
+            again.__cause__ = error
+            return again
+        return error
 
 
 def _answers(pg: PGconn, expected: int) -> PQGen[list[PGresult]]:
@@ -201,6 +219,11 @@ def _numbered(sql: str) -> bytes:
     """*sql* with its parameters as the server counts them."""
     first, *rest = sql.split("%s")
     return (first + "".join(f"${n}{part}" for n, part in enumerate(rest, 1))).replace("%%", "%").encode()
+
+
+def _name(sql: str) -> bytes:
+    """What *sql* is prepared under: never another text's name, not even where a pooler mixes several processes' names."""
+    return f"tally_{hashlib.sha256(sql.encode()).hexdigest()[:32]}".encode()
 
 
 def _text(value: str | int | bytes | None) -> bytes | None:

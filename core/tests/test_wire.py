@@ -80,6 +80,39 @@ def test_the_first_error_is_what_is_raised_and_the_connection_serves_on(lab: Lab
     assert shelves(lab) == {f"{what} {n}": n for what, many in (("plate", times), ("spoon", 3)) for n in range(many)}
 
 
+def on_every_connection(lab: Lab, *statements: str) -> None:
+    """Without any it is as if another process had prepared what is there."""
+    lent = [lab.db.raw_connection() for _ in range(lab.db.pool.checkedin())]  # type: ignore[attr-defined]
+    for each in lent:
+        driver = cast(psycopg.Connection[Any], each.driver_connection)
+        driver.autocommit = True  # as a pooler between two transactions
+        for statement in statements:
+            driver.execute(statement)
+        driver.autocommit = False
+        if not statements:
+            each.info.clear()
+        each.close()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(["DISCARD ALL"], id="gone"),
+        pytest.param(["ALTER TABLE lot ALTER part TYPE integer"], id="outdated"),
+        pytest.param([], id="there already"),
+    ],
+)
+@pytest.mark.parametrize("times", range(4))
+def test_what_is_no_longer_prepared_as_it_was_is_sent_in_full(lab: Lab, statements: list[str], times: int) -> None:
+    """A pooler that lends server connections by the transaction, and tables that somebody changed meanwhile."""
+    for n in range(times):
+        lab.buy("ann", 1_000, f"before {n}")
+    on_every_connection(lab, *statements)
+    for n in range(4):
+        lab.buy("ann", 1_000, f"after {n}")
+    lab.check()
+
+
 def fail_between(lab: Lab) -> None:
     with lab.db.begin() as conn, cursor(conn) as wire:
         wire.execute(PUT, (TENANT, "cup", 1))
