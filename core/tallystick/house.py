@@ -443,19 +443,17 @@ class House:
 
     def relay(self) -> None:
         """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections."""
-        full = (
-            outbox.MAX_BATCHES
-        )  # fewer are all there were: what came meanwhile is the next turn's, or no turn would end
+        # fewer than it takes at most are all there were: what came meanwhile is the next turn's, or no turn would end
         while batches := outbox.unseen(self.db, "core.events", channel="event"):
             if any(isinstance(outcome, Unavailable) for outcome in self.record(self.engine.cut_off(batches))):
                 break  # they come again
             outbox.advance(self.db, "core.events", batches)
-            if len(batches) < full:
+            if len(batches) < outbox.MAX_BATCHES:
                 break
         for plugin, tenants in self._projecting().items():
             hook = self.installed[plugin].manifest
             name, take = f"{hook.id}.committed", self._committed(plugin, tenants)
-            while outbox.relay(self.db, name, take, tenants=tenants) >= full:
+            while outbox.relay(self.db, name, take, tenants=tenants):
                 pass
 
     def _projecting(self) -> dict[str, list[str]]:

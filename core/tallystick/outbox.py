@@ -7,6 +7,8 @@ offset is all there is to remember; it advances in the transaction in which the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -14,8 +16,10 @@ from msgspec import Struct
 from . import database, tables
 from .ledger import Record, entry_number, read_record
 
-#: Batches one relay takes at most: a consumer that was away for a week catches up in bounded memory.
+#: Batches one relay takes at most, and about how many entries, for an import writes thousands in a batch: a consumer that
+#: was away for a week catches up in bounded memory, and keeps nobody else from writing for long.
 MAX_BATCHES = 200
+MAX_ENTRIES = 5_000
 
 
 class Intent(Struct, frozen=True):
@@ -45,8 +49,8 @@ Take = Callable[[sa.Connection, Sequence[Committed]], None]
 
 def relay(
     db: sa.Engine, consumer: str, take: Take, *, limit: int = MAX_BATCHES, tenants: Sequence[str] | None = None
-) -> int:
-    """Hand the batches *consumer* has not seen to *take*, in one transaction with its offsets; how many there were.
+) -> bool:
+    """Hand batches that *consumer* has not seen to *take*, in one transaction with its offsets; whether more may be left.
 
     *take* may write through the connection it gets.  If it raises, nothing is kept and the same batches come again.
     Only records of *tenants* are shown (None: of all).  Two relays of one consumer exclude each other.
@@ -54,14 +58,15 @@ def relay(
     with db.begin() as conn:
         offsets = _lock_offsets(conn, consumer)
         batches: list[Committed] = []
+        entries = 0
         for writer in sorted(offsets):
-            if len(batches) < limit:
-                batches += _read(conn, writer, offsets[writer], limit - len(batches), tenants)
-        if not batches:
-            return 0
-        take(conn, batches)
-        _advance(conn, consumer, batches)
-        return len(batches)
+            heads = _heads(conn, writer, offsets[writer], limit - len(batches), MAX_ENTRIES - entries)
+            entries += sum(head.entries for head in heads)
+            batches += _read(conn, writer, heads, tenants)
+        if batches:
+            take(conn, batches)
+            _advance(conn, consumer, batches)
+        return len(batches) >= limit or entries >= MAX_ENTRIES
 
 
 def unseen(db: sa.Engine, consumer: str, *, limit: int = MAX_BATCHES, channel: str = "") -> list[Committed]:
@@ -74,11 +79,7 @@ def unseen(db: sa.Engine, consumer: str, *, limit: int = MAX_BATCHES, channel: s
     with database.reading(db) as conn:
         batches: list[Committed] = []
         for writer in sorted(offsets):
-            batches += (
-                _read(conn, writer, offsets[writer], limit - len(batches), None, channel)
-                if len(batches) < limit
-                else []
-            )
+            batches += _read(conn, writer, _heads(conn, writer, offsets[writer], limit - len(batches)), None, channel)
         return batches
 
 
@@ -118,19 +119,29 @@ def _lock_offsets(conn: sa.Connection, consumer: str) -> dict[int, int]:
     return offsets
 
 
+class _Head(NamedTuple):
+    number: int
+    at: int
+    entries: int
+
+
+def _heads(conn: sa.Connection, writer: int, after: int, limit: int, entries: int | None = None) -> list[_Head]:
+    """The next batches of a writer: at most *limit*, and none after as many *entries*."""
+    rows = tables.batch
+    mine = sa.select(rows.c.number, rows.c.at, rows.c.count).where(rows.c.writer == writer, rows.c.number > after)
+    found = [_Head(*row) for row in conn.execute(mine.order_by(rows.c.number).limit(limit))] if limit else []
+    if entries is None:
+        return found
+    before = accumulate((head.entries for head in found), initial=0)
+    return [head for head, so_far in zip(found, before, strict=False) if so_far < entries]
+
+
 def _read(
-    conn: sa.Connection, writer: int, after: int, limit: int, tenants: Sequence[str] | None, channel: str = ""
+    conn: sa.Connection, writer: int, heads: Sequence[_Head], tenants: Sequence[str] | None, channel: str = ""
 ) -> list[Committed]:
-    heads = tables.batch
-    found = conn.execute(
-        sa.select(heads.c.number, heads.c.at)
-        .where(heads.c.writer == writer, heads.c.number > after)
-        .order_by(heads.c.number)
-        .limit(limit)
-    ).all()
-    if not found:
+    if not heads:
         return []
-    first, end = entry_number(writer, found[0].number, 0), entry_number(writer, found[-1].number + 1, 0)
+    first, end = entry_number(writer, heads[0].number, 0), entry_number(writer, heads[-1].number + 1, 0)
     records: dict[int, list[Record]] = {}
     query = sa.select(tables.record.c.entry, tables.record.c.body).where(
         tables.record.c.entry >= first, tables.record.c.entry < end
@@ -152,8 +163,10 @@ def _read(
             Intent(row.entry, row.place, row.tenant, row.member, row.channel, row.key, bytes(row.body))
         )
     return [
-        Committed(writer, number, at, tuple(records.get(number, ())), tuple(intents.get(number, ())))
-        for number, at in found
+        Committed(
+            writer, head.number, head.at, tuple(records.get(head.number, ())), tuple(intents.get(head.number, ()))
+        )
+        for head in heads
     ]
 
 

@@ -1,7 +1,7 @@
 """Rows of CSV, Parquet and row-wise JSON files become events, in columns: read, joined and written as JSON by polars.
 
 What comes out is the text a client would have sent, in canonical form, and goes through the same door.  Whatever a
-file may hold, at most :data:`ROWS` rows are in memory at once.
+file may hold, at most :data:`STRETCH` rows are in memory at once.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from .mapping import Column, Item, Plain, RowMapping, Target, flaw_at
 
 #: Rows that are turned into events at once.
 ROWS: Final = 20_000
+#: Rows of a Parquet file that are asked for at once: polars reads the row group in which they are, and a file may be one.
+STRETCH: Final = 100_000
 #: A file with more rows is put in order on disk without asking first whether it is in order already.
 LOOKED_AT: Final = 5_000_000
 
-_READERS: Final = {".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson"}
+_PARQUET: Final = {".parquet", ".pq"}
+_READERS: Final = {*_PARQUET, ".csv", ".tsv", ".jsonl", ".ndjson"}
 
 
 class Piece(NamedTuple):
@@ -45,10 +48,12 @@ class Table:
         """Raises InvalidConfig if the mapping names columns that the file and its lookups lack."""
         self.mapping = mapping
         pl.Config.set_streaming_chunk_size(ROWS)  # what polars holds while it reads ahead, too
-        frame = plain = _scan(file)
+        self._file = plain = _scan(file)
+        self._by_stretch = file.suffix.lower() in _PARQUET
         with _readable(file):
-            found = set(frame.collect_schema().names())
-            self.rows = int(frame.select(pl.len()).collect().item())
+            found = set(plain.collect_schema().names())
+            self.rows = int(plain.select(pl.len()).collect().item())
+        self._lookups: list[tuple[str, pl.LazyFrame]] = []
         for lookup in mapping.lookups:
             other = _scan(file.parent / lookup.file)
             with _readable(file.parent / lookup.file):
@@ -60,20 +65,19 @@ class Table:
                 rows = other.select(lookup.on, *wanted).collect()
             if rows.get_column(lookup.on).is_duplicated().any():
                 raise InvalidConfig([Problem(f'{lookup.file} has several rows with the same "{lookup.on}"')])
-            frame = frame.join(rows.lazy(), on=lookup.on, how="left", maintain_order="left")
+            self._lookups.append((lookup.on, rows.lazy()))
             found |= set(wanted)
         if missing := sorted(mapping.columns - found):
             raise InvalidConfig(
                 [Problem(f'there is no column "{name}"; the file has {", ".join(sorted(found))}') for name in missing]
             )
-        kept = frame.select(sorted(mapping.columns)).with_row_index("_row", offset=1)
-        self._schema = kept.collect_schema()
-        self._frame = kept.with_columns(_time=self._time(), _flaw=self._flaws())
+        self._schema = self._looked_up(plain).collect_schema()
         self._group = mapping.group or "_row"
         # what is asked about order needs no lookup, unless time or group come from one
         asked = {*mapping.time.columns, *([mapping.group] if mapping.group else [])}
         own = set(plain.collect_schema().names())
-        self._asked = plain.select(sorted(asked)).with_columns(_time=self._time()) if asked <= own else self._frame
+        order = plain.select(sorted(asked)) if asked <= own else self._looked_up(plain)
+        self._asked = order.with_columns(_time=self._time())
         self._plain = _Plain.of(self)
 
     # -- asked before anything is read ------------------------------------------------------------------------------
@@ -95,6 +99,22 @@ class Table:
             return False
         return bool(self._asked.select(_together(pl.col(self._group))).collect().item())
 
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def _looked_up(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """The columns that the mapping names: the file's own, and those of its lookups."""
+        for on, more in self._lookups:
+            rows = rows.join(more, on=on, how="left", maintain_order="left")
+        return rows.select(sorted(self.mapping.columns))
+
+    def _batches(self) -> Iterator[pl.DataFrame]:
+        """All rows in the file's order, up to ROWS of them at once."""
+        for first in range(0, self.rows, STRETCH) if self._by_stretch else (0,):
+            rows = self._file.slice(first, STRETCH) if self._by_stretch else self._file
+            rows = self._looked_up(rows).with_row_index("_row", offset=first + 1)
+            rows = rows.with_columns(_time=self._time(), _flaw=self._flaws())
+            yield from rows.collect_batches(chunk_size=ROWS, maintain_order=True)
+
     # -- events -------------------------------------------------------------------------------------------------------
 
     def items(self) -> Iterator[Item]:
@@ -104,7 +124,7 @@ class Table:
 
     def _whole_groups(self) -> Iterator[pl.DataFrame]:
         kept: pl.DataFrame | None = None
-        for batch in self._frame.collect_batches(chunk_size=ROWS, maintain_order=True):
+        for batch in self._batches():
             frame = batch if kept is None else pl.concat([kept, batch])
             kept = None
             if self.mapping.group is not None:
@@ -151,7 +171,7 @@ class Table:
     def pieces(self) -> Iterator[list[Piece]]:
         """Row by row, for a file that has to be put in order; :meth:`join` makes events of them."""
         mapping = self.mapping
-        for batch in self._frame.collect_batches(chunk_size=ROWS, maintain_order=True):
+        for batch in self._batches():
             frame = batch
             if mapping.group is not None:
                 frame = frame.with_columns(
@@ -543,7 +563,7 @@ def _readable(file: Path) -> Iterator[None]:
 
 def _scan(file: Path) -> pl.LazyFrame:
     match file.suffix.lower():
-        case ".parquet" | ".pq":
+        case suffix if suffix in _PARQUET:
             return pl.scan_parquet(file)
         case ".csv":
             return pl.scan_csv(file, infer_schema=False)

@@ -39,6 +39,17 @@ def test_a_consumer_sees_all_batches_of_all_writers_in_order_and_once(lab: Lab) 
         assert outbox.behind(conn, "test") == 0
 
 
+def test_a_consumer_that_was_away_takes_few_entries_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an import leaves them: batches of many entries.  One batch is taken whole, however many it has."""
+    monkeypatch.setattr(outbox, "MAX_ENTRIES", 5)
+    for batch, size in enumerate([3, 2, 1, 9, 4, 1]):
+        lab.engine.record([lab.bought("ann", 100, f"A{batch}-{number}") for number in range(size)])
+    turns: list[list[int]] = []
+    while outbox.relay(lab.db, "test", lambda _, batches: turns.append([len(batch.records) for batch in batches])):
+        pass
+    assert turns == [[3, 2], [1, 9], [4, 1]]
+
+
 def test_what_a_consumer_could_not_take_comes_again_and_what_it_wrote_is_gone(lab: Lab) -> None:
     lab.buy("ann", 100, "A")
 
@@ -52,7 +63,7 @@ def test_what_a_consumer_could_not_take_comes_again_and_what_it_wrote_is_gone(la
         outbox.relay(lab.db, "test", fails)
     assert lab.rows("SELECT 1 FROM audit") == []
     seen: list[Committed] = []
-    assert outbox.relay(lab.db, "test", lambda _, batches: seen.extend(batches)) == 1
+    assert not outbox.relay(lab.db, "test", lambda _, batches: seen.extend(batches))  # that was all
     assert len(seen) == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tallystick import tabular
 from tallystick.document import Document
 from tallystick.errors import InvalidConfig, TallyError
 from tallystick.events import CORE_KINDS
@@ -143,6 +144,14 @@ def test_cents_are_what_a_person_reads_in_the_file(tmp_path):
     """0.29 and 1.15 have no exact double; the nearest whole number of cents is what was meant."""
     rows = [{**PLAIN, "receipt": f"R-{n:03}", "price": n / 100, "off": None} for n in range(1_000)]
     assert [item.plain.facts.lines[0].amount for item in table(rows, tmp_path).items()] == [*range(1_000)]
+
+
+def test_events_are_whole_wherever_one_stretch_of_a_file_ends_and_the_next_begins(tmp_path, monkeypatch):
+    rows = [{**PLAIN, "receipt": f"R-{n:02}", "n": line} for n in range(9) for line in range(1, 2 + n % 4)]
+    whole = [*table(rows, tmp_path).items()]
+    for stretch in range(1, len(rows)):
+        monkeypatch.setattr(tabular, "STRETCH", stretch)
+        assert [*Table(tmp_path / "rows.parquet", read_mapping(Document(MAPPING, "map.toml"), KINDS)).items()] == whole
 
 
 # --- read by a process of its own ---------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ FAULTS = {
         "ledger.py", "if lot.expires_at <= now and lot.left", "if lot.expires_at <= now + 86_400_000_000 and lot.left",
         f"{CLOCKS}::test_clocks_that_jump_expire_nothing_twice_early_or_never[sqlite]"),
     "a consumer is told of its last batch again": (
-        "outbox.py", "heads.c.number > after)", "heads.c.number >= after)", f"{RELAYS}::test_a_consumer_that_is_killed_misses_nothing[sqlite-inside]"),
+        "outbox.py", "rows.c.number > after)", "rows.c.number >= after)", f"{RELAYS}::test_a_consumer_that_is_killed_misses_nothing[sqlite-inside]"),
     "one early return is enough": (
         "judge.py", "if (waiting := self._unpark(row, arrival)) is not None]", "if (waiting := self._unpark(row, arrival)) is not None][:1]",
         f"{ORDER}::test_any_order_and_any_repetition_ends_the_same[sqlite]"),
