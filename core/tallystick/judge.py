@@ -466,11 +466,11 @@ class Judge:
         sealed = self.seal(arrival, entry, event.member)
         if page.kept:  # it holds what plugins may know of a person
             page.kept = vault.seal(self._key(event.member), page.kept, page.name.encode())
-        if page.held:
+        if page.held or page.later:
             seen = page.seen if any(mark is not None for mark in page.seen) else ()
             deferred = effects_document(page.deferred)
             waiting = {"deferred": deferred, "seen": seen, "to": page.targets, "later": page.later}
-            more["more"] = {name: value for name, value in waiting.items() if value}
+            more["more"] = {**more.get("more", {}), **{name: value for name, value in waiting.items() if value}}
         if reasons:
             more["reasons"] = tuple(
                 [{"rule": r.rule, "verdict": r.verdict, "reason": r.reason, "gentle": r.gentle} for r in reasons]

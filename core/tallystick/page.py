@@ -72,8 +72,8 @@ class Page:
     emits: Sequence[Emit] = ()
     deferred: Sequence[Effect] = ()
     seen: Sequence[str | None] = ()  #: of a held page: what the row of each deferred effect was when it was judged
-    #: of a held page: where each transfer into the hold goes when it is released, and from when each lot can be used
-    targets: Sequence[str] = ()
+    targets: Sequence[str] = ()  #: of a held page: where each transfer into the hold goes when it is released
+    #: of lots that wait for something: from when each can be used once that has happened, and what else it waits for
     later: Mapping[str, tuple[int, str]] = {}
     seed = ""
     joined: tuple[int, int] | None = None  #: (source, into) of a merge
@@ -220,9 +220,9 @@ class Page:
     def _open_lot(self, terms: Terms, parts: Sequence[Posting]) -> None:
         member, unit, usable_from, expires_at, sliding, waits, issuer = terms
         name = f"{self.name}.{len(self.lots)}"
+        if (self.held and waits) or ((self.held or waits) and usable_from > self.now):
+            self.later = {**self.later, name: (usable_from, waits)}
         if self.held:
-            if waits or usable_from > self.now:
-                self.later = {**self.later, name: (usable_from, waits)}
             usable_from, waits = NEVER, "held"
         elif waits:
             usable_from = NEVER

@@ -345,7 +345,7 @@ _PENDING: Final = {
         {"type": "integer", "min": 0, "max": 3_650},
     ),
     "state": _says(
-        "Points become usable when `order.advanced` says that the order reached this state.",
+        "Points become usable when `order.advanced` says that the order reached this state; with `days` not before these are over.",
         {"type": "string", "minlength": 1, "maxlength": 64},
     ),
 }

@@ -711,3 +711,21 @@ def test_a_rate_that_is_told_later_gives_the_points_that_waited_for_it(shop: Ope
     assert late.usable("ada") == 100 + 30 * 108
     assert late.house.repair("shop").given == ()
     assert late.returns("R-3") == -108
+
+
+@pytest.mark.parametrize("state", ["placed", "delivered"], ids=["delivered later", "delivered at once"])
+def test_points_that_wait_for_a_state_and_for_days_wait_for_both(shop: Open, state: str) -> None:
+    store = shop(BASE + '\n[pending]\nstate = "delivered"\ndays = 14\n')
+    store.joins("ada")
+    store.buys("ada", 10_000, order="R-1", state=state)
+    store.until(2025, 1, 3)
+    store.says("order.advanced", "", order="R-1", state="delivered")
+    assert store.usable("ada") == 0
+    store.until(2025, 1, 15, 0)
+    assert store.usable("ada") == 100
+    store.until(2025, 1, 20)
+    store.buys("ada", 10_000, order="R-2")
+    store.until(2025, 2, 20)
+    assert store.usable("ada") == 100
+    store.says("order.advanced", "", order="R-2", state="delivered")
+    assert store.usable("ada") == 200
