@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,12 @@ from .errors import DatabaseNotReady, InvalidRequest
 
 _ABOUT = "about.json"
 _FORMAT = "tallystick-backup/1"
+#: Who held them when the copy was made does not know these books.
+_LEASED_BY_NOBODY = "UPDATE writer SET leased_until = 0, holder = ''"
+
+
+#: What reading a file of zipped tables may come to if it is not as it was written.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError)
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +106,8 @@ def _put_file_back(file: Path, target: Path) -> None:
         keep_to_oneself(fresh)
         with closing(sqlite3.connect(fresh)) as books:
             copy.backup(books, pages=-1)
+            books.execute(_LEASED_BY_NOBODY)
+            books.commit()
     for name in (target, *(target.with_name(f"{target.name}{suffix}") for suffix in ("-wal", "-shm"))):
         name.unlink(missing_ok=True)
     _settle(fresh)
@@ -132,7 +141,7 @@ def _put_tables_back(db: sa.Engine, file: Path) -> None:
     try:
         archive = zipfile.ZipFile(file)
         about = msgspec.json.decode(archive.read(_ABOUT), type=About)
-    except (zipfile.BadZipFile, KeyError, msgspec.MsgspecError) as error:
+    except (*_DAMAGED, msgspec.MsgspecError) as error:
         raise InvalidRequest(f"{file} is no backup of a house: {error}") from None
     with archive, db.begin() as conn, _unhurried(conn) as cur:
         here = _about(cur)
@@ -142,14 +151,14 @@ def _put_tables_back(db: sa.Engine, file: Path) -> None:
             )
         cur.execute(f"TRUNCATE {', '.join(map(_quoted, about.tables))}")
         for table, columns in about.tables.items():
-            with (
-                archive.open(f"{table}.copy") as rows,
-                cur.copy(
-                    f"COPY {_quoted(table)} ({', '.join(map(_quoted, columns))}) FROM STDIN (FORMAT binary)"
-                ) as into,
-            ):
-                while data := rows.read(1 << 20):
-                    into.write(data)
+            into = f"COPY {_quoted(table)} ({', '.join(map(_quoted, columns))}) FROM STDIN (FORMAT binary)"
+            try:
+                with archive.open(f"{table}.copy") as rows, cur.copy(into) as copy:
+                    while data := rows.read(1 << 20):
+                        copy.write(data)
+            except _DAMAGED as error:
+                raise InvalidRequest(f"{file} is damaged: {error}") from None
+        cur.execute(_LEASED_BY_NOBODY)
 
 
 @contextmanager
@@ -193,6 +202,17 @@ def is_empty(db: sa.Engine) -> bool:
     with reading(db) as conn:
         names = {"batch", "member"} & {*sa.inspect(conn).get_table_names()}
         return not any(conn.execute(sa.select(tables.metadata.tables[name]).limit(1)).first() for name in names)
+
+
+def is_served(db: sa.Engine, now: int) -> bool:
+    """Whether some house has these books open, empty as they are: what it recorded next would be lost, or among what is put back."""
+    if missing_file(db):
+        return False
+    with reading(db) as conn:
+        rows = tables.writer
+        return sa.inspect(conn).has_table(rows.name) and bool(
+            conn.scalar(sa.select(sa.func.count()).where(rows.c.leased_until > now))
+        )
 
 
 def put_back(db: sa.Engine, file: Path) -> None:

@@ -140,6 +140,8 @@ def restore(desk: Desk, file: Path) -> None:
             raise InvalidRequest(
                 say("the database is not empty: a restore never replaces books; name another database")
             )
+        if backup.is_served(engine, house.now()):
+            raise InvalidRequest(say("a house serves these books: stop it first"))
         if engine.dialect.name == "postgresql":
             house.prepare(found, installed=desk.installed())
         backup.put_back(engine, file)

@@ -1,6 +1,7 @@
 """Heads, receipts, backups and rebuilding, through the command line, on SQLite and PostgreSQL."""
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tallystick import backup, database, proofs, tables, witness, yardstick
 from tallystick.cli import cli
-from tallystick.errors import ProofFailed
+from tallystick.errors import InvalidRequest, ProofFailed
 from tallystick.ledger import Head, entry_number
 from tallystick.terminal import Desk
 
@@ -279,6 +280,52 @@ def test_what_is_no_backup_is_not_restored(shop: Shop, tmp_path: Path, other_url
     assert shop.run("restore", "junk", status=1).stderr.startswith("tally: invalid_request: ")
     db = shop.database()
     assert backup.is_empty(db)
+    db.dispose()
+
+
+def test_books_that_a_house_serves_are_not_put_back_under_it(shop: Shop, other_url: str) -> None:
+    """Empty or not: it would go on in a file that is nobody's, or among what was put back."""
+    shop.sell(0, 3)
+    shop.run("backup", "books.backup")
+    shop.use(other_url)
+    shop.run("db", "upgrade")
+    with Desk(Path("tally.toml"), as_json=False).house():
+        said = shop.run("restore", "books.backup", status=1).stderr
+        assert "a house serves these books: stop it first" in said
+        db = shop.database()
+        assert backup.is_empty(db)
+        db.dispose()
+    shop.run("restore", "books.backup")
+
+
+def test_nobody_holds_what_was_held_when_the_copy_was_made(shop: Shop, other_url: str) -> None:
+    shop.sell(0, 3)
+    with Desk(Path("tally.toml"), as_json=False).house():
+        shop.run("backup", "books.backup")
+    shop.use(other_url)
+    shop.run("restore", "books.backup")
+    shop.run("rebuild", "--yes")
+
+
+@pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)  # SQLite looks at its pages itself
+def test_a_damaged_backup_goes_back_whole_or_not_at_all(shop: Shop, tmp_path: Path, other_url: str) -> None:
+    shop.sell(0, 12)
+    shop.run("backup", "books.backup")
+    before, whole, chance = books(shop), (tmp_path / "books.backup").read_bytes(), random.Random(5)
+    shop.use(other_url)
+    shop.run("db", "upgrade")
+    db = shop.database()
+    for _ in range(60):
+        damaged, place = bytearray(whole), chance.randrange(len(whole))
+        damaged[place] ^= 1 << chance.randrange(8)
+        (tmp_path / "damaged").write_bytes(damaged if chance.random() < 0.8 else whole[:place])
+        was_empty = backup.is_empty(db)
+        try:
+            backup.put_back(db, tmp_path / "damaged")
+        except InvalidRequest:
+            assert backup.is_empty(db) == was_empty
+        else:
+            assert books(shop) == before
     db.dispose()
 
 
