@@ -87,7 +87,7 @@ def _post(accounts: dict[str, PastAccount], holder: str, record: Record) -> None
 def _change_terms(accounts: dict[str, PastAccount], record: Record) -> None:
     """When lots can be used and when they expire, as releases, grace and extensions changed it."""
     for step in record.explanation:
-        if step.data is None or step.unit not in accounts or step.effect not in {"usable", "grace", "extend"}:
+        if step.data is None or step.unit not in accounts or step.effect not in {"usable", "awaits", "grace", "extend"}:
             continue
         lots = accounts[step.unit].lots
         if step.effect == "extend":
@@ -101,5 +101,7 @@ def _change_terms(accounts: dict[str, PastAccount], record: Record) -> None:
             continue
         if step.effect == "usable":
             lot_of.usable_from, lot_of.waits = step.data["usable_from"], ""
+        elif step.effect == "awaits":
+            lot_of.waits = step.data["waits"]
         else:
             lot_of.expires_at = step.data["expires_at"]

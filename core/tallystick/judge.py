@@ -31,11 +31,14 @@ from .lane import Told
 from .ledger import (
     EPOCH,
     HELD,
+    NEVER,
+    Lot,
     Record,
     Step,
     Transfer,
     entry_name,
     instant,
+    member_name,
     moment,
     parse_entry,
     parse_member,
@@ -726,7 +729,7 @@ class Judge:
             usable_from, state = later.get(given.lot, (received, ""))
             if lot.held and waits != "held":
                 if state == waits:
-                    self.working.touch_lot(lot).waits = "held, reached"
+                    self._wait_for(page, member, unit, lot, "held, reached")
                 continue
             if lot.waits != waits and not (lot.held and waits == "held"):
                 continue
@@ -734,12 +737,18 @@ class Judge:
             self.working.touch_lot(lot)
             page.touched.add((member, unit))
             if waits == "held" and state and lot.waits != "held, reached":
-                lot.waits = state
+                self._wait_for(page, member, unit, lot, state)
             else:
                 lot.waits, lot.usable_from = "", max(received, usable_from)
                 data = {"lot": given.lot, "amount": lot.left, "member": account.name, "usable_from": lot.usable_from}
                 page.steps.append(Step(rule="core.release", effect="usable", unit=unit, data=data))
             page.expire(account)
+
+    def _wait_for(self, page: Page, member: int, unit: str, lot: Lot, waits: str) -> None:
+        """A lot goes on waiting, for something else than before; said in the journal, from which all can be made anew."""
+        self.working.touch_lot(lot).waits = waits
+        data = {"lot": lot.name, "member": member_name(member), "usable_from": NEVER, "waits": waits}
+        page.steps.append(Step(rule="core.release", effect="awaits", unit=unit, data=data))
 
     def _claim_guest(self, arrival: Arrival, event: Event, person: Person | None, entry: int, received: int) -> Judged:
         """A guest order is linked to a member: it is judged now as if the member had bought it then.  Idempotent."""

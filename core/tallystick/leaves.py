@@ -83,15 +83,15 @@ class Explained(Leaf, gc=False):
     explanation: list[Step] = []
 
 
-#: Effects that change when a lot can be used or expires.
-TERMS = frozenset({"usable", "grace"})
+#: Effects that change when a lot can be used or expires, or what it waits for.
+TERMS = frozenset({"usable", "awaits", "grace"})
 _plain: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Leaf)
 _explained: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Explained)
 
 
 def _reader(text: bytes) -> msgspec.json.Decoder[Any]:
     # few explanations change the terms of a lot, and reading all of them is a third of the work
-    return _explained if b'"usable"' in text or b'"grace"' in text else _plain
+    return _explained if b'"usable"' in text or b'"awaits"' in text or b'"grace"' in text else _plain
 
 
 def read_leaf(body: bytes) -> Leaf:

@@ -494,7 +494,7 @@ def returned_share(lines: Sequence[tuple[int, int]], values: Sequence[int], retu
 def others_moved(record: Record) -> set[str]:
     """Members besides the record's own whose points it moved or made usable."""
     names = {account for t in record.transfers for account in (t.debit, t.credit) if account[:2] == "m-"}
-    names |= {step.data["member"] for step in record.explanation if step.effect == "usable" and step.data}
+    names |= {step.data["member"] for step in record.explanation if step.effect in {"usable", "awaits"} and step.data}
     return names - {record.member}
 
 

@@ -327,7 +327,7 @@ def _rebuild_by_entry(conn: sa.Connection, store: Store, tenant: str) -> dict[st
                 del orders[row]
         holders = {account for transfer in leaf.transfers for account in transfer[:2] if account[:2] == "m-"}
         if isinstance(leaf, Explained):
-            holders |= {read_term(step.data).member for step in leaf.explanation if step.effect == "usable"}
+            holders |= {read_term(step.data).member for step in leaf.explanation if step.effect in {"usable", "awaits"}}
         mentions += [(tenant, parse_member(holder), entry) for holder in holders - {leaf.member}]
         if len(claims) >= _FLUSH:
             flush()

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from core.tests.lab import Lab, verdict
+from core.tests.lab import TENANT, Lab, verdict
+from tallystick import proofs
 from tallystick.effects import Bonus, Count, Emit, Grant, Put, SetTier, Spend, Take
 from tallystick.errors import AlreadyDecided, Denied, InvalidEvent, Refused, UnknownEntry
 from tallystick.events import CORE_KINDS
@@ -141,6 +142,32 @@ def test_a_state_reached_while_held_is_remembered(lab: Lab) -> None:
     assert lab.usable("ann") == 0
     lab.release(held.entry)
     assert lab.usable("ann") == 100
+
+
+@pytest.mark.parametrize("first", ["released", "delivered"])
+def test_what_is_made_anew_waits_for_what_it_waited_for(lab: Lab, first: str) -> None:
+    lab.puppet.on(
+        "earn", lambda event, _: [Grant(rule="lab.base", unit="points", amount=100, usable_state="delivered")]
+    )
+    hold(lab)
+    held = lab.buy("ann", 10_000, "A")
+    steps = {
+        "released": lambda: lab.release(held.entry),
+        "delivered": lambda: lab.do("order.advanced", "ann", order="A", state="delivered"),
+    }
+    for step in (first, *steps.keys() - {first}):
+        rebuilt(lab)
+        steps[step]()
+        rebuilt(lab)
+    assert lab.usable("ann") == 100
+
+
+def rebuilt(lab: Lab) -> None:
+    """From the journal comes what was kept."""
+    kept = lab.rows("SELECT * FROM lot ORDER BY entry, part")
+    with lab.db.begin() as conn:
+        proofs.rebuild(conn, TENANT)
+    assert lab.rows("SELECT * FROM lot ORDER BY entry, part") == kept
 
 
 def test_released_points_are_usable_from_the_day_the_rule_said(lab: Lab) -> None:
