@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
-from tallystick import switchboard
+from tallystick import switchboard, tables
 from tallystick.testing import Stage, make_stage, play
 
 SETTINGS = """
@@ -116,3 +118,73 @@ def test_no_statement_of_an_event_goes_through_everybodys_rows(sqlite_url: str, 
         and (plan.startswith("SCAN") or re.search(r"\(tenant=\?(?: AND plugin=\?)?\)", plan))
     ]
     assert through == [], "\n".join(f"{plan}: {text}" for plan, text in through)
+
+
+#: Every statement tells how it was done: plan, rows and pages of each of its steps, as JSON.
+TELLING = "&options=" + quote(
+    "-c session_preload_libraries=auto_explain -c auto_explain.log_min_duration=0 -c auto_explain.log_format=json"
+    " -c auto_explain.log_analyze=on -c auto_explain.log_buffers=on -c auto_explain.log_timing=off -c client_min_messages=log"
+)
+#: As many more rows as that in every table, and as few pages of them for a step.
+CROWD, PAGES = 5_000, 20
+
+
+def crowd(stage: Stage) -> list[str]:
+    """Many rows like each that is there, other people's; the tables that have them."""
+    crowded = []
+    with stage.house.db.begin() as conn:
+        for table in tables.metadata.sorted_tables:
+            if table.name in SMALL or "tenant" not in table.columns or table is tables.programme:
+                continue
+            keys = {column.name for column in table.primary_key} - {"tenant", "plugin"}
+            new = {
+                name: f"{1 << 40} + n" if column.type.python_type is int else f"{name} || n"
+                for name, column in table.columns.items()
+                if name in keys or name == "member"
+            }
+            names = [column.name for column in table.columns]
+            named = ", ".join(names)
+            said = ", ".join(new.get(name, name) for name in names)
+            sql = f"INSERT INTO {table.name} ({named}) SELECT {said} FROM (SELECT * FROM {table.name} LIMIT 1), generate_series(1, {CROWD}) n"
+            if conn.exec_driver_sql(sql).rowcount:
+                crowded.append(table.name)
+        conn.exec_driver_sql("ANALYZE")
+    return crowded
+
+
+def steps(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from steps(each)
+
+
+@pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
+def test_nor_does_one_on_a_server(database_url: str, tmp_path: Path) -> None:
+    """Also when the server has seen a statement so often that it plans it once for all."""
+    said: list[str] = []
+    with make_stage(SETTINGS, database_url + TELLING, tmp_path) as stage:
+        play("2025-01-02  ada buys 1000.00 as A   earns 1000 points", stage=stage)
+        stage.send("purchase.refunded", {"order": "A", "amount": 100}, member="ada")
+        crowded = crowd(stage)
+        assert {"lot", "balance", "own", "order_entry", "record", "claim", "transfer", "taken", "alias"} <= {*crowded}
+
+        def listen(driver: Any, entry: Any, _proxy: Any) -> None:
+            if entry.info.setdefault("told", driver) is driver:
+                entry.info["told"] = None
+                driver.add_notice_handler(lambda diagnostic: said.append(diagnostic.message_primary or ""))
+
+        sa.event.listen(stage.house.db, "checkout", listen)
+        for n in range(8):
+            play(f"2025-01-02  ada buys 1.00 as B{n}", stage=stage)
+            stage.send("points.redeemed", {"points": 100, "device": "till-1", "cashier": "eve"}, member="ada")
+            stage.send("purchase.refunded", {"order": f"B{n}"}, member="ada")
+        stage.rows("SELECT entry FROM lot WHERE amount = -1")
+    told = [msgspec.json.decode(each[each.index("{") :]) for each in said if "{" in each]
+    scans = [(step, one["Query Text"]) for one in told for step in steps(one["Plan"]) if "Relation Name" in step]
+    assert {"lot", "own", "order_entry"} <= {step["Relation Name"] for step, _ in scans}
+    through = {
+        f"{step['Node Type']} of {step['Relation Name']}: {text}"
+        for step, text in scans
+        if step["Node Type"].endswith("Scan") and step["Shared Hit Blocks"] + step["Shared Read Blocks"] > PAGES
+    }
+    assert through == {"Seq Scan of lot: SELECT entry FROM lot WHERE amount = -1"}, "the one that was to be seen"
