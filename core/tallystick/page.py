@@ -307,7 +307,11 @@ class Page:
             for lot, amount in parts:
                 self.working.set(expired, lot.name, expired.get(lot.name, 0) + amount)
             total = sum([amount for _, amount in parts])
-            self.steps.append(Step(rule="core.expire", effect="expire", unit=account.unit, amount=-total))
+            self.steps.append(
+                Step(
+                    rule="core.expire", effect="expire", unit=account.unit, amount=-total, member=self._whose(account.member)
+                )
+            )  # fmt: skip
             return total
         return 0
 
@@ -318,6 +322,11 @@ class Page:
         self.touched.add((member, unit))
         self.expire(account)
         return account
+
+    def _whose(self, member: int) -> str:
+        """Whom a step is about, where it is not the event's own member: what happens to others is not told as theirs."""
+        who = self.working.who
+        return "" if who(member) == who(self.event.member) else member_name(member)
 
     def _debit(self, account: Account, parts: Sequence[Part], credit: str, rule: str) -> None:
         self.touched.add((account.member, account.unit))
@@ -346,6 +355,7 @@ class Page:
             Step(
                 rule=rule, effect="take_back", unit=unit, amount=-taken,
                 wanted=-amount if taken != amount else None, note=note or ("shortfall" if taken != amount else ""),
+                member=self._whose(member),
             )
         )  # fmt: skip
         if member == self.event.member:
@@ -369,13 +379,16 @@ class Page:
         if gone <= 0:
             return 0
         self.working.take(number, LAPSED + place, gone)
-        self.steps.append(Step(rule=step.rule, effect="take_back", unit=step.unit, wanted=-gone, note="expired"))
+        whose = self._whose(parse_member(step.member or record.member) or 0)
+        self.steps.append(
+            Step(rule=step.rule, effect="take_back", unit=step.unit, wanted=-gone, note="expired", member=whose)
+        )
         return gone
 
     def give_back(self, parts: Sequence[tuple[str, int]], unit: str, rule: str, *, debit: str) -> int:
         """Put spent points back into their lots; what has expired meanwhile expires at once, with an own entry."""
         grace = self.programme.unit(unit).grace_days
-        total = 0
+        total, owners = 0, dict[int, int]()
         for name, amount in parts:
             found = self.working.lot(name)
             if found is None:
@@ -392,6 +405,7 @@ class Page:
                         effect="grace",
                         unit=unit,
                         data={"lot": name, "was": was, "expires_at": lot.expires_at},
+                        member=self._whose(member),
                     )
                 )
             absorbed = account.give_back(lot, amount)
@@ -402,9 +416,11 @@ class Page:
             if absorbed:
                 self.transfers.append(Transfer(debit, account.name, unit, absorbed, rule))
             total += amount
+            owners[member] = owners.get(member, 0) + amount
             if member == self.event.member:
                 self.outcome[unit] = self.outcome.get(unit, 0) + amount
-        self.steps.append(Step(rule=rule, effect="give_back", unit=unit, amount=total))
+        for member, back in owners.items():
+            self.steps.append(Step(rule=rule, effect="give_back", unit=unit, amount=back, member=self._whose(member)))
         for name, _ in parts:
             found = self.working.lot(name)
             if found is not None:

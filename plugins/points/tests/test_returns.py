@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from tallystick import receipts
 from tallystick.errors import LimitReached
 
 Open = Callable[..., object]
@@ -207,3 +209,26 @@ def test_a_line_in_thirds_takes_back_whole_points_where_they_are_whole(shop) -> 
     store.joins("ada")
     assert store.buys("ada", 300, 300, order="R-1") == 2
     assert store.returns("R-1", lines=[{"line": 0, "amount": 100}, {"line": 1, "amount": 200}]) == -1
+
+
+def test_what_comes_back_to_somebody_else_is_not_told_as_the_buyers(shop) -> None:  # type: ignore[no-untyped-def]
+    """Ben paid for a part of Ada's order: its return says what each of them got and lost, and the receipt only what she did."""
+    store = shop(EXPIRING)
+    store.joins("ada", "ben")
+    store.adjusts("ben", 150)
+    store.redeems("ben", 100, order="R-1")
+    store.buys("ada", 10_000, order="R-1")
+    store.wait(days=40)
+    record = store.says("purchase.refunded", "", order="R-1")
+    moved: Counter[str] = Counter()
+    for transfer in record.transfers:
+        moved[transfer.credit] += transfer.amount
+        moved[transfer.debit] -= transfer.amount
+    told: Counter[str] = Counter()
+    for step in record.explanation:
+        told[step.member or record.member] += step.amount
+    assert {name: told[name] for name in told} == {name: moved[name] for name in told}
+    assert [(step.effect, step.amount) for step in receipts.receipt(record).explanation] == [
+        ("expire", -100),
+        ("take_back", 0),
+    ]
