@@ -166,15 +166,49 @@ class Guard:
         given: Sequence[Any],
     ) -> Any:
         """Call a plugin that is switched off, if it is time to try; raises :class:`SwitchedOff` if not."""
+        self._knock()
+        answer = ask(self, function, check, event, given)
+        self._went_well()
+        return answer
+
+    def work(
+        self, call: Callable[[], Any], *, through: tuple[type[BaseException], ...] = (), anyway: bool = False
+    ) -> Any:
+        """*call* the plugin where it may take its time: after the commit, by the clock, for the operator.
+
+        Raises :class:`SwitchedOff` while it is not time to try again, unless it is to be asked *anyway*.  Whatever else the plugin raises is counted and raised
+        as :class:`~tallystick.errors.PluginFailed`; a refusal by name is none of its failures, nor is what may come *through*.
+        """
+        if not self.ticks:
+            self.ticks.append(Tick())
+        self.ticks[0].n += 1
+        if self.shut and not anyway:
+            self._knock()
+        try:
+            answer = call()
+        except (KeyboardInterrupt, TallyError):
+            raise
+        except BaseException as error:  # SystemExit, too: a plugin does not end the house
+            if isinstance(error, through):
+                raise
+            kept = error.__traceback__
+            _, text = self._count(error)
+            failed = PluginFailed(f"{self.plugin} failed in {self.hook}: {text}", plugin=self.plugin, hook=self.hook)
+            raise failed from error.with_traceback(kept)
+        if self.shut:
+            self._went_well()
+        return answer
+
+    def _knock(self) -> None:
         if self._state == "open":
             if self._clock() < self._until:
                 raise SwitchedOff
             self._state, self._good = "half_open", 0
-        answer = ask(self, function, check, event, given)
+
+    def _went_well(self) -> None:
         self._good += 1
         if self._good >= self._limits.probes:
             self.reset()
-        return answer
 
     def _count(self, error: BaseException) -> tuple[Cause, str]:
         """Count a failure, open if there were too many; returns what to say of it."""

@@ -549,8 +549,11 @@ def erase_member(desk: Desk, member: str, tenant: str | None, yes: bool) -> None
             raise InvalidRequest(say("nothing was done"))
         receipt = built.erase(chosen, row.number)
     document = {"receipt": msgspec.to_builtins(receipt), "complete": receipt.complete}
+    silent = ", ".join(name for name, forgot in receipt.plugins.items() if not forgot)
     desk.answer(
-        document, f"{receipt.erasure.id}  {', '.join(member_name(number) for number in receipt.erasure.members)}"
+        document,
+        f"{receipt.erasure.id}  {', '.join(member_name(number) for number in receipt.erasure.members)}",
+        *([say("not complete: {plugins} did not forget the member; erase it again", plugins=silent)] if silent else []),
     )
 
 

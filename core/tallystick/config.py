@@ -20,7 +20,8 @@ from . import discovery, inspection, schema, values
 from .discovery import Installed
 from .document import Document, Path, pointer
 from .errors import InvalidConfig, PluginBroken, Problem, TenantNotServed, Unresolvable
-from .manifest import DeclaredMessage
+from .hookspecs import is_hook
+from .manifest import HOOKS, DeclaredMessage
 from .resolve import Resolution, resolve
 from .schema import Mistake
 from .situation import Programme, Unit
@@ -333,12 +334,19 @@ def make_plugin(plugin: Installed, settings: PluginSettings, programme: Programm
     factory = discovery.load(declared.factory, plugin=plugin.id)
     try:
         made = _call(factory, settings=settings.settings, programme=programme)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         why = f"{declared.factory} failed with {type(error).__name__}: {error}"
         raise plugin.broken(why) from error
     for hook in declared.hooks:
         if not callable(getattr(made, hook, None)):
             raise plugin.broken(f"its plugin.toml lists the hook {hook}, which {declared.factory} does not implement")
+    for hook in HOOKS:
+        if hook not in declared.hooks and is_hook(getattr(made, hook, None)):
+            raise plugin.broken(
+                f'{declared.factory} implements {hook}; expected "{hook}" in the hooks of its plugin.toml'
+            )
     return made
 
 
@@ -525,9 +533,9 @@ def check_settings(
             return checked, mistakes
         function = discovery.load(declared.check, plugin=plugin.id)
         return checked, [_told(path, said) for path, said in _call(function, document=checked, context=context)]
-    except PluginBroken:
+    except (PluginBroken, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         why = f"checking its settings failed with {type(error).__name__}: {error}"
         raise plugin.broken(why) from error
 
@@ -550,9 +558,9 @@ def read_settings(plugin: Installed, document: Mapping[str, Any], version: int, 
         settings: Any = document
         if declared.read is not None:
             settings = _call(discovery.load(declared.read, plugin=plugin.id), document=document, context=context)
-    except PluginBroken:
+    except (PluginBroken, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise plugin.broken(f"reading its settings failed with {type(error).__name__}: {error}") from error
     return PluginSettings(plugin=plugin.id, version=declared.version, document=document, settings=settings)
 

@@ -146,7 +146,9 @@ def load(reference: str, *, plugin: str) -> Any:
         structs.learn_more()
         for part in name.split("."):
             found = getattr(found, part)
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the core must boot
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's module may raise anything; the core must boot
         why = f"{type(error).__name__}: {error}"
         raise PluginBroken(f'plugin "{plugin}": cannot import {reference}: {why}', plugin=plugin) from error
     return found

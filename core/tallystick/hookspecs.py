@@ -207,6 +207,11 @@ class impl:  # noqa: N801  read aloud: impl.earn
     migrate_settings = Hook(Hooks.migrate_settings)
 
 
+def is_hook(function: object) -> bool:
+    """Whether *function* is marked as an implementation of a hook."""
+    return hasattr(function, "tallystick_impl")  # pluggy's mark of our project
+
+
 def all_hooks() -> tuple[str, ...]:
     """Names of all hooks, in the order of their declaration."""
     return tuple(name for name in vars(Hooks) if not name.startswith("_"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -20,21 +21,23 @@ import sqlalchemy as sa
 
 from . import config as configuration
 from . import database, discovery, lane, migrate, outbox, passes, people, structs, tables, values, vault
-from .breaker import Health, sum_up
+from .breaker import Health, SwitchedOff, sum_up
 from .clock import SteadyClock
 from .config import Config, Tenant
 from .discovery import Installed
 from .engine import Engine, Outcome, Receipt
-from .errors import DatabaseNotReady, NothingOwed, TallyError, Unavailable, UnknownTenant
+from .errors import DatabaseNotReady, NothingOwed, PluginFailed, TallyError, Unavailable, UnknownTenant
 from .events import CORE_KINDS, Arrival, EventKind
 from .generation import Generation
+from .hookspecs import PURE
 from .intake import read_document
-from .jobs import Job, Turn, run_due
+from .jobs import Interrupted, Job, Turn, run_due
 from .ledger import Record, instant, moment, parse_entry
 from .mending import Mending
 from .pipeline import Part, compile_pipeline
 from .store import Store
 from .watchdog import Watchdog
+from .wellness import Rounds
 from .writer import Writer
 
 log = logging.getLogger("tallystick")
@@ -137,6 +140,7 @@ def build_generation(tenant: Tenant, number: int, since: int, installed: Mapping
                     version=str(manifest.version),
                     plugin=plugin,
                     interests=manifest.interests,
+                    hooks=manifest.hooks,
                     grants=manifest.effects,
                     budget=tenant.budgets.get(name, {}),
                 )
@@ -229,6 +233,7 @@ class House:
     clock: SteadyClock = attrs.field(factory=lambda: SteadyClock(now))
     _in_force: dict[str, InForce] = attrs.field(factory=dict)
     watchdog: Watchdog = attrs.field(factory=Watchdog)  #: ends loops in plugins
+    _rounds: Rounds = attrs.field(factory=Rounds)
     forgotten: int = 0  #: erasures that had to be done again when the house was built
     _works: bool = True  #: whether this process runs jobs
     #: for a command: events come from the caller's thread alone, and nothing runs by the clock meanwhile
@@ -307,19 +312,34 @@ class House:
     def _forgetting(self, tenant: str, conn: sa.Connection) -> list[people.Forgetting]:
         if tenant not in self._in_force:
             return []  # nobody serves it any more: what the core keeps is forgotten all the same
+        generation = self.registry.latest(tenant)
+
+        def forget(plugin: str, hook: Callable[..., bool | None], number: int) -> bool | None:
+            try:
+                with conn.begin_nested():  # half of what it forgot comes back, and what the core forgot stays forgotten
+                    return self._ask(generation, plugin, "erase_member", lambda: hook(member=number, store=conn))
+            except PluginFailed:
+                log.exception("%s has not forgotten a member of %s: erase the member again", plugin, tenant)
+                return False
+
         return [
-            (part.id, lambda number, plugin=part.plugin: plugin.erase_member(member=number, store=conn))  # type: ignore[misc]
-            for part in self.registry.latest(tenant).pipeline.parts
-            if hasattr(part.plugin, "erase_member")
+            (plugin, functools.partial(forget, plugin, hook))
+            for plugin, hook in generation.pipeline.implementations("erase_member")
         ]
 
     def export(self, tenant: str, number: int) -> dict[str, Any]:
         """Everything the house and every enabled plugin keep of a member, as one document for the person."""
         with database.reading(self.db) as conn:
+            if tenant not in self._in_force:
+                return people.export(conn, tenant, number, ())
+            generation = self.registry.latest(tenant)
+
+            def tell(plugin: str, hook: Callable[..., Any], number: int) -> Any:
+                return self._ask(generation, plugin, "export_member", lambda: hook(member=number, store=conn))
+
             telling: list[people.Telling] = [
-                (part.id, lambda number, plugin=part.plugin: plugin.export_member(member=number, store=conn))  # type: ignore[misc]
-                for part in (self.registry.latest(tenant).pipeline.parts if tenant in self._in_force else ())
-                if hasattr(part.plugin, "export_member")
+                (plugin, functools.partial(tell, plugin, hook))
+                for plugin, hook in generation.pipeline.implementations("export_member")
             ]
             return people.export(conn, tenant, number, telling)
 
@@ -338,16 +358,50 @@ class House:
             for name in tenant.plugins:
                 manifest = self.installed[name].manifest
                 for job in manifest.jobs:
-                    run = discovery.load(job.run, plugin=name)
+                    run = functools.partial(self._run_job, name, job.run)
                     found.append(
                         Job(
-                            tenant=tenant.id, name=job.id, zone=zone,
-                            run=lambda turn, run=run, name=name: run(self._errand(name, turn)),  # type: ignore[misc]
+                            tenant=tenant.id, name=job.id, zone=zone, run=run,
                             every=values.duration(job.every) if job.every else None,
                             daily=time_of_day.fromisoformat(job.daily) if job.daily else None, history=job.history,
                         )
                     )  # fmt: skip
         return found
+
+    def _run_job(self, plugin: str, run: str, turn: Turn) -> None:
+        errand = self._errand(plugin, turn)
+        work = discovery.load(run, plugin=plugin)  # only now: one that cannot be imported keeps no other job waiting
+        self._ask(errand.generation, plugin, turn.job.name, lambda: work(errand), through=(Interrupted,))
+
+    def _ask(
+        self, generation: Generation, plugin: str, hook: str, call: Callable[[], T],
+        *, through: tuple[type[BaseException], ...] = (), anyway: bool = True,
+    ) -> T:  # fmt: skip
+        """*call* a plugin off the event path; its failures are its own, and are seen in `/readyz` and `/metrics`.
+
+        Raises PluginFailed and, unless it is asked *anyway*, SwitchedOff while its breaker is open.
+        """
+
+        def asked() -> T:
+            try:
+                return call()
+            except Exception as error:
+                if (refusal := database.refusal(error)) is not None:  # no fault of the plugin
+                    raise refusal from error
+                raise
+
+        guard = generation.pipeline.guard(plugin, str(self.installed[plugin].manifest.version), hook)
+        found: T = guard.work(asked, through=through, anyway=anyway)
+        return found
+
+    def unwell(self) -> list[str]:
+        """Plugins that say they are not well, or do not say how they are, for some tenant; asked at most every ten seconds."""
+        asked: dict[tuple[str, str, int], Callable[[], Any]] = {}
+        for tenant in self.tenants():
+            generation = self.registry.latest(tenant)
+            for plugin, health in generation.pipeline.implementations("health"):
+                asked[plugin, tenant, generation.number] = health
+        return sorted({plugin for plugin, _, _ in self._rounds.unwell(asked)})
 
     def run_jobs(self, *, force: bool = False, only: str = "") -> list[str]:
         """Run what is due (with *force* everything, or only the job named); names of what ran."""
@@ -373,7 +427,7 @@ class House:
     def _repair(self, turn: Turn) -> None:
         """As long as a plugin is switched off here, asking it again would only keep it so."""
         tenant = turn.job.tenant
-        if all(each.state == "closed" for each in self.registry.latest(tenant).pipeline.health()):
+        if all(each.ok for each in self.registry.latest(tenant).pipeline.health() if each.hook in PURE):
             self.repair(tenant)
 
     def expire(self, tenant: str, *, now: int | None = None, history: bool = False) -> int:
@@ -442,7 +496,10 @@ class House:
         return Errand(house=self, turn=turn, plugin=part.plugin if part is not None else None, generation=generation)
 
     def relay(self) -> None:
-        """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections."""
+        """Bring consumers up to date: events a crash cut off from their cause, and plugins that keep projections.
+
+        A plugin that fails learns the same again later and keeps no other from learning; the first failure is raised at the end.
+        """
         # fewer than it takes at most are all there were: what came meanwhile is the next turn's, or no turn would end
         while batches := outbox.unseen(self.db, "core.events", channel="event"):
             if any(isinstance(outcome, Unavailable) for outcome in self.record(self.engine.cut_off(batches))):
@@ -450,11 +507,19 @@ class House:
             outbox.advance(self.db, "core.events", batches)
             if len(batches) < outbox.MAX_BATCHES:
                 break
+        first: PluginFailed | None = None
         for plugin, tenants in self._projecting().items():
             hook = self.installed[plugin].manifest
             name, take = f"{hook.id}.committed", self._committed(plugin, tenants)
-            while outbox.relay(self.db, name, take, tenants=tenants):
-                pass
+            try:
+                while outbox.relay(self.db, name, take, tenants=tenants):
+                    pass
+            except SwitchedOff:
+                continue  # it is tried again when its breaker lets it
+            except PluginFailed as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     def _projecting(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -465,15 +530,16 @@ class House:
         return found
 
     def _committed(self, plugin: str, tenants: Sequence[str]) -> outbox.Take:
-        parts = {
-            tenant: part.plugin
+        hooks = [
+            (tenant, generation, hook)
             for tenant in tenants
-            for part in self.registry.latest(tenant).pipeline.parts
-            if part.id == plugin
-        }
+            for generation in (self.registry.latest(tenant),)
+            for name, hook in generation.pipeline.implementations("committed")
+            if name == plugin
+        ]
 
         def take(conn: sa.Connection, batches: Sequence[outbox.Committed]) -> None:
-            for tenant, part in parts.items():
+            for tenant, generation, hook in hooks:
                 mine = [
                     msgspec.structs.replace(
                         batch,
@@ -482,7 +548,9 @@ class House:
                     )
                     for batch in batches
                 ]
-                part.committed(batch=[batch for batch in mine if batch.records], store=conn)  # type: ignore[attr-defined]
+                told = [batch for batch in mine if batch.records]
+                learn = functools.partial(hook, batch=told, store=conn)
+                self._ask(generation, plugin, "committed", learn, anyway=False)
 
         return take
 
@@ -541,7 +609,7 @@ class House:
                 self.run_jobs()
             except sa.exc.DBAPIError as error:  # what could not be done now is due again in a second
                 log.warning("work by the clock has to wait for the database: %s", error.orig)
-            except Exception:  # the till must not notice
+            except BaseException:  # the till must not notice; and a plugin does not end this thread
                 log.exception("work by the clock failed")
 
 

@@ -51,6 +51,7 @@ class Part:
     plugin: object
     #: hook -> kinds it wants to see: ``purchase.completed``, ``purchase.*`` or ``*``; a hook not listed sees all kinds
     interests: Mapping[str, tuple[str, ...]] = _NONE
+    hooks: tuple[str, ...] = ()  #: hooks that its manifest lists: methods of these names are hooks, marked or not
     grants: Mapping[str, Bounds] = _NONE  #: effect -> bounds, as the manifest has them
     budget: Mapping[str, int] = _NONE  #: unit -> what its rules may give of it in all, as the merchant has set it
 
@@ -173,9 +174,12 @@ class Pipeline:
             plugin.foresee(asked)
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """(plugin, function) of everybody who implements *hook*, in calling order; functions take keywords they name."""
+        """(plugin, function) of everybody who implements *hook*, in calling order.
+
+        A function is called with all of the hook's arguments by their names, and passes on those that the plugin names.
+        """
         return [
-            (self.parts[step.part].id, getattr(self.parts[step.part].plugin, step.attribute))
+            (self.parts[step.part].id, _naming(getattr(self.parts[step.part].plugin, step.attribute), step.names))
             for step in self._shape.get(hook, ())
         ]
 
@@ -233,11 +237,11 @@ class Pipeline:
 
     # --- making plans ------------------------------------------------------------------------------------------------
 
-    def _guard(self, part: Part, hook: str) -> Guard:
-        key = (part.id, hook)
-        guard = self._guards.get(key)
+    def guard(self, plugin: str, version: str, hook: str) -> Guard:
+        """Who stands around one *hook*, or one job, of one plugin."""
+        guard = self._guards.get((plugin, hook))
         if guard is None:
-            guard = self._guards[key] = Guard(part.id, part.version, hook, self._limits, self._clock)
+            guard = self._guards[plugin, hook] = Guard(plugin, version, hook, self._limits, self._clock)
         return guard
 
     def _make_plan(self, kind: str) -> Plan:
@@ -264,7 +268,7 @@ class Pipeline:
             if step.part not in busy:
                 continue
             part = self.parts[step.part]
-            guard = self._guard(part, "needs")
+            guard = self.guard(part.id, part.version, "needs")
             tick = Tick()
             guard.ticks.append(tick)
             tick.n += 1
@@ -312,7 +316,7 @@ class Pipeline:
         calls = []
         for step in steps:
             part = self.parts[step.part]
-            guard = self._guard(part, hook)
+            guard = self.guard(part.id, part.version, hook)
             guard.ticks.append(tick)
             check = self._checks.get((part.id, hook))
             if check is None:
@@ -370,11 +374,14 @@ class _Step:
 _SHAPES: Final[dict[tuple[object, ...], Mapping[str, tuple[_Step, ...]]]] = {}
 _HOOKS: Final = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 _ASYNC: Final = frozenset({"notify", "command"})
+_UNMARKED: Final = pluggy.HookimplOpts(
+    wrapper=False, hookwrapper=False, optionalhook=False, tryfirst=False, trylast=False, specname=None
+)
 
 
 def _shape(parts: tuple[Part, ...]) -> tuple[Mapping[str, tuple[_Step, ...]], _Registry | None]:
     """Who implements what, in calling order.  Asked of pluggy once per set of plugin classes, not once per tenant."""
-    key = tuple([(part.id, type(part.plugin)) for part in parts])
+    key = tuple([(part.id, type(part.plugin), part.hooks) for part in parts])
     shape, registry = _SHAPES.get(key), None
     if shape is None or any(_hooks_of_its_own(part.plugin) for part in parts):
         registry = _Registry(parts)
@@ -401,9 +408,10 @@ class _Registry(pluggy.PluginManager):
         super().__init__("tallystick")
         self.attributes: dict[tuple[str, str], str] = {}
         self._registering = ""
+        self._listed: tuple[str, ...] = ()
         self.add_hookspecs(Hooks)
         for part in reversed(parts):  # pluggy calls those registered last first
-            self._registering = part.id
+            self._registering, self._listed = part.id, part.hooks
             try:
                 self.register(part.plugin, name=part.id)
                 self.check_pending()
@@ -415,6 +423,8 @@ class _Registry(pluggy.PluginManager):
         if name.startswith("__"):
             return None
         options = super().parse_hookimpl_opts(plugin, name)
+        if options is None and name in self._listed and inspect.isroutine(getattr(plugin, name)):
+            options = _UNMARKED.copy()
         if options is not None:
             self.attributes[self._registering, options.get("specname") or name] = name
         return options
@@ -426,8 +436,9 @@ class _Registry(pluggy.PluginManager):
             if options is None:
                 continue
             hook, function = options.get("specname") or name, getattr(plugin, name)
-            code = inspect.unwrap(function).__code__
-            place = f"{Path(code.co_filename).name}, line {code.co_firstlineno}"
+            place = _place(function)
+            if options["wrapper"] or options["hookwrapper"]:
+                return f"{place}: {hook} is a wrapper; nobody edits what other plugins answer"
             if hook not in _HOOKS:
                 return f"{place}: there is no hook {hook}{did_you_mean(hook, _HOOKS)}"
             offered = [*inspect.signature(getattr(Hooks, hook)).parameters][1:]
@@ -435,6 +446,11 @@ class _Registry(pluggy.PluginManager):
             if strange:
                 return f"{place}: {hook} has no argument {', '.join(strange)}; it has {', '.join(offered)}"
         return ""
+
+
+def _place(function: Callable[..., Any]) -> str:
+    code = inspect.unwrap(function).__code__
+    return f"{Path(code.co_filename).name}, line {code.co_firstlineno}"
 
 
 def _ask_pluggy(registry: _Registry, places: Mapping[str, int]) -> Mapping[str, tuple[_Step, ...]]:
@@ -451,14 +467,17 @@ def _ask_pluggy(registry: _Registry, places: Mapping[str, int]) -> Mapping[str, 
 
 
 def _check_implementation(hook: str, implementation: pluggy.HookImpl) -> None:
-    plugin, function = implementation.plugin_name, implementation.function
+    function = implementation.function
     if implementation.wrapper or implementation.hookwrapper:
-        raise PluginBroken(f"{plugin}: {hook} is a wrapper; nobody edits what other plugins answer", plugin=plugin)
-    if inspect.iscoroutinefunction(function) is not (hook in _ASYNC):
-        expected = "`async def`" if hook in _ASYNC else "plain `def`"
-        raise PluginBroken(f"{plugin}: {hook} must be a {expected}", plugin=plugin)
-    if inspect.isgeneratorfunction(function):
-        raise PluginBroken(f"{plugin}: {hook} must return its answer, not yield it", plugin=plugin)
+        why = "is a wrapper; nobody edits what other plugins answer"
+    elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        why = "must return its answer, not yield it"
+    elif inspect.iscoroutinefunction(function) is not (hook in _ASYNC):
+        why = "must be an `async def`" if hook in _ASYNC else "must be a plain `def`"
+    else:
+        return
+    plugin = implementation.plugin_name
+    raise PluginBroken(f"{plugin} does not keep the contract: {_place(function)}: {hook} {why}", plugin=plugin)
 
 
 def _through_pluggy(
@@ -472,6 +491,13 @@ def _through_pluggy(
     def call(*given: Any) -> Any:
         answers = caller(**dict(zip(names, given, strict=True)), **rest)
         return answers[0] if answers else None
+
+    return call
+
+
+def _naming(function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    def call(**given: Any) -> Any:
+        return function(**{name: given[name] for name in names})
 
     return call
 

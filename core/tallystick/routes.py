@@ -322,9 +322,9 @@ def _named(door: Brought, call: Callable[[], Any]) -> Any:
     """What *call* returns or refuses; whatever else goes wrong in it is the plugin's failure."""
     try:
         return call()
-    except TallyError:
+    except (TallyError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # SystemExit, too, which would end the process for everybody
         if (refusal := database.refusal(error)) is not None:
             raise refusal from error
         raise PluginFailed(f'plugin "{door.plugin}" failed at {door.method} {door.path}', plugin=door.plugin) from error

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 import sqlalchemy as sa
 
-from . import config, database, migrate, proofs, removal, resolve, schema, tables, vault
+from . import config, database, migrate, proofs, removal, resolve, schema, tables, vault, wellness
 from .config import Tenant
 from .discovery import Installed
 from .document import pointer
@@ -301,13 +301,8 @@ def _try(house: House, before: Tenant, generation: Generation, after: Tenant) ->
 
 
 def _ask_health(name: str, health: Callable[[], Mapping[str, Any] | None]) -> None:
-    try:
-        said = health()
-        well = said is None or said.get("ok", True)
-    except Exception as error:
-        raise PluginBroken(f"{name} does not say how it is: {type(error).__name__}", plugin=name) from error
-    if not well:
-        raise PluginBroken(f"{name} says that it is not well: {said}", plugin=name)
+    if why := wellness.Visit(health).why():
+        raise PluginBroken(f"{name} {why}; nothing was changed", plugin=name)
 
 
 def judge_again(house: Books, generation: Generation, record: Record, arrival: Arrival) -> Record:

@@ -464,12 +464,16 @@ class Desk:
                 _ = installed.manifest
             except PluginBroken:
                 broken.add(name)
+        unwell = [
+            {"plugin": name, "hook": "health", "state": "unwell", "errors": 1}
+            for name in (house.unwell() if checks["database"] == "ok" else ())
+        ]
         refused = [t.id for t in tenants if any(name not in t.plugins for name in t.required)]
         good = all(state == "ok" for state in checks.values()) and len(refused) < max(1, len(tenants))
         return {
             "status": "ready" if good else "not ready",
             "checks": checks,
-            "plugins": {"broken": sorted(broken), "failing": self._failing()},
+            "plugins": {"broken": sorted(broken), "failing": [*self._failing(), *unwell]},
             "tenants": {"served": len(tenants) - len(refused), "refused": len(refused)},
         }
 

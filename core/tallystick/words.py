@@ -276,6 +276,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Keep it: nobody can show it again.": "请妥善保存：无法再次显示。",
     "Forget {member} for ever?": "确定永久删除 {member} 吗？",
     "nothing was done": "未作任何改动",
+    "not complete: {plugins} did not forget the member; erase it again": "尚未完成：{plugins} 未删除该会员的数据，请再次执行删除",
     "{count:member|members} had points that expired": "{count:,} 位会员的积分已过期",
     "  not asked, for it was late and they had been switched off: {plugins}": "  未询问（事件迟到，插件已停用）：{plugins}",
     "tenant {tenant}": "商户 {tenant}",

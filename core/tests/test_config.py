@@ -412,6 +412,7 @@ FACTORY = (
 from typing import Annotated
 from msgspec import Meta
 from tallystick.events import Facts
+from tallystick.hookspecs import hookimpl
 class Seen(Facts):
     times: Annotated[int, Meta(ge=0, le=100)]
 class Oak:
@@ -421,7 +422,13 @@ class Oak:
             raise ValueError("seven")
         if settings[1] == "11":
             raise InvalidRule("unknown name oops")
+        if settings[1] == "9":
+            raise SystemExit(3)
     def earn(self, event, situation):
+        return ()
+class Ash(Oak):
+    @hookimpl
+    def react(self, event, situation):
         return ()
 """
 )
@@ -455,6 +462,11 @@ def test_a_plugin_without_a_factory_has_no_hooks(site) -> None:
             "lists the hook redeem, which tallystick_oak:Oak does not",
         ),
         ({"manifest": WITH_FACTORY.replace(":Oak", ":Elm")}, "has no attribute 'Elm'"),
+        ({"rate": "9"}, "tallystick_oak:Oak failed with SystemExit: 3"),
+        (
+            {"manifest": WITH_FACTORY.replace(":Oak", ":Ash")},
+            'tallystick_oak:Ash implements react; expected "react" in the hooks of its plugin.toml',
+        ),
         (
             {"manifest": MANIFEST + EVENT.replace("SHOWN", '{ times = "two" }')},
             "the example of oak.seen does not fit its facts",

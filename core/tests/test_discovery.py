@@ -73,6 +73,7 @@ def test_glue_is_known_by_its_text(site) -> None:
     [
         ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("class Own(BaseException): pass\nraise Own('hm')", "Own: hm"),
         ("import absent_library", "No module named 'absent_library'"),
         ("", "has no attribute 'Hooks'"),
         ("def (", "SyntaxError"),

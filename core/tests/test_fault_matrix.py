@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.tests.lab import KINDS, Lab, Puppet
-from tallystick import database, proofs
+from tallystick import config, database, discovery, people, proofs
+from tallystick.document import Document
 from tallystick.effects import EFFECTS, Bonus, Count, Effect
-from tallystick.errors import PluginFailed, Refused, TallyError
+from tallystick.errors import PluginBroken, PluginFailed, Refused, TallyError
 from tallystick.generation import Generation
 from tallystick.hookspecs import hookimpl
+from tallystick.house import House, build_house, prepare
+from tallystick.intake import read_document
 from tallystick.ledger import Record
 from tallystick.manifest import Bounds
 from tallystick.pipeline import Part, compile_pipeline
 from tallystick.situation import Needs
 from tallystick.watchdog import Watchdog
+from tallystick.wellness import Rounds, Visit
 
 ALL = ("*",)
 
@@ -196,3 +203,183 @@ def test_after_the_matrix_the_house_serves_as_before(town: Town) -> None:
     assert town.usable("bob") == before + 100
     effects: list[Effect] = []
     assert effects == list(town.culprit.earn(None))
+
+
+# --- what runs after the commit, by the clock and for the operator ----------------------------------------------------
+
+AFTER = """\
+id = "{id}"
+api = ">=1,<2"
+summary = "A plugin."
+factory = "tallystick_{id}:Plugin"
+hooks = ["committed", "export_member", "erase_member", "health"]
+[jobs."{id}.daily"]
+run = "tallystick_{id}:daily"
+every = "PT1H"
+"""
+LEARNS = """\
+from tallystick.hookspecs import hookimpl
+FAULT, asked = None, []
+def _ask(what):
+    asked.append(what)
+    if FAULT is not None:
+        FAULT()
+def daily(errand):
+    _ask("job")
+class Plugin:
+    @hookimpl
+    def committed(self, batch):
+        _ask("committed")
+    @hookimpl
+    def export_member(self, member):
+        _ask("export_member")
+        return {"kept": member}
+    @hookimpl
+    def erase_member(self, member):
+        _ask("erase_member")
+        return True
+    @hookimpl
+    def health(self):
+        _ask("health")
+        return {"ok": True}
+"""
+SHOP = """\
+[house]
+database = "{url}"
+data_dir = "{folder}"
+[tenants.shop]
+zone = "UTC"
+currency = "USD"
+[tenants.shop.plugins.ash]
+[tenants.shop.plugins.birch]
+"""
+
+
+HAPPENED = datetime(2026, 1, 5, 10, tzinfo=UTC)
+
+
+def kill(**_: Any) -> Any:
+    raise BaseException("not even an Exception")  # noqa: TRY002
+
+
+@pytest.fixture
+def grove(sqlite_url: str, tmp_path: Path, site: Any) -> Iterator[House]:
+    """A house with the plugins ash, which a test breaks, and birch, which comes after it."""
+    for name in ("ash", "birch"):
+        site.install(name, code=LEARNS, manifest=AFTER)
+    installed = {name: found for name, found in discovery.discover().items() if name in ("ash", "birch")}
+    text = SHOP.format(url=sqlite_url, folder=tmp_path.as_posix())
+    checked = config.check(Document(text), installed=installed)
+    prepare(checked, installed=installed)
+    with build_house(checked, installed=installed, alone=True) as house:
+        with house.db.begin() as conn:
+            people.enrol(conn, house.secret, "shop", house.clock(), external_ids=["ann"])
+        house.record(
+            [read_document(PURCHASE, tenant="shop", kinds=house.kinds("shop"), received=HAPPENED)], history=True
+        )
+        yield house
+
+
+PURCHASE = {
+    "id": "1", "source": "till", "type": "purchase.completed", "time": "2026-01-05T10:00:00Z", "member": "ann",
+    "data": {"order": "R-1", "currency": "USD", "lines": [{"sku": "TEA", "amount": 100}]},
+}  # fmt: skip
+OUTSIDE = {"raises": boom, "tries to end the process": bye, "is no Exception": kill}
+
+
+def failing(house: House) -> dict[tuple[str, str], str]:
+    return {(each.plugin, each.hook): each.last_error for each in house.registry.health() if each.errors}
+
+
+@pytest.mark.parametrize("fault", OUTSIDE)
+def test_whoever_fails_after_the_commit_keeps_nobody_else_from_learning(grove: House, fault: str) -> None:
+    ash, birch = sys.modules["tallystick_ash"], sys.modules["tallystick_birch"]
+    ash.FAULT = OUTSIDE[fault]  # type: ignore[attr-defined]
+    with pytest.raises(PluginFailed, match="ash failed in committed"):
+        grove.relay()
+    assert birch.asked == ["committed"]
+    assert list(failing(grove)) == [("ash", "committed")]
+    assert "secret" not in failing(grove)["ash", "committed"]
+    ash.FAULT = None  # type: ignore[attr-defined]
+    grove.relay()
+    assert ash.asked == ["committed", "committed"], "what it could not take comes again"
+    assert birch.asked == ["committed"]
+
+
+def test_whoever_goes_on_failing_after_the_commit_is_asked_less_and_less(grove: House) -> None:
+    ash = sys.modules["tallystick_ash"]
+    ash.FAULT = boom  # type: ignore[attr-defined]
+    for _ in range(30):
+        with contextlib.suppress(PluginFailed):
+            grove.relay()
+    assert len(ash.asked) == 20
+    assert [each.state for each in grove.registry.health() if each.plugin == "ash"] == ["open"]
+
+
+@pytest.mark.parametrize("fault", OUTSIDE)
+def test_a_job_that_fails_keeps_no_other_waiting_and_is_named(grove: House, fault: str) -> None:
+    ash, birch = sys.modules["tallystick_ash"], sys.modules["tallystick_birch"]
+    ash.FAULT = OUTSIDE[fault]  # type: ignore[attr-defined]
+    with pytest.raises(PluginFailed, match="ash failed in"):
+        grove.run_jobs(force=True)
+    assert sorted(birch.asked) == ["committed", "job"]
+    assert ("ash", "ash.daily") in failing(grove)
+
+
+def test_a_job_that_cannot_be_imported_keeps_no_other_waiting(grove: House) -> None:
+    del sys.modules["tallystick_ash"].daily
+    with pytest.raises(PluginBroken, match="cannot import tallystick_ash:daily"):
+        grove.run_jobs(force=True)
+    assert "job" in sys.modules["tallystick_birch"].asked
+
+
+@pytest.mark.parametrize("fault", OUTSIDE)
+def test_an_erasure_is_done_and_says_who_has_not_forgotten(grove: House, fault: str) -> None:
+    with grove.reading() as conn:
+        number = people.load(conn, grove.secret, "shop", "ann").number
+    sys.modules["tallystick_ash"].FAULT = OUTSIDE[fault]  # type: ignore[attr-defined]
+    with pytest.raises(PluginFailed, match="ash failed in export_member"):
+        grove.export("shop", number)
+    receipt = grove.erase("shop", number)
+    assert receipt.plugins == {"ash": False, "birch": True}
+    assert not receipt.complete
+    sys.modules["tallystick_ash"].FAULT = None  # type: ignore[attr-defined]
+    assert grove.erase("shop", number).complete
+
+
+@pytest.mark.parametrize("fault", OUTSIDE)
+def test_whoever_cannot_say_how_it_is_is_not_well(grove: House, fault: str) -> None:
+    assert grove.unwell() == []
+    sys.modules["tallystick_ash"].FAULT = OUTSIDE[fault]  # type: ignore[attr-defined]
+    assert grove.unwell() == [], "asked once in a while, however often somebody wants to know"
+    grove._rounds = Rounds()  # as after that while
+    assert grove.unwell() == ["ash"]
+
+
+def test_whoever_hangs_when_asked_how_it_is_keeps_nobody_waiting_and_is_not_asked_again() -> None:
+    let_go, asked = threading.Event(), []
+
+    def hang() -> None:
+        asked.append(1)
+        let_go.wait()
+
+    rounds = Rounds(every=0, patience=0)
+    assert rounds.unwell({"ash": hang}) == {"ash": "does not say how it is within 0 seconds"}
+    assert rounds.unwell({"ash": hang}) == {"ash": "does not say how it is within 0 seconds"}
+    assert asked == [1]
+    let_go.set()
+
+
+@pytest.mark.parametrize(
+    "said, why",
+    [
+        (None, ""),
+        ({}, ""),
+        ({"ok": True, "queue": 3}, ""),
+        ({"ok": False, "queue": 3}, "says that it is not well: {'ok': False, 'queue': 3}"),
+        ("fine", 'answers str in health; expected None or a mapping such as {"ok": true}'),
+        (True, 'answers bool in health; expected None or a mapping such as {"ok": true}'),
+    ],
+)
+def test_what_a_plugin_says_of_itself(said: Any, why: str) -> None:
+    assert Visit(lambda: said).why() == why

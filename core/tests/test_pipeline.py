@@ -217,6 +217,31 @@ def test_a_module_can_be_a_plugin() -> None:
     assert [p.plan("purchase.completed").earn(EVENT, SITUATION)[0][0].amount for p in modules] == [1, 2]
 
 
+class Plain:
+    """Its author forgot the marks."""
+
+    def earn(self) -> list[Effect]:
+        return [Grant(rule="p.x", unit="points", amount=7)]
+
+    def react(self) -> list[Effect]:
+        raise AssertionError
+
+
+def test_a_hook_that_the_manifest_lists_is_asked_though_its_author_forgot_to_mark_it() -> None:
+    plain = compiled(Part(id="p", version="1", plugin=Plain(), hooks=("earn",), grants={"Grant": ANY}))
+    plan = plain.plan("purchase.completed")
+    assert [effect.amount for effect in plan.earn(EVENT, SITUATION)[0]] == [7]
+    assert plan.react is None
+
+
+def test_hooks_after_the_commit_are_asked_with_what_they_name() -> None:
+    def committed(self: object, batch: object) -> object:
+        return batch
+
+    ((_, hook),) = compiled(part("a", committed=committed)).implementations("committed")
+    assert hook(batch="b", store="s") == "b"
+
+
 def test_hooks_after_the_commit_are_listed_with_their_plugins() -> None:
     def committed(self: object, batch: object) -> None: ...
 
@@ -268,8 +293,11 @@ def test_the_contract_is_checked_when_plugins_are_put_together(claim: str, make:
         ({"earn": lambda self, event, purchase: []}, "earn has no argument purchase; it has event, situation"),
         ({"revers": lambda self, event: []}, 'there is no hook revers; did you mean "reverse"?'),
         ({"shelve": lambda self: []}, "there is no hook shelve"),
+        ({"earn": _asynchronous}, "earn must be a plain `def`"),
+        ({"earn": _generator}, "earn must return its answer, not yield it"),
+        ({"earn": _wrapper()}, "earn must return its answer, not yield it"),
     ],
-    ids=["an argument", "a hook, nearly", "a hook"],
+    ids=["an argument", "a hook, nearly", "a hook", "async", "a generator", "a wrapper"],
 )
 def test_a_misunderstood_hook_is_told_with_its_place(methods: dict[str, Any], said: str) -> None:
     with pytest.raises(PluginBroken) as refused:
@@ -277,6 +305,13 @@ def test_a_misunderstood_hook_is_told_with_its_place(methods: dict[str, Any], sa
     assert re.fullmatch(
         rf"p does not keep the contract: test_pipeline\.py, line \d+: {re.escape(said)}", str(refused.value)
     )
+
+
+@pytest.mark.parametrize("how", ["wrapper", "hookwrapper"])
+def test_nobody_is_called_around_the_others(how: str) -> None:
+    about = hookimpl(lambda self, event: [], **{how: True})  # not even a generator, as a wrapper is
+    with pytest.raises(PluginBroken, match=r"test_pipeline\.py, line \d+: earn is a wrapper; nobody edits what"):
+        compiled(Part(id="p", version="1", plugin=type("P", (), {"earn": about})()))
 
 
 def test_two_plugins_of_one_id_are_refused() -> None:

@@ -75,6 +75,8 @@ def hidden(request, query: Asked) -> Hidden:
 def hide(request, body: Nuts) -> dict[str, int]:
     if body.nuts == 13:
         raise ZeroDivisionError
+    if body.nuts == 14:
+        raise SystemExit(0)
     return {"member": request.member, "nuts": body.nuts * request.plugin.branches}
 def bare(request):
     return None
@@ -215,6 +217,7 @@ def test_a_page_is_html_that_may_load_nothing_from_elsewhere(wood: Wood) -> None
             "unsupported_media",
         ),
         ("/v1/nuts/members/ann/hide", {"json": {"nuts": 13}}, "plugin_failed"),
+        ("/v1/nuts/members/ann/hide", {"json": {"nuts": 14}}, "plugin_failed"),
         ("/v1/nuts/members/nobody/hide", {"json": {"nuts": 1}}, "unknown_member"),
         ("/v1/nuts/hole", {"json": {}}, "not_found"),
     ],
