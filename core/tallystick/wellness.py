@@ -53,7 +53,7 @@ class Rounds:
 
     def __init__(self, *, every: float = EVERY, patience: float = PATIENCE) -> None:
         self._every, self._patience = every, patience
-        self._visits: dict[Hashable, Visit] = {}
+        self._visits: Mapping[Any, Visit] = {}
         self._lock = threading.Lock()
 
     def unwell(self, plugins: Mapping[K, Callable[[], Any]]) -> dict[K, str]:
@@ -65,6 +65,6 @@ class Rounds:
                 last = visits.get(key)
                 if last is None or (last.over and now - last.begun >= self._every):  # one that hangs is not asked again
                     visits[key] = Visit(health)
-            self._visits = dict[Hashable, Visit](visits)
+            self._visits = visits
         found = {key: visit.why(self._patience) for key, visit in visits.items()}
         return {key: why for key, why in found.items() if why}
