@@ -24,7 +24,7 @@ from .house import House
 from .intake import LIMITS, read_event, take_facts
 from .jobs import Turn
 from .ledger import instant, moment
-from .mapping import Item, RowMapping
+from .mapping import Item, RowMapping, flaw_at, mark_of
 from .people import Newcomer
 from .reading import read_beside, worthwhile
 
@@ -298,7 +298,7 @@ def open_events(file: Path, mapping: RowMapping | None, *, history: bool, worksp
 
     table = Table(file, mapping)
     if table.in_order() if history else table.together():
-        return read_beside(file, mapping) if worthwhile(table.rows) else table.items()
+        return read_beside(file, mapping, too_long=table.too_long) if worthwhile(table.rows) else table.items()
     return _sorted(_grouped(table, workspace), workspace)
 
 
@@ -377,13 +377,11 @@ class _Sorter:
 
 def _sorted(items: Iterable[Item], workspace: Path) -> Iterator[Item]:
     """By time; those without one first, so that they are refused before anything waits for them."""
-    sorter = _Sorter(workspace, "row, time, body, pointer")
+    sorter = _Sorter(workspace, "row, time, body, flaw")
     for some in _some(items, 10_000):
-        sorter.add(
-            [(item.row, item.time, item.body, item.flaw.pointer if item.flaw is not None else None) for item in some]
-        )
-    for row, at, body, pointer in sorter.by("time, row"):
-        yield Item(row, at, body, _fraction(pointer) if pointer is not None else None)
+        sorter.add([(item.row, item.time, item.body, mark_of(item.flaw)) for item in some])
+    for row, at, body, flaw in sorter.by("time, row"):
+        yield Item(row, at, body, flaw_at(flaw) if flaw is not None else None)
 
 
 def _grouped(table: Any, workspace: Path) -> Iterator[Item]:
@@ -397,13 +395,8 @@ def _grouped(table: Any, workspace: Path) -> Iterator[Item]:
     for _, group in itertools.groupby(rows, key=lambda piece: piece.group):
         pieces = list(group)
         flaw = next((piece.flaw for piece in pieces if piece.flaw), "")
-        yield Item(
-            pieces[0].row, pieces[0].time, join(pieces, table.mapping.list_name), _fraction(flaw) if flaw else None
-        )
-
-
-def _fraction(pointer: str) -> InvalidEvent:
-    return InvalidEvent("this is no whole number of the smallest unit", pointer=pointer, reason="fraction")
+        body = join(pieces, table.mapping.list_name)
+        yield Item(pieces[0].row, pieces[0].time, body, flaw_at(flaw) if flaw else None)
 
 
 def _some(items: Iterable[Item], count: int) -> Iterator[list[Item]]:

@@ -93,6 +93,7 @@ _REASONS: Final[Mapping[str, str]] = {
     "too_many": "数组中的事件过多，最多 {limit} 个",
     "not_utf8": "文字不是 UTF-8 编码",
     "malformed": "这不是 JSON",
+    "too_many_cells": "该行的单元格多于文件的列；含有逗号的文字要加引号",
     "value": "这里的值互相矛盾",
     "reserved": "这个名称是系统自身的",
     "disk_full": "磁盘已满：没有写入任何内容",

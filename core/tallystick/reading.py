@@ -22,7 +22,7 @@ from .errors import InvalidConfig, Problem
 from .events import EventKind, Facts
 from .intake import claim_of
 from .ledger import moment
-from .mapping import Item, Plain, RowMapping, flaw_at
+from .mapping import Item, Plain, RowMapping, flaw_at, mark_of
 
 #: A table with fewer rows is read before another process would have started.
 LARGE: Final = 50_000
@@ -39,7 +39,7 @@ class _Row(msgspec.Struct, array_like=True):
     member: str = ""
     claim: bytes = b""
     body: bytes = b""
-    flaw: str | None = None  #: where something is no whole number
+    flaw: str | None = None  #: the mark of what no JSON can say
 
 
 class _Frame(msgspec.Struct, array_like=True):
@@ -55,12 +55,12 @@ def worthwhile(rows: int) -> bool:
 # --- the importer's side ---------------------------------------------------------------------------------------------
 
 
-def read_beside(file: Path, mapping: RowMapping) -> Iterator[Item]:
+def read_beside(file: Path, mapping: RowMapping, *, too_long: frozenset[int] = frozenset()) -> Iterator[Item]:
     """The events of *file*, as ``Table(file, mapping).items()`` gives them.  Raises InvalidConfig if the file ends early."""
     facts_of = _facts_of(mapping.kind.facts)
     # of the kind, what makes facts; its words and examples stay here
     kind = EventKind(name=mapping.kind.name, facts=mapping.kind.facts, summary={}, example={})
-    recipe = pickle.dumps((file, attrs.evolve(mapping, kind=kind)))
+    recipe = pickle.dumps((file, attrs.evolve(mapping, kind=kind), too_long))
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
         [sys.executable, "-c", "from tallystick.reading import main; main()"],
@@ -108,11 +108,11 @@ def main() -> None:
     """Read the table that standard input names, and write its events to standard output."""
     from .tabular import Table
 
-    file, mapping = pickle.load(sys.stdin.buffer)  # noqa: S301  from the process that started this one
+    file, mapping, too_long = pickle.load(sys.stdin.buffer)  # noqa: S301  from the process that started this one
     out = sys.stdout.buffer
     with suppress(BrokenPipeError):  # nobody wants the rest
         try:
-            _send(out, _rows(Table(file, mapping).items(), mapping))
+            _send(out, _rows(Table(file, mapping, too_long=too_long).items(), mapping))
         except BrokenPipeError:
             raise
         except Exception as error:  # noqa: BLE001  said where the events are wanted
@@ -125,7 +125,7 @@ def _rows(items: Iterable[Item], mapping: RowMapping) -> Iterator[_Row]:
     source, kind = mapping.source, mapping.kind
     for row, time, body, flaw, plain in items:
         if plain is None or time is None:
-            yield _Row(row, time, body=body, flaw=None if flaw is None else flaw.pointer)
+            yield _Row(row, time, body=body, flaw=mark_of(flaw))
         else:
             id, member, facts, _ = plain
             yield _Row(

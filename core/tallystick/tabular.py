@@ -6,7 +6,9 @@ file may hold, at most :data:`STRETCH` rows are in memory at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import csv
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -18,7 +20,7 @@ from msgspec.structs import fields as fields_of
 
 from .errors import InvalidConfig, Problem
 from .events import Facts
-from .mapping import Column, Item, Plain, RowMapping, Target, flaw_at
+from .mapping import NO_ZONE, TOO_LONG, Column, Item, Plain, RowMapping, Target, flaw_at
 
 #: Rows that are turned into events at once.
 ROWS: Final = 20_000
@@ -28,7 +30,9 @@ STRETCH: Final = 100_000
 LOOKED_AT: Final = 5_000_000
 
 _PARQUET: Final = {".parquet", ".pq"}
-_READERS: Final = {*_PARQUET, ".csv", ".tsv", ".jsonl", ".ndjson"}
+#: What stands between the cells of a row.
+_SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
+_READERS: Final = {*_PARQUET, *_SEPARATORS, ".jsonl", ".ndjson"}
 
 
 class Piece(NamedTuple):
@@ -44,12 +48,18 @@ class Piece(NamedTuple):
 class Table:
     """A file read through a mapping."""
 
-    def __init__(self, file: Path, mapping: RowMapping) -> None:
-        """Raises InvalidConfig if the mapping names columns that the file and its lookups lack."""
+    def __init__(self, file: Path, mapping: RowMapping, *, too_long: frozenset[int] | None = None) -> None:
+        """*too_long* are rows with more cells than there are columns, if somebody has looked for them already.
+
+        Raises InvalidConfig if the file is not what its name says, or lacks columns that the mapping names, as its lookups do.
+        """
         self.mapping = mapping
+        self.too_long = _too_long(file) if too_long is None else too_long
         pl.Config.set_streaming_chunk_size(ROWS)  # what polars holds while it reads ahead, too
-        self._file = plain = _scan(file)
+        self._path = file
+        self._file = plain = _scan(file, ragged=bool(self.too_long))
         self._by_stretch = file.suffix.lower() in _PARQUET
+        self._by_line = file.suffix.lower() in _SEPARATORS
         with _readable(file):
             found = set(plain.collect_schema().names())
             self.rows = int(plain.select(pl.len()).collect().item())
@@ -77,7 +87,7 @@ class Table:
         asked = {*mapping.time.columns, *([mapping.group] if mapping.group else [])}
         own = set(plain.collect_schema().names())
         order = plain.select(sorted(asked)) if asked <= own else self._looked_up(plain)
-        self._asked = order.with_columns(_time=self._time())
+        self._asked = self._without_blanks(order, asked & own).with_columns(_time=self._time())
         self._plain = _Plain.of(self)
 
     # -- asked before anything is read ------------------------------------------------------------------------------
@@ -107,11 +117,18 @@ class Table:
             rows = rows.join(more, on=on, how="left", maintain_order="left")
         return rows.select(sorted(self.mapping.columns))
 
+    def _without_blanks(self, rows: pl.LazyFrame, columns: Collection[str]) -> pl.LazyFrame:
+        """The rows that say something in one of *columns*: what spreadsheets leave behind as empty lines is no row."""
+        if not self._by_line or not columns:
+            return rows
+        return rows.filter(~pl.all_horizontal(pl.col(name).is_null() for name in sorted(columns)))
+
     def _batches(self) -> Iterator[pl.DataFrame]:
         """All rows in the file's order, up to ROWS of them at once."""
         for first in range(0, self.rows, STRETCH) if self._by_stretch else (0,):
             rows = self._file.slice(first, STRETCH) if self._by_stretch else self._file
             rows = self._looked_up(rows).with_row_index("_row", offset=first + 1)
+            rows = self._without_blanks(rows, self.mapping.columns)
             rows = rows.with_columns(_time=self._time(), _flaw=self._flaws())
             yield from rows.collect_batches(chunk_size=ROWS, maintain_order=True)
 
@@ -150,9 +167,9 @@ class Table:
                 pl.Series([made[n][0] for n in odd]), pl.Series([made[n][0] + made[n][1] for n in odd]), eager=True
             )
             texts = self._texts(frame[rows.explode()])
-        first = frame.get_column("_row")[0]
-        for start, _, at, plain in made:
-            yield next(texts) if plain is None else Item(first + start, at, b"", None, plain)
+        rows_of = frame.get_column("_row")[[start for start, *_ in made]].to_list()
+        for row, (_, _, at, plain) in zip(rows_of, made, strict=True):
+            yield next(texts) if plain is None else Item(row, at, b"", None, plain)
 
     def _texts(self, frame: pl.DataFrame) -> Iterator[Item]:
         mapping = self.mapping
@@ -286,16 +303,19 @@ class Table:
         column, kind = pl.col(name), self._schema[name]
         zone = str(mapping.zone) if mapping.zone is not None else None
         if kind == pl.String:
+            own = pl.when(column.str.contains(_WITH_ZONE)).then(column)
+            bare = pl.when(column.str.contains(_YEAR_FIRST) & ~column.str.contains(_WITH_ZONE)).then(column)
+            found = own.str.to_datetime(time_unit="us", time_zone="UTC", strict=False).dt.epoch("us")
             if zone is None:
-                return column.str.to_datetime(time_unit="us", time_zone="UTC", strict=False).dt.epoch("us")
-            column, kind = column.str.to_datetime(time_unit="us", strict=False), pl.Datetime("us")
-        if isinstance(kind, pl.Datetime) and kind.time_zone is None:
+                return found
+            local = bare.str.to_datetime(time_unit="us", strict=False)
+            return pl.coalesce(found, _in_zone(local, zone).dt.epoch("us"))
+        if not isinstance(kind, pl.Datetime):
+            raise InvalidConfig([Problem(f'"{name}" holds {kind}; expected times')])
+        if kind.time_zone is None:
             if zone is None:
                 raise InvalidConfig([Problem(f'the times of "{name}" have no zone; say zone = "UTC" or another')])
-            # the hour that comes twice in autumn is taken as the first; the one that spring skips is no time
-            column = column.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-        elif not isinstance(kind, pl.Datetime):
-            raise InvalidConfig([Problem(f'"{name}" holds {kind}; expected times')])
+            column = _in_zone(column, zone)
         return column.dt.epoch("us")
 
     def _flaws(self) -> pl.Expr:
@@ -306,12 +326,18 @@ class Table:
             said = pl.col(mapping.time.columns[0])
             text = self._schema[mapping.time.columns[0]] == pl.String
             there = said.is_not_null() & (said != "") if text else said.is_not_null()
-            found = pl.when(there & self._time().is_null()).then(pl.lit("/time")).otherwise(found)
+            wrong = pl.lit("/time")
+            if text and mapping.zone is None:
+                bare = said.str.contains(_YEAR_FIRST) & ~said.str.contains(_WITH_ZONE)
+                wrong = pl.when(bare).then(pl.lit(NO_ZONE)).otherwise(wrong)
+            found = pl.when(there & self._time().is_null()).then(wrong).otherwise(found)
         places = [(f"/data/{target.name}", target) for target in mapping.data]
         places += [(f"/data/{mapping.list_name}/-/{target.name}", target) for target in mapping.list_targets]
         for pointer, target in places:
             if target.sort == "number":
                 found = pl.when(self._number(target.column)[1]).then(pl.lit(pointer)).otherwise(found)
+        if self.too_long:  # then every other word on it may be another column's
+            found = pl.when(pl.col("_row").is_in(sorted(self.too_long))).then(pl.lit(TOO_LONG)).otherwise(found)
         return found
 
 
@@ -480,6 +506,16 @@ def _unwrapped(shape: Any) -> Any:
     return _unwrapped(shape.type) if isinstance(shape, inspect.Metadata) else shape
 
 
+#: Times as texts: which day "03/04/2025" is, only its writer knows.
+_YEAR_FIRST: Final = r"^\s*\d{4}[-/]\d\d[-/]\d\d"
+_WITH_ZONE: Final = _YEAR_FIRST + r".*:\d\d(?:[.,]\d+)?\s*(?:[zZ]|[+-]\d\d(?::?\d\d)?)\s*$"
+
+
+def _in_zone(local: pl.Expr, zone: str) -> pl.Expr:
+    """Local times as instants: the hour that comes twice in autumn is taken as the first; the one that spring skips is no time."""
+    return local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+
+
 #: What JSON writes with a backslash; DEL is none of it, and nobody types it.
 _ESCAPED: Final = r'[\x00-\x1f"\\\x7f]'
 
@@ -561,14 +597,43 @@ def _readable(file: Path) -> Iterator[None]:
         raise InvalidConfig([Problem(f"{file.name} cannot be read: {why}")]) from None
 
 
-def _scan(file: Path) -> pl.LazyFrame:
+def _too_long(file: Path) -> frozenset[int]:
+    """Rows, counted from 1, of a CSV or TSV file that have more cells than it has columns.  They are looked for one by one only
+    if there are any: reading the file once says whether, and whether it can be read to its end.
+
+    Raises InvalidConfig if it cannot.
+    """
+    separator = _SEPARATORS.get(file.suffix.lower())
+    if separator is None:
+        return frozenset()
+    with _readable(file):
+        try:
+            _read_through(_scan(file))
+        except pl.exceptions.ComputeError as error:
+            if "more fields" not in str(error):
+                raise
+        else:
+            return frozenset()
+        _read_through(_scan(file, ragged=True))
+    csv.field_size_limit(sys.maxsize)
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        rows = csv.reader(lines, delimiter=separator)
+        columns = len(next(row for row in rows if row))
+        return frozenset(n for n, row in enumerate(rows, 1) if len(row) > columns)
+
+
+def _read_through(rows: pl.LazyFrame) -> None:
+    for _ in rows.collect_batches(chunk_size=ROWS):
+        pass
+
+
+def _scan(file: Path, *, ragged: bool = False) -> pl.LazyFrame:
+    """The rows of *file*; where it is *ragged*, without the cells that stand behind the last column."""
     match file.suffix.lower():
         case suffix if suffix in _PARQUET:
             return pl.scan_parquet(file)
-        case ".csv":
-            return pl.scan_csv(file, infer_schema=False)
-        case ".tsv":
-            return pl.scan_csv(file, infer_schema=False, separator="\t")
+        case suffix if suffix in _SEPARATORS:
+            return pl.scan_csv(file, infer_schema=False, separator=_SEPARATORS[suffix], truncate_ragged_lines=ragged)
         case ".jsonl" | ".ndjson":
             return pl.scan_ndjson(file)
     raise InvalidConfig([Problem(f"{file.name}: expected a file that ends with {', '.join(sorted(_READERS))}")])

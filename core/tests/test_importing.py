@@ -141,6 +141,81 @@ def test_a_bad_row_is_refused_by_name_and_its_neighbours_stand(
     assert [id for id, _, _ in books()] == ["R-1", "R-3"]
 
 
+HEAD = "receipt,when,card,store,sku,price,off,n,department"
+
+
+def refused(folder, name: str = "rows.csv"):
+    report = folder / f"{name}.refused.jsonl"
+    lines = report.read_text().splitlines() if report.exists() else []
+    return [(row["row"], row["id"], row["pointer"]) for row in map(json.loads, lines)]
+
+
+def test_a_file_as_spreadsheets_write_it(shop, books, tmp_path):
+    """A byte order mark, lines that end as on Windows, quotation marks, breaks within a text, empty lines."""
+    rows = [
+        "",
+        'R-1,2025-03-01 09:00:00,C-1,"Main, ""East""",TEA,4.50,,1,',
+        ",,,,,,,,",
+        "",
+        'R-1,2025-03-01 09:00:00,C-1,x,"A\nB",3,,,',
+        "",
+    ]
+    text = "\r\n".join([HEAD, *rows, "R-2,2025-03-01 10:00:00,,,PIE,2,,1", "", ""])
+    (tmp_path / "rows.csv").write_bytes(text.encode("utf-8-sig"))
+    shop("import", "rows.csv", "--mapping", "map.toml", "--history", "--enrol")
+    assert [(id, earned) for id, _, earned in books()] == [("R-1", 7), ("R-2", 0)]
+
+
+@pytest.mark.parametrize("scattered", [False, True])
+def test_a_row_with_too_many_cells_is_refused_and_its_neighbours_stand(shop, books, tmp_path, scattered):
+    """What lies behind a comma that nobody quoted would be read as another column's."""
+    rows = ["R-1,2025-03-01 09:00:00,C-1,s,TEA,4.50,0,1,A", "", "R-2,2025-03-01 10:00:00,C-1,Main, East,TEA,1.00,0,1,A"]
+    rows += ["R-3,2025-03-01 11:00:00,C-1,s,TEA,2.00,0,1,A,"] + [
+        "R-1,2025-03-01 09:00:00,C-1,s,CUP,1.00,0,1,A"
+    ] * scattered
+    (tmp_path / "rows.csv").write_text("\n".join([HEAD, *rows, ""]))
+    said = shop("import", "rows.csv", "--mapping", "map.toml", "--history", "--enrol", status=1).stderr
+    assert "more cells" in said
+    assert refused(tmp_path) == [(3, "R-2", None), (4, "R-3", None)]
+    assert [(id, earned) for id, _, earned in books()] == [("R-1", 5 if scattered else 4)]
+
+
+@pytest.mark.parametrize(
+    "row", [b'R-1,2025-03-01 09:00:00,"C-1,s,TEA,4.50,0,1,A', b"R-1,2025-03-01 09:00:00,\xff,s,TEA,4.50,0,1,A"]
+)
+def test_a_file_that_cannot_be_read_to_its_end_is_refused_before_anything_is_written(shop, books, tmp_path, row):
+    good = b"R-0,2025-03-01 08:00:00,C-1,s,TEA,4.50,0,1,A"
+    (tmp_path / "rows.csv").write_bytes(b"\n".join([HEAD.encode(), good, row, b""]))
+    said = shop("import", "rows.csv", "--mapping", "map.toml", "--history", "--enrol", status=1).stderr
+    assert "invalid_config: rows.csv cannot be read" in said
+    assert books() == []
+
+
+@pytest.mark.parametrize(
+    "zone, times",
+    [
+        ("America/New_York", {"2025-03-01T10:00:00Z": 10, "2025-03-01T12:30:00+01:30": 11, "2025-03-01 07:00": 12}),
+        ("America/New_York", {"2025/03/01 09:30:00.0": 14.5, "03/01/2025 10:00": None}),
+        ("", {"2025-03-01T10:00:00Z": 10, "2025-03-01 07:00:00": None, "2025-03-02": None, "2025-03-01T13:00:00.000+0100": 12}),
+    ],
+    ids=["its own zone first", "year first", "no zone"],
+)  # fmt: skip
+def test_a_time_is_read_in_its_own_zone_else_in_the_mappings(shop, books, tmp_path, zone, times):
+    """And where neither says one, or nobody can know which day is meant, the row is refused."""
+    named = f'zone = "{zone}"\n' if zone else ""
+    (tmp_path / "map.toml").write_text(MAPPING.replace('zone = "America/New_York"\n', named))
+    rows = [f"R-{n},{time},C-1,s,TEA,4.50,0,1,A" for n, time in enumerate(times)]
+    (tmp_path / "rows.csv").write_text("\n".join([HEAD, *rows, ""]))
+    bad = [n for n, hour in enumerate(times.values()) if hour is None]
+    shop("import", "rows.csv", "--mapping", "map.toml", "--history", "--enrol", status=1 if bad else 0)
+    start = datetime(2025, 3, 1, tzinfo=UTC).timestamp()
+    expected = {
+        f"R-{n}": round((start + hour * 3600) * 1e6) for n, hour in enumerate(times.values()) if hour is not None
+    }
+    assert {id: received for id, received, _ in books()} == expected
+    assert refused(tmp_path) == [(n + 1, f"R-{n}", "/time") for n in bad]
+
+
 def test_events_in_jsonl_get_the_same_verdict_as_over_http(shop, tmp_path):
     lines = [
         event("1", 500, "2025-03-01T10:00:00Z"),
