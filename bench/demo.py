@@ -69,7 +69,7 @@ def programme(plugins: list[str]) -> str:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else demo.BASKETS
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)  # as the commands begin
+    gc.set_threshold(200_000, 50, 100)  # as the commands begin
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         establish(folder / "tally.toml", programme(sys.argv[2:]), discovery.discover())

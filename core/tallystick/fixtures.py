@@ -67,6 +67,8 @@ def stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     try:
         from .testing.stage import make_stage
     finally:
+        gc.freeze()
+        gc.unfreeze()  # what was frozen is old: it is not looked through as soon as anything else is made
         if collecting:
             gc.enable()
 

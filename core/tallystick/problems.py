@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from . import mistakes
 from .errors import InvalidConfig, Problem, TallyError
+from .later import later
+
+if TYPE_CHECKING:
+    from . import mistakes
+else:
+    (mistakes,) = later("mistakes")
 
 Language = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import attrs
 import msgspec
@@ -23,13 +23,19 @@ from .events import Arrival, Event
 from .generation import Generation
 from .house import House
 from .intake import read_document
+from .later import later
 from .ledger import Record, entry_name, moment, parse_entry, parse_member
 from .problems import Language, problem_document
 from .receipts import Reason, reason
-from .rules import HasRules, HasStandings, RuleSet, aloud, explain, lint
-from .rules.aloud import Wording
+from .rules import HasRules, HasStandings, RuleSet, lint
 from .schema import nearest
 from .situation import Balance, Chance, Member, Situation
+
+if TYPE_CHECKING:
+    from .rules import aloud, explain
+    from .rules.aloud import Wording
+else:
+    aloud, explain = later("rules.aloud", "rules.explain")
 
 #: Entries of a member that are looked through for one that a rule is about.
 LOOKED = 200
@@ -193,7 +199,7 @@ def wording_of(generation: Generation, language: Language) -> Wording:
             return f"{Decimal(value).scaleb(-digits):,f} {programme.currency}"
         return None
 
-    return Wording(language=language, zone=str(programme.zone), show=show)
+    return aloud.Wording(language=language, zone=str(programme.zone), show=show)
 
 
 # --- why ----------------------------------------------------------------------------------------------------------------

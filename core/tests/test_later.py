@@ -17,8 +17,9 @@ HEAVY = {
 SERVING = {"anyio._backends", "cryptography", "sqlalchemy", "starlette"}
 #: Rooms of the core that nobody who sends an event enters.
 ROOMS = {
-    "backup", "certify", "cli", "contract", "demo", "doctor", "exporting", "importing", "openapi", "probe", "pumps", "rehearsal",
-    "report", "ruledesk", "scaffold", "tabular", "upkeep", "witness", "workbench", "yardstick",
+    "backup", "certify", "cli", "contract", "demo", "doctor", "exporting", "importing", "mistakes", "openapi", "probe", "pumps",
+    "rehearsal", "report", "ruledesk", "rules.aloud", "rules.explain", "scaffold", "tabular", "upkeep", "witness", "workbench",
+    "yardstick",
 }  # fmt: skip
 
 IMPORTED = "import json, sys; print(json.dumps(sorted(sys.modules)))"
@@ -74,7 +75,7 @@ def test_help_waits_for_no_database_no_server_and_no_plugin() -> None:
 
 
 def test_the_first_event_waits_for_nothing_that_it_does_not_use(tmp_path: Path) -> None:
-    init = "from tallystick.cli import main; import sys; sys.argv[1:] = ['init']; main()"
+    init = "from tallystick.__main__ import main; import sys; sys.argv[1:] = ['init']; main()"
     subprocess.run([sys.executable, "-c", init], cwd=tmp_path, check=True, capture_output=True)
     found = imported(FIRST_EVENT, str(tmp_path / "tally.toml"))
     assert found & HEAVY <= SERVING

@@ -142,7 +142,7 @@ def test_a_save_counts_and_a_compiled_file_does_not(folder: Path) -> None:
 @pytest.fixture
 def watcher(folder: Path, settings: Path) -> Iterator[Callable[[str], list[str]]]:
     """`tally dev` as it runs beside an editor: call it for the lines up to one that begins so."""
-    words = ["-c", "from tallystick.cli import main; main()", "dev", str(folder), "--config", str(settings)]
+    words = ["-c", "from tallystick.__main__ import main; main()", "dev", str(folder), "--config", str(settings)]
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
     running = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env=environment)
     assert running.stdout is not None
@@ -177,7 +177,7 @@ def test_every_save_is_answered_until_somebody_ends_it(watcher: Callable[[str], 
 
 
 def test_once_answers_as_one_document(folder: Path, settings: Path) -> None:
-    words = ["-c", "from tallystick.cli import main; main()", "dev", str(folder), "--once", "--json", "--config"]
+    words = ["-c", "from tallystick.__main__ import main; main()", "dev", str(folder), "--once", "--json", "--config"]
     done = subprocess.run([sys.executable, *words, str(settings)], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert [len(each["proposed"]) for each in found["asked"]] == [1, 0]
