@@ -33,6 +33,8 @@ log = logging.getLogger("tallystick")
 
 #: How long requests that wait for their commit are waited for at the end, in seconds; none waits longer than nine.
 FAREWELL = 10
+#: How long whoever is connected at the end, and has not said anything yet, is waited for, in seconds.
+FIRST_WORD = 2.0
 #: How long a process must have served to be replaced at once; one that dies sooner is given a pause, in seconds.
 SETTLED, PAUSE = 5.0, 1.0
 #: How often the first process looks after the others, in seconds.
@@ -43,6 +45,7 @@ HUNG = 30.0
 #: How much longer a process may take to open its house, in seconds.
 OPENING = 90.0
 
+_MOMENT = 0.05
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -77,6 +80,8 @@ def answer(built: House, listening: socket.socket, alive: Callable[[], None] = l
 
     *alive* is called every second by the loop that answers, as long as the writer comes to the end of its batches, too.
     """
+    import asyncio
+
     import uvicorn
 
     from . import web
@@ -88,6 +93,16 @@ def answer(built: House, listening: socket.socket, alive: Callable[[], None] = l
             if counter % 10 == 0 and built.writer.busy < HUNG:
                 alive()
             return await super().on_tick(counter)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # uvicorn would close whoever was let in a moment ago, with the request already on its way
+            for each in (*self.servers, *(sockets or ())):
+                each.close()
+            for _ in range(int(FIRST_WORD / _MOMENT)):
+                await asyncio.sleep(_MOMENT)
+                if not any(getattr(each, "cycle", each) is None for each in self.server_state.connections):
+                    break
+            await super().shutdown(sockets)
 
     # uvicorn sends itself the signal once more when it has stopped: the house still has to be closed then
     def heard(_signal: int, _frame: FrameType | None) -> None:
@@ -139,6 +154,7 @@ class Watch:
         self.running: dict[int, float] = {}  #: process id -> since when, in seconds of the monotonic clock
         self.stopping = False
         self._renewing: list[int] = []
+        self._leaving = 0  #: who is being renewed
         # one number for each worker: when it was last heard of, in seconds of the monotonic clock all processes share
         self._heard = mmap.mmap(-1, 8 * workers)
         self._places: dict[int, int] = {}
@@ -152,6 +168,7 @@ class Watch:
                 self._start()
             while self.running:
                 if not self._await_one():
+                    self._renew_next()
                     self._end_hung()
                     time.sleep(PATROL)
         finally:
@@ -189,7 +206,8 @@ class Watch:
     def _end_hung(self) -> None:
         now = time.monotonic()
         for child, place in self._places.items():
-            silent = now - struct.unpack_from("d", self._heard, 8 * place)[0]
+            (heard,) = struct.unpack_from("d", self._heard, 8 * place)
+            silent = now - heard
             if silent > HUNG:
                 log.error("nothing was heard of worker %s for %.0f seconds: it is killed", child, silent)
                 _tell(child, signal.SIGKILL)
@@ -213,7 +231,6 @@ class Watch:
                 time.sleep(PAUSE)
         if not self.stopping:  # the word may have come during the pause
             self._start()
-            self._renew_next()
         return True
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
@@ -223,14 +240,20 @@ class Watch:
 
     def _renew(self, _signal: int, _frame: FrameType | None) -> None:
         self._renewing = [*self.running]
-        self._renew_next()
 
     def _renew_next(self) -> None:
-        while self._renewing:
-            child = self._renewing.pop()
-            if child in self.running:
-                _tell(child, signal.SIGTERM)
-                return
+        """Tell the next one to stop once all others serve, and whoever came for the last one, too."""
+        if not self._renewing or self._leaving in self.running or any(map(self._opens, self._places.values())):
+            return
+        child = self._renewing.pop()
+        if child in self.running:
+            self._leaving = child
+            _tell(child, signal.SIGTERM)
+
+    def _opens(self, place: int) -> bool:
+        """Whether the process there has not served yet."""
+        (heard,) = struct.unpack_from("d", self._heard, 8 * place)
+        return bool(heard > time.monotonic())
 
 
 def _tell(child: int, word: signal.Signals) -> None:

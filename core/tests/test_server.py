@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 
 from tallystick import database, proofs, tables
 
-TALLY = [sys.executable, "-c", "from tallystick.cli import main; main()"]
+TALLY = [sys.executable, "-c", "from tallystick.__main__ import main; main()"]
 
 
 class Served:
@@ -180,6 +181,51 @@ def test_all_are_renewed_one_after_the_other(serve: Callable[[int], Served]) -> 
     served.wait_until(served.ready)
     served.buy("afterwards")
     assert served.accepted == {"afterwards"}
+
+
+def test_nobody_is_renewed_before_the_last_who_was_serves_again(serve: Callable[..., Served]) -> None:
+    """Or for as long as a house takes to open nobody would answer."""
+    waiting = (
+        "import os, time, tallystick.house as house; first, build = os.getpid(), house.build_house\n"
+        "def slowly(*given, **more):\n"
+        "    while os.getpid() != first and os.path.exists('shut'): time.sleep(0.05)\n"
+        "    return build(*given, **more)\n"
+        f"house.build_house = slowly; {TALLY[-1]}"
+    )
+    served = serve(2, [*TALLY[:-1], waiting])
+    before, shut = served.children(), served.folder / "shut"
+    shut.touch()
+    served.process.send_signal(signal.SIGHUP)
+    served.wait_until(lambda: len(served.children() - before) == 1 and len(served.children()) == 2)
+    time.sleep(1)  # it would have been told by now
+    assert len(served.children() & before) == 1
+    served.buy("meanwhile")
+    shut.unlink()
+    served.wait_until(lambda: len(served.children()) == 2 and not served.children() & before)
+    served.wait_until(served.ready)
+    assert served.accepted == {"meanwhile"}
+
+
+def test_who_was_let_in_just_before_the_end_is_answered(serve: Callable[[int], Served]) -> None:
+    served = serve(1)
+
+    def let_in() -> bool:
+        local = client.getsockname()
+        return any(each.raddr == local for each in psutil.Process(served.process.pid).net_connections("tcp"))
+
+    def closed() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", served.port), timeout=60).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:
+        served.wait_until(let_in)
+        served.process.send_signal(signal.SIGTERM)
+        served.wait_until(closed)
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: house\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(serve: Callable[..., Served]) -> None:
