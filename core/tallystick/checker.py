@@ -146,6 +146,16 @@ def _mistake(error: ValidationError) -> Mistake:
     definition: Mapping[str, Any] = getattr(error, "definition", {})
     if isinstance(error.value, float) and definition.get("type") == "exact":
         return next(_floats(error.value, path))
+    if (
+        isinstance(error.value, list)
+        and error.value
+        and definition.get("type") == "dict"
+        and isinstance(error.value[0], dict)
+    ):
+        name = dotted(path)
+        return Mistake(
+            path, f"found an array of tables, [[{name}]]; expected a table for each name, as in [{name}.NAME]"
+        )
     match error.code:
         case errors.CUSTOM.code:
             return Mistake(path, str(error.info[0]), on_key=on_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path as FilePath
 from typing import Any, Final, TypeVar
@@ -27,6 +28,13 @@ HOOKS: Final = (
     "needs", "earn", "redeem", "reverse", "review", "evaluate_tier", "react", "join", "notify", "decode", "command", "committed",
     "export_member", "erase_member", "health", "migrate_settings",
 )  # fmt: skip
+#: Names of the house's own: in the database, in permissions, kinds of events and addresses.  No plugin and no table is called so.
+RESERVED: Final = frozenset({
+    "alias", "api_key", "audit", "balance", "batch", "claim", "consumer", "core", "counter", "entries", "entry", "entry_member", "events",
+    "holds", "house", "intent", "job", "keys", "lot", "member", "member_change", "members", "metrics", "order", "order_entry", "order_key",
+    "own", "person", "plugins", "profiles", "programme", "purchase", "record", "repair", "repairs", "rules", "stock", "taken", "tally",
+    "tallystick", "tenant", "transfer", "writer",
+})  # fmt: skip
 ROLES: Final = ("owner", "admin", "cashier", "member", "device", "integrator", "partner")
 PURPOSES: Final = ("service", "reminder", "marketing")
 
@@ -493,12 +501,17 @@ SCHEMA: Final[schema.Schema] = {
 }
 
 
+_TAKEN: Final = "expected another name, for the house itself uses this one"
+
+
 def _crosscheck(data: Mapping[str, Any], version: str | None) -> Iterator[Mistake]:
     """What a schema cannot say: names begin with the plugin's id, and parts of the manifest fit each other."""
     if "version" not in data and version is None:
         yield Mistake((), '"version" is missing; expected one, for there is no installed distribution to take it from')
     plugin = data.get("id")
-    if isinstance(plugin, str) and schema.ID.fullmatch(plugin) is not None:
+    if plugin in RESERVED:
+        yield Mistake(("id",), f'found "{plugin}"; {_TAKEN}')
+    elif isinstance(plugin, str) and schema.ID.fullmatch(plugin) is not None:
         yield from _foreign_names(data, plugin)
     yield from _unfinished(data)
 
@@ -515,6 +528,8 @@ def _foreign_names(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
         for index, name in enumerate(_sequence(data.get(section))):
             if name != plugin and not str(name).startswith(f"{plugin}_"):
                 yield Mistake((section, index), f'found "{name}"; expected a name that begins with "{plugin}_"')
+            elif section == "tables" and (name in RESERVED or name == f"{plugin}_schema_version"):
+                yield Mistake((section, index), f'found "{name}"; {_TAKEN}')
     for section, name, route in _endpoints(data):
         path = route.get("path")
         if isinstance(path, str) and not f"{path}/".startswith(f"/v1/{plugin}/"):
@@ -524,9 +539,20 @@ def _foreign_names(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
         if str(permission).startswith(f"{plugin}.") and permission not in _mapping(data.get("permissions")):
             message = f'found "{permission}"; expected it to be declared in [permissions]'
             yield Mistake((section, name, "permission"), message)
+    yield from _selfish(data, plugin)
+
+
+def _selfish(data: Mapping[str, Any], plugin: str) -> Iterator[Mistake]:
+    """Where a plugin speaks of others it does not mean itself."""
     for section in ("depends", "conflicts"):
         if plugin in _mapping(data.get(section)):
             yield Mistake((section, plugin), f'"{plugin}" names itself', on_key=True)
+    order = _mapping(data.get("order"))
+    for path, names in (
+        (("auto_install",), data.get("auto_install")), (("order", "after"), order.get("after")), (("order", "before"), order.get("before")),
+    ):  # fmt: skip
+        if plugin in _sequence(names):
+            yield Mistake((*path, _sequence(names).index(plugin)), f'"{plugin}" names itself')
 
 
 def _unguarded(section: str, name: str, route: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -552,6 +578,9 @@ def _unfinished(data: Mapping[str, Any]) -> Iterator[Mistake]:
         if isinstance(job, Mapping) and ("every" in job) is ("daily" in job):
             said = "two times" if "every" in job else "no time"
             yield Mistake(("jobs", name), f'job "{name}" says {said}; expected "every" or "daily"')
+        every = _mapping(job).get("every")
+        if isinstance(every, str) and not _lasts(every):
+            yield Mistake(("jobs", name, "every"), f'found "{every}"; expected a duration longer than 0')
     if data.get("hooks") and "factory" not in data:
         message = 'hooks need "factory" beside them; expected the class that implements them, as "module:Class"'
         yield Mistake(("hooks",), message, on_key=True)
@@ -571,6 +600,13 @@ def _unfinished(data: Mapping[str, Any]) -> Iterator[Mistake]:
         if str(column).partition(".")[0] not in tables:
             message = f'found "{column}"; expected "table.column" of a table listed in "tables"'
             yield Mistake(("data", "personal", index), message)
+
+
+def _lasts(duration: str) -> bool:
+    try:
+        return values.duration(duration) > timedelta()
+    except ValueError:
+        return True  # the schema says what is wrong about it
 
 
 def _endpoints(data: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -13,6 +13,7 @@ from typing import Final
 from packaging.version import Version
 
 from .errors import InvalidRequest
+from .manifest import RESERVED
 
 #: What a plugin can be made with.
 PARTS: Final = ("tables", "jobs", "routes", "page")
@@ -60,6 +61,8 @@ def new_plugin(name: str, folder: Path, parts: Collection[str] = ()) -> list[Pat
     """
     if _ID.fullmatch(name) is None:
         raise InvalidRequest(f'found "{name}"; expected an id of small letters, digits and _, beginning with a letter')
+    if name in RESERVED:
+        raise InvalidRequest(f'found "{name}"; expected another name, for the house itself uses this one')
     if unknown := sorted({*parts} - {*PARTS}):
         raise InvalidRequest(f'found "{unknown[0]}"; expected some of {", ".join(PARTS)}')
     if folder.exists():

@@ -64,7 +64,7 @@ def test_without_postgresql_nothing_is_gold(tmp_path: Path) -> None:
     assert certify("suns", tmp_path / "suns", up_to="gold").level == "silver"
 
 
-@pytest.mark.parametrize("name", ["Stars", "1star", "s", "a b", "../x"])
+@pytest.mark.parametrize("name", ["Stars", "1star", "s", "a b", "../x", "record", "members"])
 def test_a_name_that_is_no_id_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidRequest):
         new_plugin(name, tmp_path / "x")

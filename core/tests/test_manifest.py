@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from packaging.version import Version
 
-from tallystick import hookspecs, manifest
+from tallystick import access, api, events, hookspecs, intake, manifest, migrate, tables
 from tallystick.document import Document
 from tallystick.errors import InvalidManifest
 from tallystick.values import Period
@@ -100,6 +100,20 @@ def test_a_whole_manifest_is_read() -> None:
     assert points.retain == Period(months=36)
 
 
+def test_what_the_house_calls_its_own_is_reserved() -> None:
+    """A plugin called ``record`` might list the table of that name, and purge the journal."""
+    words = {name.partition(".")[0] for name in [*access.PERMISSIONS, *(kind.name for kind in events.CORE_KINDS)]}
+    words |= {door.path.split("/")[2] for door in api.DOORS if door.path.startswith("/v1/")}
+    assert {*tables.metadata.tables, *words, migrate.CORE.id, intake.HOUSE, "tallystick"} == manifest.RESERVED
+
+
+def test_a_table_of_the_house_is_no_plugins() -> None:
+    text = 'id = "api"\napi = ">=1"\nsummary = "x"\ntables = ["api_key"]\nmetadata = "tallystick_api:METADATA"\n'
+    assert mistakes(text) == [
+        'plugin.toml:4:11: found "api_key"; expected another name, for the house itself uses this one'
+    ]
+
+
 def test_the_version_of_the_text_beats_that_of_the_distribution() -> None:
     assert read('version = "3.0"\n' + WHOLE).version == Version("3.0")
 
@@ -146,6 +160,13 @@ def test_glue_is_of_layer_glue_without_saying_so() -> None:
         ('metadata = "tallystick_points.tables:METADATA"\n', "", 'tables need "metadata" beside them'),
         ("[depends]", '[interests]\nearn = ["purchase.*"]\nredeem = ["*"]\n[depends]', 'found "redeem"; expected a hook that is listed'),
         ("[depends]", '[interests]\nearn = ["Purchase"]\n[depends]', 'found "Purchase"; expected a kind of event, "purchase.*"'),
+        ('id = "points"', 'id = "core"', '1:6: found "core"; expected another name, for the house itself uses this one'),
+        ('tables = ["points_gift"]', 'tables = ["points_gift", "points_schema_version"]', "expected another name"),
+        ('after = ["tiers"]', 'after = ["tiers", "points"]', '"points" names itself'),
+        ('after = ["tiers"]', 'before = ["points"]', '"points" names itself'),
+        ('layer = "domain"', 'layer = "glue"\nauto_install = ["points"]', '"points" names itself'),
+        ("daily = 03:00:00", 'every = "PT0S"', 'found "PT0S"; expected a duration longer than 0'),
+        ('[jobs."points.remind"]', '[[jobs]]\nname = "points.remind"', "found an array of tables, [[jobs]]; expected a table for each name, as in [jobs.NAME]"),
         ("daily = 03:00:00", "", 'job "points.remind" says no time; expected "every" or "daily"'),
         ("daily = 03:00:00", 'daily = 03:00:00\nevery = "1h"', 'job "points.remind" says two times'),
         ('"P3Y"', '"3 years"', 'found "3 years"; expected a calendar period such as "P12M"'),
