@@ -275,6 +275,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "Serving on {url}; stop with Ctrl-C": "服务地址 {url}；按 Ctrl-C 停止",
     "Keep it: nobody can show it again.": "请妥善保存：无法再次显示。",
     "Forget {member} for ever?": "确定永久删除 {member} 吗？",
+    "{file} could not be read, so nobody knows what ran: {why}": "无法读取 {file}，无从得知此前运行的内容：{why}",
     "nothing was done": "未作任何改动",
     "not complete: {plugins} did not forget the member; erase it again": "尚未完成：{plugins} 未删除该会员的数据，请再次执行删除",
     "{count:member|members} had points that expired": "{count:,} 位会员的积分已过期",

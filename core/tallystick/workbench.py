@@ -15,7 +15,7 @@ import click
 
 from . import discovery, schema
 from .document import Document, as_toml
-from .errors import InvalidRequest, LockOutdated, NotFound, Problem
+from .errors import InvalidConfig, InvalidRequest, LockOutdated, NotFound, Problem
 from .later import later
 from .terminal import Desk, Group, command, language, option, say, tenant_of, tenant_option
 
@@ -245,17 +245,22 @@ def lock(desk: Desk, only_check: bool) -> None:
 
 def _changes(desk: Desk, now: Lock) -> tuple[str, ...]:
     file = desk.path.parent / LOCK
+    if not file.exists():
+        return (say("{file} is new.", file=LOCK),)
     try:
-        return resolve.diff_locks(resolve.read_lock(Document.read(file)), now)
-    except Problem:
-        return () if file.exists() else (say("{file} is new.", file=LOCK),)
+        return resolve.diff_locks(resolve.read_lock(Document.read(file, LOCK)), now)
+    except (Problem, InvalidConfig) as error:  # a merge has left its marks in it, say
+        return (say("{file} could not be read, so nobody knows what ran: {why}", file=LOCK, why=error.message),)
 
 
 def _tell(desk: Desk, change: Change, tenants: list[Tenant]) -> None:
     """Say what is in force, and keep plugins.lock up to date where there is one."""
     file = desk.path.parent / LOCK
+    more: tuple[str, ...] = ()
     if file.exists():
-        file.write_text(resolve.render_lock(switchboard.lock_of(tenants, desk.installed())), encoding="utf-8")
+        now = switchboard.lock_of(tenants, desk.installed())
+        more = tuple(each for each in _changes(desk, now) if each not in change.changes)  # an upgrade before, say
+        file.write_text(resolve.render_lock(now), encoding="utf-8")
     desk.answer(
         attrs.asdict(change),
         say(
@@ -264,7 +269,7 @@ def _tell(desk: Desk, change: Change, tenants: list[Tenant]) -> None:
             generation=change.generation,
             tried=change.tried,
         ),
-        *(f"  {each}" for each in change.changes),
+        *(f"  {each}" for each in (*change.changes, *more)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,36 @@ def test_the_lock_says_what_would_run_otherwise(shop: CliRunner, tmp_path: Path)
     (tmp_path / "plugins.lock").write_text(kept)
     said = run(shop, "plugins", "lock", "--check", status=1).stderr
     assert said == "tally: lock_outdated: shop: points is gone\n"
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        ("<<<<<<< HEAD\n", "plugins.lock:1:1: not TOML"),
+        ('api = "1.0"\ntenants = 3\n', "plugins.lock:2:11: found 3; expected a table"),
+        ("", 'plugins.lock:1:1: "api" is missing'),
+    ],
+)
+def test_a_lock_that_cannot_be_read_is_never_up_to_date_and_is_written_anew(
+    shop: CliRunner, tmp_path: Path, wrong: str, says: str
+) -> None:
+    (tmp_path / "plugins.lock").write_text(wrong)
+    said = run(shop, "plugins", "lock", "--check", status=1).stderr
+    assert said.startswith("tally: lock_outdated: plugins.lock could not be read, so nobody knows what ran: ")
+    assert says in said
+    assert says in run(shop, "plugins", "lock").stdout
+    assert run(shop, "plugins", "lock", "--check").stdout == "Nothing runs otherwise than plugins.lock says.\n"
+
+
+def test_a_change_tells_what_else_runs_otherwise_since_the_lock_was_written(shop: CliRunner, tmp_path: Path) -> None:
+    run(shop, "plugins", "lock")
+    lock = tmp_path / "plugins.lock"
+    lock.write_text(re.sub(r'(\[plugins.points\]\nversion = )"[^"]*"', r'\1"0.0.1"', lock.read_text()))
+    said = run(
+        shop, "plugins", "config", "points", "--set", "expiry.policy=rolling", "--set", "expiry.after=P30D"
+    ).stdout
+    assert re.search(r"^  points 0\.0\.1 becomes [0-9.]+$", said, re.MULTILINE)
+    assert run(shop, "plugins", "lock", "--check").stdout == "Nothing runs otherwise than plugins.lock says.\n"
 
 
 # --- tally new -------------------------------------------------------------------------------------------------------
