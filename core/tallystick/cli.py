@@ -176,11 +176,18 @@ def examine(desk: Desk) -> None:
     """Look whether everything this deployment needs is in order."""
     findings = doctor.examine(desk.config(), desk.installed())
     desk.answer(
-        [attrs.asdict(each) for each in findings],
-        *(f"{'ok  ' if each.ok else 'BAD '}{say(each.what)}: {say(each.detail)}" for each in findings),
+        [{"what": each.what, "ok": each.ok, "detail": each.detail} for each in findings],
+        *(f"{'ok  ' if each.ok else 'BAD '}{say(each.what)}: {_told(each)}" for each in findings),
     )
     if not all(each.ok for each in findings):
         click.get_current_context().exit(1)
+
+
+def _told(finding: doctor.Finding) -> str:
+    """What the doctor found, in the language of the user."""
+    return "; ".join(
+        in_words(each) if isinstance(each, TallyError) else say(each.text, **each.words) for each in finding.said
+    )
 
 
 for _found in (*workbench.commands.values(), *upkeep.commands.values(), *ruledesk.commands.values()):
@@ -704,7 +711,7 @@ def import_events(
             events = importing.open_events(file, rules, history=history, workspace=workspace)
             tally = importer.run(events, done=done, checkpoint=bookmark.write)
         bookmark.remove()
-    for line in refusals.first:
+    for line in () if desk.as_json else refusals.first:  # programs read the report
         click.echo(f"tally: {line}", err=True)
     document = {**attrs.asdict(tally), "report": str(refused) if refusals.some else None}
     said = say(

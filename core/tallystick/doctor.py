@@ -6,8 +6,9 @@ import shutil
 import sqlite3
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
 import attrs
 from packaging.requirements import Requirement
@@ -15,7 +16,7 @@ from packaging.requirements import Requirement
 from . import database, discovery, migrate
 from .config import Config
 from .discovery import Installed
-from .errors import TallyError
+from .errors import InvalidConfig, TallyError
 from .house import look, migration_parts
 
 #: A house with less room than this may not get through the day.
@@ -27,12 +28,28 @@ SQLITE = (3, 37, 0)
 
 
 @attrs.frozen
+class Said:
+    """A sentence and the words that stand in its braces, so that it can be said in any language."""
+
+    text: str
+    words: Mapping[str, Any] = {}
+
+    def __str__(self) -> str:
+        return self.text.format(**self.words) if self.words else self.text
+
+
+@attrs.frozen
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at, and what is to be said about it."""
 
     what: str
     ok: bool
-    detail: str
+    said: Sequence[Said | TallyError]
+
+    @property
+    def detail(self) -> str:
+        """All of it in English."""
+        return "; ".join(each.message if isinstance(each, TallyError) else str(each) for each in self.said)
 
 
 def examine(config: Config, installed: Mapping[str, Installed]) -> list[Finding]:
@@ -53,27 +70,28 @@ def _look(what: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except TallyError as error:
-        return Finding(what, ok=False, detail=error.message)
+        return Finding(what, ok=False, said=[error])
     except Exception as error:  # noqa: BLE001  a doctor who faints is no help
         refusal = database.refusal(error)
-        detail = refusal.message if refusal is not None else f"{type(error).__name__}: {error}"
-        return Finding(what, ok=False, detail=detail)
+        return Finding(what, ok=False, said=[refusal or Said(f"{type(error).__name__}: {error}")])
 
 
 def _python() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", ok=sys.version_info >= (3, 11), detail=found)
+    return Finding("python", ok=sys.version_info >= (3, 11), said=[Said(found)])
 
 
 def _plugins(config: Config, installed: Mapping[str, Installed]) -> Finding:
     _, broken = discovery.manifests(installed)
-    troubles = [error.message for error in broken.values()] + [str(problem) for problem in config.unavailable]
-    return Finding("plugins", ok=not troubles, detail="; ".join(troubles) or ", ".join(installed) or "none")
+    troubles: list[Said | TallyError] = [*broken.values()]
+    if config.unavailable:
+        troubles.append(InvalidConfig(config.unavailable))
+    return Finding("plugins", ok=not troubles, said=troubles or [Said(", ".join(installed) or "none")])
 
 
 def _dependencies(installed: Mapping[str, Installed]) -> Finding:
     """Whether everybody has what they ask for: installing one plugin may have replaced what another one needs."""
-    troubles = []
+    troubles: list[Said | TallyError] = []
     for name in sorted({CORE, *(each.distribution for each in installed.values())}):
         for said in metadata.requires(name) or ():
             wanted = Requirement(said)
@@ -82,18 +100,21 @@ def _dependencies(installed: Mapping[str, Installed]) -> Finding:
             try:
                 there = metadata.version(wanted.name)
             except metadata.PackageNotFoundError:
-                troubles.append(f"{name} needs {wanted.name}, which is not installed")
+                troubles.append(
+                    Said("{name} needs {other}, which is not installed", {"name": name, "other": wanted.name})
+                )
                 continue
             if not wanted.specifier.contains(there, prereleases=True):
-                troubles.append(f"{name} needs {wanted.name} {wanted.specifier}, and {there} is installed")
-    return Finding("dependencies", ok=not troubles, detail="; ".join(troubles) or "nobody lacks anything")
+                words = {"name": name, "other": f"{wanted.name} {wanted.specifier}", "there": there}
+                troubles.append(Said("{name} needs {other}, and {there} is installed", words))
+    return Finding("dependencies", ok=not troubles, said=troubles or [Said("nobody lacks anything")])
 
 
 def _database(config: Config) -> Finding:
     engine = database.connect(config.house.database)
     try:
         if (file := database.missing_file(engine)) is not None:
-            return Finding("database", ok=False, detail=f"there are no books in {file}")
+            return Finding("database", ok=False, said=[Said("there are no books in {file}", {"file": file})])
         with database.reading(engine) as conn:
             if engine.dialect.name == "sqlite":
                 synchronous = conn.exec_driver_sql("PRAGMA synchronous").scalar()
@@ -102,13 +123,12 @@ def _database(config: Config) -> Finding:
                 return Finding(
                     "database",
                     ok=sqlite3.sqlite_version_info >= SQLITE and synchronous == 2 and sound == "ok",
-                    detail=detail,
+                    said=[Said(detail)],
                 )
             version = conn.exec_driver_sql("SHOW server_version").scalar()
             synchronous = conn.exec_driver_sql("SHOW synchronous_commit").scalar()
-            return Finding(
-                "database", ok=synchronous != "off", detail=f"PostgreSQL {version}, synchronous_commit {synchronous}"
-            )
+            detail = f"PostgreSQL {version}, synchronous_commit {synchronous}"
+            return Finding("database", ok=synchronous != "off", said=[Said(detail)])
     finally:
         engine.dispose()
 
@@ -119,19 +139,17 @@ def _migrations(config: Config, installed: Mapping[str, Installed]) -> Finding:
         found = migrate.status(engine, migration_parts(look(engine, config, installed).values(), installed))
     finally:
         engine.dispose()
-    troubles = [f"{each.part}: {each.trouble}" for each in found if each.trouble]
+    troubles = [Said(f"{each.part}: {each.trouble}") for each in found if each.trouble]
     if any(each.pending and not each.problem for each in found):
-        troubles.append("run `tally db upgrade`")
-    return Finding(
-        "migrations",
-        ok=not troubles,
-        detail="; ".join(troubles) or ", ".join(f"{each.part} {each.current}" for each in found),
-    )
+        troubles.append(Said("run `tally db upgrade`"))
+    there = Said(", ".join(f"{each.part} {each.current}" for each in found))
+    return Finding("migrations", ok=not troubles, said=troubles or [there])
 
 
 def _room(config: Config) -> Finding:
     free = shutil.disk_usage(config.house.data_dir).free
-    return Finding("disk", ok=free > ROOM, detail=f"{free // (1024 * 1024):,} MiB free in {config.house.data_dir}")
+    words = {"free": free // (1024 * 1024), "folder": config.house.data_dir}
+    return Finding("disk", ok=free > ROOM, said=[Said("{free:,} MiB free in {folder}", words)])
 
 
 def _secret(config: Config) -> Finding:
@@ -140,9 +158,7 @@ def _secret(config: Config) -> Finding:
         for path in config.house.data_dir.glob("*.secret")
         if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
     ]
-    detail = (
-        f"readable by others: {', '.join(open_to_others)}; run `chmod 600`"
-        if open_to_others
-        else "for the owner's eyes only"
-    )
-    return Finding("secrets", ok=not open_to_others, detail=detail)
+    if open_to_others:
+        words = {"files": ", ".join(open_to_others)}
+        return Finding("secrets", ok=False, said=[Said("readable by others: {files}; run `chmod 600`", words)])
+    return Finding("secrets", ok=True, said=[Said("for the owner's eyes only")])

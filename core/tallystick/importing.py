@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import itertools
 import queue
@@ -320,7 +321,7 @@ def _time_of(body: bytes) -> int | None:
 def _lines(file: Path) -> Iterator[Item]:
     with file.open("rb") as lines:
         for row, line in enumerate(_bounded(lines), 1):
-            body = line.strip()
+            body = (line.removeprefix(codecs.BOM_UTF8) if row == 1 else line).strip()
             if body:
                 flaw = (
                     InvalidEvent(f"the line is longer than {LIMITS.body} bytes", reason="too_large")

@@ -264,6 +264,13 @@ CHINESE: Final[Mapping[str, str]] = {
     "secrets": "机密文件",
     "nobody lacks anything": "一样不缺",
     "for the owner's eyes only": "仅所有者可读",
+    "none": "无",
+    "{name} needs {other}, which is not installed": "{name} 需要 {other}，但它没有安装",
+    "{name} needs {other}, and {there} is installed": "{name} 需要 {other}，但安装的是 {there}",
+    "there are no books in {file}": "{file} 中没有账本",
+    "run `tally db upgrade`": "请运行 `tally db upgrade`",
+    "{free:,} MiB free in {folder}": "{folder} 中尚有 {free:,} MiB 可用",
+    "readable by others: {files}; run `chmod 600`": "其他人也可读：{files}；请运行 `chmod 600`",
     "{file} is in order.": "{file} 正确无误。",
     "there is no {file} here: `tally init` writes one, and --config names another": (
         "这里没有 {file}：`tally init` 可写出一份，--config 可指定另一份"

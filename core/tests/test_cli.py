@@ -304,10 +304,14 @@ def test_the_doctor_says_what_to_do_in_the_language_of_the_user(shop, tmp_path):
     (tmp_path / "tally.secret").chmod(0o644)
     told = shop("--lang", "zh", "doctor", status=1).stdout.splitlines()
     assert [line for line in told if line.startswith("BAD")] == [
-        "BAD 迁移: core: +0001; run `tally db upgrade`",
-        "BAD 机密文件: readable by others: tally.secret; run `chmod 600`",
+        "BAD 迁移: core: +0001; 请运行 `tally db upgrade`",
+        "BAD 机密文件: 其他人也可读：tally.secret；请运行 `chmod 600`",
     ]
     assert "ok  依赖: 一样不缺" in told
+    assert any(re.fullmatch(r"ok  磁盘: \S+ 中尚有 [\d,]+ MiB 可用", line) for line in told)
+    (tmp_path / "tally.db").unlink()
+    told = shop("--lang", "zh", "doctor", status=1).stdout.splitlines()
+    assert next(line for line in told if "数据库" in line) == f"BAD 数据库: {tmp_path / 'tally.db'} 中没有账本"
 
 
 def test_settings_are_shown_as_toml_writes_them(shop, tmp_path):
@@ -440,6 +444,15 @@ def test_refused_rows_of_standard_input_are_listed_in_the_language_of_the_user(s
     assert said.stderr.splitlines() == [
         "tally: invalid_event: 第 1 行: 这不是 JSON",
         "tally: unknown_member: 第 2 行: 没有这个会员编号或外部编号。（no member 'nobody' here） (/member)",
+    ]
+
+
+def test_refused_rows_are_for_programs_where_the_report_is(shop):
+    said = shop("import", "-", "--history", "--json", input="{\n", status=1)
+    assert said.stderr == ""
+    report = Path(document(said)["report"])
+    assert [(row["row"], row["code"]) for row in map(json.loads, report.read_text().splitlines())] == [
+        (1, "invalid_event")
     ]
 
 

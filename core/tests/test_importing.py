@@ -1,5 +1,6 @@
 """Files come in through the same door as everything else, in time order where history is played, once whatever happens."""
 
+import codecs
 import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
@@ -235,6 +236,13 @@ def test_events_in_jsonl_get_the_same_verdict_as_over_http(shop, tmp_path):
     assert {row["row"]: row["code"] for row in report} == {
         2: "invalid_event", 3: "invalid_event", 4: "event_conflict", 5: "invalid_event", 8: "unknown_member",
     }  # fmt: skip
+
+
+def test_events_in_jsonl_may_begin_with_a_byte_order_mark_and_end_lines_as_on_windows(shop, books, tmp_path):
+    lines = [event("a", 500, "2025-03-01T10:00:00Z"), b"", b"  ", event("b", 500, "2025-03-01T11:00:00Z"), b""]
+    (tmp_path / "events.jsonl").write_bytes(codecs.BOM_UTF8 + b"\r\n".join(lines))
+    shop("import", "events.jsonl", "--history", "--enrol")
+    assert [id for id, _, _ in books()] == ["a", "b"]
 
 
 def test_history_in_jsonl_is_played_in_time_order(shop, books, tmp_path):
