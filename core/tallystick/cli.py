@@ -145,8 +145,12 @@ def check(desk: Desk, file: Path | None) -> None:
             "{plugin} decides about spending and names no kinds in [interests]: purchases of guests would be refused."
         )
         click.echo(say(text, plugin=name), err=True)
+    notes = {name: each.notes for name, each in found.tenants.items() if each.notes}
+    for name, said in notes.items():
+        for note in said:
+            click.echo(f"{name}: {note}", err=True)
     desk.answer(
-        {"config": str(desk.path), "tenants": tenants, "warnings": careless},
+        {"config": str(desk.path), "tenants": tenants, "warnings": careless, "notes": notes},
         say("{file} is in order.", file=desk.path),
         *(f"  {name}: {', '.join(each.plugins) or say('nothing runs')}" for name, each in found.tenants.items()),
     )

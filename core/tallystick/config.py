@@ -103,6 +103,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     reasons: Mapping[str, str] = {}  #: why each plugin is on
     glue: tuple[str, ...] = ()
     left_out: Mapping[str, str] = {}  #: enabled, but cannot run, and why
+    notes: tuple[str, ...] = ()  #: nothing wrong, but worth saying
 
     def programme(self, generation: int) -> Programme:
         """The programme as plugins see it in *generation*."""
@@ -247,8 +248,9 @@ def check_tenant(
     if tenant is not None:
         left_out = dict(resolution.left_out)
         tenant = msgspec.structs.replace(
-            tenant, reasons=resolution.reasons, glue=resolution.glue, left_out=left_out, said=schema.plain(fields)
-        )
+            tenant, reasons=resolution.reasons, glue=resolution.glue, left_out=left_out, notes=resolution.notes,
+            said=schema.plain(fields),
+        )  # fmt: skip
     return tenant, mistakes, [_missing(name, why, data, installed) for name, why in resolution.left_out.items()]
 
 

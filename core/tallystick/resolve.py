@@ -154,10 +154,23 @@ class _Choice:
         # glue that cannot run is no mistake of whoever enabled the plugins it would have joined
         if glue.id in self.broken or glue.id in self.disabled or not glue.api.contains(self.api, prereleases=True):
             return False
-        return all(
-            needed in self.manifests and self._in_range(needed, versions) and needed not in self.disabled
-            for needed, versions in glue.depends.items()
+        return all(self._has(needed, versions) for needed, versions in glue.depends.items()) and not self._clash(glue)
+
+    def _has(self, needed: str, versions: SpecifierSet) -> bool:
+        if needed in self.manifests:
+            return self._in_range(needed, versions) and needed not in self.disabled
+        return any(
+            provider in self.reasons and self._provides(provider, needed, versions)
+            for provider in self.providers(needed)
         )
+
+    def _clash(self, glue: Manifest) -> str:
+        """With which plugin that is on *glue* cannot run; empty if with all of them.  Nobody asked for it, so it yields."""
+        for name in sorted(self.reasons):
+            other = self.manifests[name]
+            if name in glue.conflicts or glue.id in other.conflicts or {*glue.exclusive} & {*other.exclusive}:
+                return name
+        return ""
 
     def _in_range(self, needed: str, versions: SpecifierSet) -> bool:
         return versions.contains(self.manifests[needed].version, prereleases=True)
@@ -273,11 +286,15 @@ class _Choice:
         return f"{later} joins {earlier}"
 
     def notes(self) -> Iterable[str]:
-        """Plugins that were not tried with this version of the API."""
+        """Plugins that were not tried with this version of the API, and glue that keeps away from what is on."""
         for name in sorted(self.running):
             tested = self.manifests[name].tested
             if tested is not None and tested < self.api:
                 yield f"{name} was tested with hook API {tested}, and this is {self.api}"
+        for name, glue in sorted(self.manifests.items()):
+            joins = glue.auto_install and self.reasons.keys() >= {*glue.auto_install}
+            if joins and name not in self.reasons.keys() | self.disabled and (other := self._clash(glue)):
+                yield f"{name} does not join {_and(glue.auto_install)}, for it cannot run with {other}"
 
 
 def _and(names: Iterable[str]) -> str:

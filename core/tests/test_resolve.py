@@ -108,6 +108,39 @@ def test_glue_is_on_when_all_it_joins_is_on_and_nobody_minds(enabled, options, g
     assert resolve(GLUED, on(*enabled), **options).glue == glue
 
 
+LADDER = of(
+    plugin("a"), plugin("b", provides={"ladder": "2"}), plugin("c"),
+    plugin("ab", auto_install=("a", "b"), layer="glue", depends={"ladder": ">=2"}),
+)  # fmt: skip
+
+
+def test_glue_may_need_what_a_plugin_provides_by_another_name() -> None:
+    assert resolve(LADDER, on("a", "b")).glue == ("ab",)
+    older = LADDER | of(plugin("b", provides={"ladder": "1"}))
+    assert resolve(older, on("a", "b")).glue == ()
+
+
+@pytest.mark.parametrize(
+    "glue, other",
+    [
+        ({"conflicts": {"c": "both pay"}}, {}),
+        ({}, {"conflicts": {"ab": "both pay"}}),
+        ({"exclusive": ("payer",)}, {"exclusive": ("payer",)}),
+    ],
+    ids=["it says so", "the other says so", "a role for one"],
+)
+def test_glue_that_nobody_asked_for_yields_to_what_it_cannot_run_with(glue, other) -> None:
+    found = of(
+        plugin("a"), plugin("b"), plugin("c", **other), plugin("ab", auto_install=("a", "b"), layer="glue", **glue)
+    )
+    assert resolve(found, on("a", "b")).glue == ("ab",)
+    resolution = resolve(found, on("a", "b", "c"))
+    assert resolution.order == ("a", "b", "c")
+    assert resolution.notes == ("ab does not join a and b, for it cannot run with c",)
+    with pytest.raises(Unresolvable):
+        resolve(found, on("a", "b", "c", "ab"))
+
+
 def test_glue_can_bring_further_glue() -> None:
     more = GLUED | of(plugin("abc", auto_install=("ab",), layer="glue"))
     assert resolve(more, on("a", "b")).order == ("a", "b", "ab", "abc")
