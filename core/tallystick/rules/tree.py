@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
+from msgspec import Struct
+from msgspec.structs import astuple
 
-@dataclass(frozen=True, slots=True)
-class Node:
+
+class Node(Struct, frozen=True, kw_only=True, eq=False):
     """A place in a rule's text. Two nodes are equal if they say the same, wherever they stand."""
 
     #: Offset of the first character that belongs to this node (for an operator: of the operator).
-    at: int = field(default=0, compare=False, kw_only=True)
+    at: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and type(self) is type(other) and astuple(self)[:-1] == astuple(other)[:-1]
+
+    def __hash__(self) -> int:  # of all fields but the last, which is `at`
+        return hash((type(self), astuple(self)[:-1]))
 
 
-@dataclass(frozen=True, slots=True)
-class Literal(Node):
+class Literal(Node, frozen=True):
     """An int, a string, true, false or null."""
 
     value: int | str | bool | None
@@ -27,31 +33,27 @@ class Literal(Node):
         return hash((type(self.value), self.value))
 
 
-@dataclass(frozen=True, slots=True)
-class Name(Node):
+class Name(Node, frozen=True):
     """A name of the scope, or the variable of a macro."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Member(Node):
+class Member(Node, frozen=True):
     """``target.name``"""
 
     target: Node
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Index(Node):
+class Index(Node, frozen=True):
     """``target[index]``"""
 
     target: Node
     index: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Node):
+class Call(Node, frozen=True):
     """``name(arguments)`` or ``target.name(arguments)``; macros are calls too until the checker has seen them."""
 
     name: str
@@ -59,16 +61,14 @@ class Call(Node):
     arguments: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unary(Node):
+class Unary(Node, frozen=True):
     """``!operand`` or ``-operand``"""
 
     operator: OneOf["!", "-"]
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Binary(Node):
+class Binary(Node, frozen=True):
     """Arithmetic, comparison or ``in``."""
 
     operator: str
@@ -76,16 +76,14 @@ class Binary(Node):
     right: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Logic(Node):
+class Logic(Node, frozen=True):
     """Two or more items joined by the same ``&&`` or ``||``; nested joins of the same kind are flattened."""
 
     operator: OneOf["&&", "||"]
     items: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Conditional(Node):
+class Conditional(Node, frozen=True):
     """``test ? yes : no``"""
 
     test: Node
@@ -93,8 +91,7 @@ class Conditional(Node):
     no: Node
 
 
-@dataclass(frozen=True, slots=True)
-class ListNode(Node):
+class ListNode(Node, frozen=True):
     """``[items]``"""
 
     items: tuple[Node, ...]
