@@ -42,7 +42,7 @@ _PRAGMAS = (
     "PRAGMA trusted_schema = OFF",
 )
 
-_READING = "tallystick_reading"
+_READING, _READONLY = "tallystick_reading", "postgresql_readonly"
 #: Connections of SQLite that cannot write, by the engine they stand beside.  They are never lent to who writes: whether a
 #: connection may write cannot be changed without compiling every one of its statements anew.
 _onlookers: Final[WeakKeyDictionary[sa.Engine, sa.Pool]] = WeakKeyDictionary()
@@ -71,9 +71,15 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         if engine.dialect.name == "sqlite":
             conn.execution_options(**{_READING: True})
         else:
-            conn.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            conn.execution_options(isolation_level="REPEATABLE READ", **{_READONLY: True})
         with conn.begin():
             yield conn
+
+
+def only_looks(conn: sa.Connection) -> bool:
+    """Whether *conn* comes from :func:`reading`: then there is nothing in it that others could not see."""
+    options = conn.get_execution_options()
+    return bool(options.get(_READING) or options.get(_READONLY))
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 Whatever follows from the journal is written as lines of JSON, once from the records and once by the database from its
 tables, and ``hash(line) * number`` is added up on one side and subtracted on the other.  The lines begin with a word drawn
 for this glance, so nobody can choose rows whose sums are equal though they are not; and sums have no order, so no table
-has to be sorted.  What differs is for :mod:`~tallystick.proofs` to find and to name.
+has to be sorted, and the books can be looked at in pieces, by a :mod:`~tallystick.crew`.  What differs is for
+:mod:`~tallystick.proofs` to find and to name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
 from operator import mul
@@ -47,6 +47,8 @@ _TABLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "taken": ("tenant, entry, place", ("amount",)),
     "stock": ("tenant, key", ("remaining",)),
 }
+#: Of the journal itself: nothing may stand beside what the chains hold.
+_COUNTED = ("record", "batch")
 _LOT = "entry, part, tenant, HOLDER, unit, amount, sliding, issuer"
 #: The expiry of sliding lots is played by whoever looks more closely.
 _LOT_NUMBERS = ("tenant", "entry", "part", "remaining", "usable_from", "CASE sliding WHEN 0 THEN expires_at ELSE 0 END")
@@ -54,7 +56,7 @@ _HOLDER = {"sqlite": "printf('m-%012d', member)", "postgresql": "'m-' || to_char
 
 
 class Seen(NamedTuple):
-    """Books that add up."""
+    """What was looked at."""
 
     batches: int
     entries: int
@@ -62,65 +64,104 @@ class Seen(NamedTuple):
     sums: dict[tuple[str, str, str], int]  #: (tenant, unit, account) -> net amount, members together under "members"
 
 
-def look(
-    conn: sa.Connection,
-    tenant: str | None,
-    expected: Mapping[int, Head],
-    progress: Callable[[int], object] | None,
-) -> Seen | None:
-    """What is there, if all of it is as the journal has it; None if anything is not, or cannot be read."""
-    try:
-        return _Glance(conn, tenant, expected, progress).look()
-    except (_Differs, msgspec.MsgspecError, ValueError, OverflowError):
-        return None
+class Piece(NamedTuple):
+    """A part of the books: a table, or the batches of *writer* from *first* to *last*."""
+
+    table: str = ""
+    writer: int = 0
+    first: int = 0
+    last: int = 0
 
 
-class _Differs(Exception):
+class Differs(Exception):
     """Something is not as it was written."""
 
 
-class _Glance:
+#: What it means that books cannot even be read.
+UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError)
+
+# from one writer to the next by the key, past all that one has written
+_ENDS = """
+    WITH RECURSIVE found (writer) AS (
+        SELECT min(writer) FROM batch
+        UNION ALL SELECT (SELECT min(writer) FROM batch WHERE writer > found.writer) FROM found WHERE writer IS NOT NULL
+    )
+    SELECT writer, (SELECT max(number) FROM batch WHERE batch.writer = found.writer) FROM found WHERE writer IS NOT NULL
+"""
+
+
+def ends(conn: sa.Connection) -> dict[int, int]:
+    """The number of each writer's last batch: whatever follows from the journal changes with one of these."""
+    return dict(stream(conn, _ENDS))
+
+
+def pieces(ends: Mapping[int, int], count: int) -> list[Piece]:
+    """The books up to *ends* in pieces that can be looked at in any order, the journal in about *count* of them."""
+    step = max(1, -(-sum(ends.values()) // count))
+    journal = [
+        Piece("", writer, first, min(first + step - 1, last))
+        for writer, last in ends.items()
+        for first in range(1, last + 1, step)
+    ]
+    return [*(Piece(table) for table in (*_TABLES, "lot", *_COUNTED)), *journal]
+
+
+class Glance:
+    """Looks at pieces of the books, and adds up what they come to; raises :class:`Differs` where one does not add up by itself.
+
+    All that look at pieces of the same books are given the same *word* and *number*, which nobody could foresee, and hash
+    alike.  *expected* are heads exported earlier, by writer.
+    """
+
     def __init__(
         self,
         conn: sa.Connection,
         tenant: str | None,
+        word: str,
+        number: int,
         expected: Mapping[int, Head],
-        progress: Callable[[int], object] | None,
+        progress: Callable[[int], object] | None = None,
     ) -> None:
         self.conn, self.tenant, self.expected, self.progress = conn, tenant, expected, progress
-        self.word, self.number = secrets.token_hex(8), secrets.randbits(60)
+        self.word, self.number = word, number
         self.seen = Seen(0, 0, 0, {})
-        self.last: dict[int, tuple[int, bytes]] = {}  # writer -> number and chain of the batch before
-        self.totals: dict[str, int] = {}
+        self.last = (0, GENESIS)  # number and chain of the batch before
+        self.totals: dict[str, int] = {}  #: all zero if the journal and what follows from it agree
 
-    def look(self) -> Seen:
-        self._journal()
-        for writer, head in self.expected.items():
-            if self.last.get(writer, (0,))[0] < head.number:
-                raise _Differs
-        for table, (line, numbers) in _TABLES.items():
-            self._table(table, line, numbers)
-        self._lots()
-        if any(self.totals.values()):
-            raise _Differs
-        return self.seen
+    def take(self, piece: Piece) -> None:
+        """Look at one piece."""
+        if not piece.table:
+            self._journal(piece.writer, piece.first, piece.last)
+        elif piece.table == "lot":
+            self._lots()
+        elif piece.table in _COUNTED:
+            (count,) = next(stream(self.conn, f"SELECT count(*) FROM {piece.table}"))  # noqa: S608 - one of ours
+            self._count(piece.table, -count)
+        else:
+            self._table(piece.table, *_TABLES[piece.table])
 
     # -- the journal --------------------------------------------------------------------------------------------------
 
-    def _journal(self) -> None:
-        records = stream(self.conn, "SELECT entry, tenant, member, received, body, facts FROM record", order="entry")
+    def _journal(self, writer: int, first: int, last: int) -> None:
+        self.last = 0, GENESIS
+        if first > 1:
+            before = "SELECT number, chain FROM batch WHERE writer = ? AND number = ?"
+            self.last = next(stream(self.conn, before, given=(writer, first - 1)), self.last)
+        low, high = (((writer << BATCH_BITS) | number) << PLACE_BITS for number in (first, last + 1))
+        sql = "SELECT entry, tenant, member, received, body, facts FROM record WHERE entry >= ? AND entry < ?"
+        records = stream(self.conn, sql, order="entry", given=(low, high))
         batches: list[Any] = []
         entries = 0
-        sql = "SELECT writer, number, count, root, previous, chain FROM batch"
-        for batch in stream(self.conn, sql, order="writer, number"):
+        sql = "SELECT writer, number, count, root, previous, chain FROM batch WHERE writer = ? AND number >= ? AND number <= ?"
+        for batch in stream(self.conn, sql, order="number", given=(writer, first, last)):
             batches.append(batch)
             entries += batch[2]
             if entries >= _AT_ONCE or len(batches) >= _AT_ONCE:
                 self._piece(batches, list(islice(records, entries)))
                 batches, entries = [], 0
         self._piece(batches, list(islice(records, entries)))
-        if next(records, None) is not None:
-            raise _Differs
+        if self.last[0] != last:
+            raise Differs
 
     def _piece(self, batches: Sequence[Any], rows: Sequence[Any]) -> None:
         """Some batches and as many records as they have."""
@@ -133,22 +174,24 @@ class _Glance:
                 not (
                     done < end <= len(rows) and rows[done][0] >= first and rows[end - 1][0] < first + (1 << PLACE_BITS)
                 )
-                or self.last.get(writer, (0, GENESIS)) != (number - 1, previous)
+                or self.last != (number - 1, previous)
                 or merkle_root(hashes[done:end]) != root
                 or chain_hash(previous, root, writer, number, count) != link
             ):
-                raise _Differs
+                raise Differs
             head = self.expected.get(writer)
             if head is not None and head.number == number and head.chain != link:
-                raise _Differs
-            self.last[writer] = number, link
+                raise Differs
+            self.last = number, link
             done = end
         if done:
             leaves = read_leaves([row[4] for row in rows])
             if leaves is None:
-                raise _Differs
+                raise Differs
             transfers = self._as_written(rows, leaves)
             self._post(rows, leaves)
+            self._count("batch", len(batches))
+            self._count("record", done)
             before = self.seen.entries
             self.seen = self.seen._replace(
                 batches=self.seen.batches + len(batches),
@@ -169,12 +212,12 @@ class _Glance:
                 or leaf.entry
                 != f"{entry >> 51}-{(entry >> 12) & 0x7FFFFFFFFF}-{entry & 0xFFF}"  # entry_name, which is called less
                 or leaf.member != (f"m-{member:012d}" if member else "")
-                or (facts is not None and sha256(facts).hexdigest() != leaf.facts)
+                or (sha256(facts).hexdigest() if facts is not None else "") != leaf.facts
             ):
-                raise _Differs
+                raise Differs
             for place, transfer in enumerate(leaf.transfers):
                 if transfer[3] <= 0 or transfer[0] == transfer[1]:
-                    raise _Differs
+                    raise Differs
                 wanted.append((word, entry, place, tenant, *transfer))
         self._add("transfer", wanted)
         return len(wanted)
@@ -279,7 +322,7 @@ class _Glance:
             for given in leaf.lots:
                 part = int(given.lot[len(leaf.entry) + 1 :])
                 if given.lot != f"{leaf.entry}.{part}":
-                    raise _Differs
+                    raise Differs
                 fixed.append((
                     word, entry, part, tenant, given.member, given.unit, given.amount, int(given.sliding), given.issuer
                 ))  # fmt: skip
@@ -300,11 +343,13 @@ class _Glance:
 
     # -- adding up ----------------------------------------------------------------------------------------------------
 
+    def _count(self, what: str, more: int) -> None:
+        self.totals[what] = self.totals.get(what, 0) + more
+
     def _add(self, what: str, rows: Iterable[_Row], numbers: Iterable[int] | None = None) -> None:
         # what follows the last line is nothing, and the hash of nothing is zero
         hashes = map(hash, _lines(list(rows)).split(b"\n"))
-        more = sum(hashes) if numbers is None else sum(map(mul, hashes, numbers))
-        self.totals[what] = self.totals.get(what, 0) + more
+        self._count(what, sum(hashes) if numbers is None else sum(map(mul, hashes, numbers)))
 
     def _lot(self, left: int, usable_from: int, expires_at: int) -> None:
         totals = self.totals
@@ -359,5 +404,5 @@ def _place(lot: str) -> tuple[int, int]:
     name, _, part = lot.rpartition(".")
     entry = parse_entry(name)
     if entry is None or lot != f"{entry_name(entry)}.{int(part)}":
-        raise _Differs
+        raise Differs
     return entry, int(part)

@@ -135,18 +135,21 @@ def order_rows(leaf: Leaf, entry: int) -> Iterator[tuple[OrderRow, int]]:
         yield (leaf.order, entry, "sale", parse_member(leaf.member) or 0 if leaf.member else 0, leaf.value, 0, ""), 1
 
 
-def stream(conn: sa.Connection, sql: str, tenant: str | None = None, *, order: str = "") -> Iterator[Any]:
-    """Rows of a query as tuples, fetched as they are used, past SQLAlchemy's result objects (a third of the time)."""
+def stream(
+    conn: sa.Connection, sql: str, tenant: str | None = None, *, order: str = "", given: Sequence[Any] = ()
+) -> Iterator[Any]:
+    """Rows of a query as tuples, fetched as they are used, past SQLAlchemy's result objects (a third of the time).
+
+    *given* are the values of its question marks, *tenant* whose rows it is to be restricted to.
+    """
     driver: Any = conn.connection.driver_connection
-    postgres = conn.dialect.name == "postgresql"
     if tenant is not None:
-        sql += " WHERE tenant = %s" if postgres else " WHERE tenant = ?"
+        sql, given = f"{sql} WHERE tenant = ?", (*given, tenant)
     if order:
         sql += f" ORDER BY {order}"
-    given = () if tenant is None else (tenant,)
-    if postgres:
-        return _stream_from_server(driver, sql, given)
-    rows: Iterator[Any] = driver.execute(sql, given)
+    if conn.dialect.name == "postgresql":
+        return _stream_from_server(driver, sql.replace("?", "%s"), tuple(given))
+    rows: Iterator[Any] = driver.execute(sql, tuple(given))
     return rows
 
 

@@ -26,7 +26,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
-from . import glance, tables
+from . import crew, tables
 from .history import PastLot
 from .leaves import (
     GENESIS,
@@ -177,10 +177,12 @@ def verify(
         conn.execute(sa.select(sa.literal(1)))
         findings = _Findings()
         heads = {head.writer: head for head in expected}
-        read = glance.look(conn, tenant, heads, progress) or _name_what_differs(conn, tenant, heads, progress, findings)
+        read = crew.look(conn, tenant, heads, progress) or _name_what_differs(conn, tenant, heads, progress, findings)
         if not findings.found:  # a journal that is not sound cannot be played
-            _check_sliding(conn, tenant, findings)
+            _check_terms(conn, tenant, findings)
         _check_own(conn, tenant, findings)
+        _check_members(conn, tenant, findings)
+        _check_programmes(conn, tenant, findings)
     _check_sums(read.sums, findings)
     return Report(
         batches=read.batches,
@@ -693,7 +695,7 @@ class _Pass:
             or leaf.member != (member_name(member) if member else "")
         ):
             self._say("record", "the row names another entry, tenant, member or time than the record", entry, tenant)
-        if facts is not None and hashlib.sha256(facts).hexdigest() != leaf.facts:
+        if (hashlib.sha256(facts).hexdigest() if facts is not None else "") != leaf.facts:
             self._say("facts", "the sealed facts are not those the record was made of", entry, tenant)
         wanted = [(entry, place, leaf.tenant, *transfer) for place, transfer in enumerate(leaf.transfers)]
         self.transfers += len(wanted)
@@ -760,7 +762,7 @@ class _Pass:
         self.add_lot(tenant, name, left, usable_from, 0 if sliding else expires_at, terms, -1)
 
     def _open(self, tenant: str, given: Given) -> None:
-        # the expiry of sliding lots is played, see _check_sliding
+        # the expiry of sliding lots is played, see _check_terms
         expires_at = 0 if given.sliding else given.expires_at
         terms = (given.member, given.unit, given.amount, int(given.sliding), given.issuer)
         self.add_lot(tenant, given.lot, given.left, given.usable_from, expires_at, terms, 1)
@@ -841,21 +843,28 @@ def _subtract_tables(conn: sa.Connection, adding: _Adding, keys: _Keys, tenant: 
         add((keys.stock, of, shelf), -left)
 
 
-def _check_sliding(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
-    """An extension moves all sliding lots of an account at once, so their expiry is played through member by member."""
+def _check_terms(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
+    """What lots wait for, and when sliding ones expire, is played through member by member.
+
+    What a lot waits for is replaced and not added up, and an extension moves all sliding lots of an account at once.
+    """
     lot = tables.lot
-    sliding = sa.select(lot.c.tenant, lot.c.member).where(lot.c.sliding == 1).distinct()
+    waiting = sa.or_(lot.c.waits != "", sa.and_(lot.c.usable_from == NEVER, lot.c.remaining > 0))
+    played_through = sa.or_(lot.c.sliding == 1, waiting)
+    members = sa.select(lot.c.tenant, lot.c.member).where(played_through).distinct()
     if tenant is not None:
-        sliding = sliding.where(lot.c.tenant == tenant)
-    for of, member in conn.execute(sliding).all():
+        members = members.where(lot.c.tenant == tenant)
+    for of, member in conn.execute(members).all():
         played = replay_member(conn, of, member)
-        rows = conn.execute(sa.select(lot).where(lot.c.tenant == of, lot.c.member == member, lot.c.sliding == 1))
+        rows = conn.execute(sa.select(lot).where(lot.c.tenant == of, lot.c.member == member, played_through))
         for row in rows:
             name = f"{entry_name(row.entry)}.{row.part}"
             account = played.get(row.unit)
             past = account.lots.get(name) if account is not None else None
-            if past is not None and past.expires_at != row.expires_at:
+            if past is not None and row.sliding and past.expires_at != row.expires_at:
                 findings.add("lot", f"lot {name}: when it expires is not what the journal makes it", row.entry, of)
+            if past is not None and past.waits != row.waits:
+                findings.add("lot", f"lot {name}: what it waits for is not what the journal makes it", row.entry, of)
 
 
 def _check_own(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
@@ -878,6 +887,72 @@ def _check_own(conn: sa.Connection, tenant: str | None, findings: _Findings) -> 
             msgspec.json.decode(value)
         except msgspec.MsgspecError:
             findings.add("own", f"row {name} of {plugin} under {key} cannot be read", tenant=of)
+
+
+def _check_members(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
+    """Whoever the books name is a member; whoever was forgotten has no key any more, nor anything that says who it was."""
+    member = tables.member
+    told_by = {
+        tables.balance: "a balance",
+        tables.record: "an entry",
+        tables.person: "a profile",
+        tables.alias: "an id",
+    }
+    for table, what in told_by.items():
+        named = sa.select(table.c.tenant, table.c.member).distinct().where(table.c.member != 0)
+        if tenant is not None:
+            named = named.where(table.c.tenant == tenant)
+        all_named = named.subquery()
+        here = sa.and_(member.c.tenant == all_named.c.tenant, member.c.number == all_named.c.member)
+        stray = sa.select(all_named).where(~sa.exists().where(here)).order_by(all_named.c.tenant, all_named.c.member)
+        for row in conn.execute(stray.limit(MAX_FINDINGS)):
+            message = f"{member_name(row.member)}, of whom there is {what}, is no member here"
+            findings.add("member", message, tenant=row.tenant)
+    other = member.alias()
+    there = sa.exists().where(other.c.tenant == member.c.tenant, other.c.number == member.c.merged_into)
+    told = sa.or_(*(
+        sa.exists().where(table.c.tenant == member.c.tenant, table.c.member == member.c.number)
+        for table in (tables.person, tables.alias)
+    ))  # fmt: skip
+    odd = sa.or_(
+        (member.c.status == "merged") != (member.c.merged_into != 0),
+        sa.and_(member.c.merged_into != 0, ~there),
+        (member.c.status == "erased") != member.c.secret.is_(None),
+        sa.and_(member.c.status == "erased", told),
+        member.c.status.not_in(("active", "blocked", "merged", "erased")),
+    )
+    query = sa.select(member.c.tenant, member.c.number).where(odd)
+    if tenant is not None:
+        query = query.where(member.c.tenant == tenant)
+    for row in conn.execute(query.order_by(member.c.tenant, member.c.number).limit(MAX_FINDINGS)):
+        findings.add("member", f"{member_name(row.number)} is not what a member can be", tenant=row.tenant)
+
+
+def _check_programmes(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
+    """Settings have the hash under which they judged, are numbered without a gap, and the last are in force."""
+    rows, of = tables.programme, tables.tenant
+    last: dict[str, tuple[int, str]] = {}
+    query = sa.select(rows.c.tenant, rows.c.generation, rows.c.hash, rows.c.document)
+    if tenant is not None:
+        query = query.where(rows.c.tenant == tenant)
+    for row in conn.execute(query.order_by(rows.c.tenant, rows.c.generation)):
+        if row.generation != last.get(row.tenant, (0, ""))[0] + 1:
+            findings.add(
+                "programme", f"generation {row.generation} does not follow on the one before", tenant=row.tenant
+            )
+        try:
+            found = msgspec.json.encode(msgspec.json.decode(row.document), order="deterministic")
+        except msgspec.MsgspecError:
+            found = b""
+        if hashlib.sha256(found).hexdigest() != row.hash:
+            findings.add(
+                "programme", f"the settings of generation {row.generation} are not those that judged", tenant=row.tenant
+            )
+        last[row.tenant] = row.generation, row.hash
+    in_force = {row.id: (row.generation, row.programme) for row in conn.execute(sa.select(of))}
+    for name, end in last.items():
+        if in_force.get(name) != end:
+            findings.add("programme", f"not generation {end[0]}, the last one, is in force", tenant=name)
 
 
 def _check_sums(sums: Mapping[tuple[str, str, str], int], findings: _Findings) -> None:

@@ -166,9 +166,9 @@ class Bench:
             prepare()
             gc.collect()
             yardsticks.append(self.commits())
-            wall, used = time.perf_counter(), time.process_time()
+            wall, used = time.perf_counter(), _cpu()
             done = work()
-            cpu += time.process_time() - used
+            cpu += _cpu() - used
             rates.append(done / (time.perf_counter() - wall))
             total += done
         return Figure(work=name, rates=tuple(rates), yardsticks=tuple(yardsticks), cpu=cpu / total * 1e6)
@@ -246,6 +246,11 @@ def _cpu_of(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu() -> float:
+    """Processor seconds of this process and of those it had to help it."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def _memory_of(pid: int) -> float:

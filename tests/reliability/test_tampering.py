@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.tests.lab import TENANT, Lab, verdict
-from tallystick import glance, proofs
+from tallystick import crew, glance, proofs
 from tallystick.effects import Count, Grant
 
 EDITS = int(os.environ.get("TALLY_EDITS", "1000"))
@@ -30,6 +30,7 @@ FIXED = {
         "usable_from",
         "expires_at",
         "sliding",
+        "waits",
         "issuer",
     ),
     "balance": ("tenant", "member", "unit", "posted", "deficit"),
@@ -178,9 +179,12 @@ def test_a_glance_sees_what_a_long_look_sees(lab: Lab, monkeypatch: pytest.Monke
             if edit(conn, chance):
                 seen += 1
                 report = proofs.verify(conn)
-                assert (glance.look(conn, None, {}, None) is None) == bool(report.findings)
+                for count in (1, 3, 1_000):
+                    with monkeypatch.context() as patch:
+                        patch.setattr(crew, "pieces", lambda ends, _, count=count: glance.pieces(ends, count))
+                        assert (crew.look(conn, None, {}, None) is None) == bool(report.findings)
                 with monkeypatch.context() as patch:
-                    patch.setattr(glance, "look", lambda *_: None)
+                    patch.setattr(crew, "look", lambda *_: None)
                     assert proofs.verify(conn) == report
                     patch.setattr(proofs, "_AT_ONCE", 3)
                     assert proofs.verify(conn) == report
@@ -195,9 +199,9 @@ def test_a_glance_suffices_where_everything_adds_up(database_url: str, monkeypat
             for at_once in (1, 500):
                 with monkeypatch.context() as patch:
                     patch.setattr(glance, "_AT_ONCE", at_once)
-                    assert glance.look(conn, tenant, {}, None) is not None
+                    assert crew.look(conn, tenant, {}, None) is not None
                     report = proofs.verify(conn, tenant)
-                    patch.setattr(glance, "look", lambda *_: None)
+                    patch.setattr(crew, "look", lambda *_: None)
                     assert proofs.verify(conn, tenant) == report
                 assert report.ok
         conn.rollback()
@@ -220,7 +224,7 @@ def test_a_glance_reads_whatever_can_be_an_id(database_url: str, text: str) -> N
     lab.puppet.on("earn", lambda event, _: [Grant(rule=f"lab.{text}", unit="points", amount=1)])
     lab.buy("ann", 100, f"R{text}", id=f"i{text}")
     with lab.db.connect() as conn:
-        assert glance.look(conn, None, {}, None) is not None
+        assert crew.look(conn, None, {}, None) is not None
     lab.db.dispose()
 
 
