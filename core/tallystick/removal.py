@@ -115,6 +115,8 @@ def put_back(conn: sa.Connection, declared: Manifest, found: list[dict[str, Any]
     """
     head, rows = found[0], found[1:]
     revision = _revision(conn, declared)
+    if revision is None and head["revision"] is not None:
+        raise InvalidRequest(f"{declared.id} has no tables here yet: `tally plugins enable {declared.id}` makes them")
     if revision != head["revision"]:
         raise InvalidRequest(
             f"the export was made at revision {head['revision']} and the tables are at {revision}: "

@@ -124,6 +124,12 @@ def test_install_use_export_purge_reinstall_and_import_end_in_the_same_state(plu
         assert not there & {*manifest.tables, f"{plugin}_schema_version"}
         assert conn.scalar(sa.select(sa.func.count()).select_from(tables.own)) == 1, "others' rows stay"
         assert conn.scalar(sa.select(sa.func.count()).select_from(tables.consumer)) == 1
+    if manifest.tables:
+        with (
+            engine.begin() as conn,
+            pytest.raises(removal.InvalidRequest, match=f"`tally plugins enable {plugin}` makes"),
+        ):
+            removal.put_back(conn, manifest, removal.check(lines, manifest))
     migrate.upgrade(engine, parts)
     with engine.begin() as conn:
         assert removal.put_back(conn, manifest, removal.check(lines, manifest)) == count
