@@ -1,5 +1,6 @@
 """Books that were kept by the real engine, and then meddled with."""
 
+import hashlib
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.tests.books import TENANT, Books
-from tallystick import database, proofs, tables
+from tallystick import database, people, proofs, tables
 from tallystick.errors import AliasTaken
 from tallystick.ledger import (
     Head,
@@ -20,6 +21,7 @@ from tallystick.ledger import (
     leaf_hash,
     member_name,
     merkle_root,
+    parse_member,
     read_record,
 )
 from tallystick.proofs import Finding, Report
@@ -98,6 +100,7 @@ MEDDLING: list[tuple[str, int | None, str]] = [
     ("UPDATE record SET tenant = 'other' WHERE entry = :e2", 2, "record"),
     ("UPDATE record SET received = received + 1 WHERE entry = :e2", 2, "record"),
     ("UPDATE record SET facts = :junk WHERE entry = :e2", 2, "facts"),
+    ("UPDATE record SET facts = NULL WHERE entry = :e2", 2, "facts"),
     ("UPDATE record SET body = :junk WHERE entry = :e2", 2, "record"),
     ("DELETE FROM record WHERE entry = :e2", 2, "batch"),
     ("UPDATE record SET entry = entry + 1 WHERE entry = :e2", 2, "record"),
@@ -113,6 +116,7 @@ MEDDLING: list[tuple[str, int | None, str]] = [
     ("UPDATE lot SET expires_at = expires_at + 1 WHERE entry = :e2", 2, "lot"),  # a sliding one
     ("UPDATE lot SET sliding = 1 - sliding WHERE entry = :e2", 2, "lot"),
     ("UPDATE lot SET usable_from = usable_from + 1 WHERE entry = :e1", 1, "lot"),
+    ("UPDATE lot SET waits = 'o1/delivered' WHERE entry = :e1", 1, "lot"),
     ("UPDATE lot SET issuer = 'forged' WHERE entry = :e1", 1, "lot"),
     ("UPDATE lot SET member = 7 WHERE entry = :e1", 1, "lot"),
     ("UPDATE lot SET part = 5 WHERE entry = :e1", 1, "lot"),
@@ -382,7 +386,77 @@ def test_what_a_plugin_keeps_is_somebodys_and_can_be_read(books: Books, sql: str
     assert books.rows(tables.own) == kept
     meddle(books, sql)
     message = said.format(key=kept[0].key, name=member_name(kept[0].member))
-    assert verify(books).findings == (Finding(code="own", message=message, tenant=TENANT),)
+    found = [finding for finding in verify(books).findings if finding.code != "member"]
+    assert found == [Finding(code="own", message=message, tenant=TENANT)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM member WHERE number = {ann}",
+        "UPDATE member SET number = 7 WHERE number = {ann}",
+        "UPDATE member SET tenant = 'other' WHERE number = {ann}",
+        "UPDATE member SET status = 'erased' WHERE number = {ann}",
+        "UPDATE member SET status = 'queen' WHERE number = {ann}",
+        "UPDATE member SET secret = NULL WHERE number = {ann}",
+        "UPDATE member SET merged_into = {bob} WHERE number = {ann}",
+        "UPDATE member SET status = 'merged', merged_into = 7 WHERE number = {ann}",
+        "UPDATE alias SET member = 7 WHERE member = {ann}",
+        "UPDATE person SET member = 7 WHERE member = {ann}",
+    ],
+)
+def test_whoever_the_books_name_is_a_member_and_what_a_member_can_be(books: Books, sql: str) -> None:
+    ann, bob = (parse_member(books.buy(name, 10_000).record.member) for name in ("ann", "bob"))
+    meddle(books, sql.format(ann=ann, bob=bob))
+    assert {finding.code for finding in verify(books).findings} - {"own"} == {"member"}
+
+
+def test_who_was_merged_or_forgotten_is_what_a_member_can_be(books: Books) -> None:
+    ann, bob, cid = (books.enrol(name) for name in ("ann again", "bob again", "cid"))
+    with books.db.begin() as conn:
+        people.merge(conn, TENANT, ann, bob, 1, 1)
+        people.erase(conn, TENANT, cid, 1)
+    assert "member" not in {finding.code for finding in verify(books).findings}
+
+
+SETTINGS = msgspec.json.encode({"unit": "points"}).decode()
+
+
+@pytest.mark.parametrize(
+    "sql, said",
+    [
+        (
+            "UPDATE programme SET document = '{}' WHERE generation = 1",
+            "the settings of generation 1 are not those that judged",
+        ),
+        (
+            "UPDATE programme SET document = '{' WHERE generation = 2",
+            "the settings of generation 2 are not those that judged",
+        ),
+        (
+            "UPDATE programme SET hash = 'x' WHERE generation = 1",
+            "the settings of generation 1 are not those that judged",
+        ),
+        ("DELETE FROM programme WHERE generation = 1", "generation 2 does not follow on the one before"),
+        ("DELETE FROM programme WHERE generation = 2", "not generation 1, the last one, is in force"),
+        ("UPDATE tenant SET generation = 1", "not generation 2, the last one, is in force"),
+        ("UPDATE tenant SET programme = 'x'", "not generation 2, the last one, is in force"),
+        ("DELETE FROM tenant", "not generation 2, the last one, is in force"),
+    ],
+)
+def test_the_settings_that_judged_are_those_that_are_kept(books: Books, sql: str, said: str) -> None:
+    digest = hashlib.sha256(SETTINGS.encode()).hexdigest()
+    for number in (1, 2):
+        meddle(
+            books,
+            "INSERT INTO programme (tenant, generation, hash, document, plugins, since)"
+            " VALUES (:tenant, :number, :digest, :document, '{}', 0)",
+            tenant=TENANT, number=number, digest=digest, document=SETTINGS,
+        )  # fmt: skip
+    meddle(books, "UPDATE tenant SET generation = 2, programme = :digest", digest=digest)
+    assert verify(books).ok
+    meddle(books, sql)
+    assert verify(books).findings == (Finding(code="programme", message=said, tenant=TENANT),)
 
 
 def test_rebuilding_leaves_other_tenants_alone(books: Books) -> None:
