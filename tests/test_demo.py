@@ -87,6 +87,16 @@ def test_playing_it_again_counts_nothing_twice(tmp_path, some):
     assert (told["repeated"], told["points"]["issued"]) == (3_000, some["issued"])
 
 
+def test_another_database_is_taken_although_the_folder_has_one(tmp_path):
+    for name in ("one", "two", "one"):
+        told = json.loads(
+            play(tmp_path, "--limit", "50", "--json", "--database", f"sqlite:///{tmp_path / name}.db").stdout
+        )
+        assert (told["baskets"], told["verify"]["ok"]) == (50, True)
+    assert told["repeated"] == 50
+    assert {file.name for file in tmp_path.glob("*.db")} == {"one.db", "two.db"}
+
+
 @pytest.mark.parametrize("make_database", ["postgresql"], indirect=True)
 def test_the_same_comes_out_on_postgresql(tmp_path, make_database):
     """What the clock says apart, and how events fell into batches; members are numbered by chance."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -700,7 +701,7 @@ def import_events(
         )
         done = bookmark.read()
         refused = refused or file.with_name(f"{file.name}.refused.jsonl")
-        refusals = stack.enter_context(Refusals(refused, again=done > 0))
+        refusals = stack.enter_context(Refusals(refused, again=done > 0, length=bookmark.reported))
         with Progress(file.name) as progress:
             importer = importing.Importer(
                 built,
@@ -713,7 +714,9 @@ def import_events(
                 on_progress=progress.show,
             )
             events = importing.open_events(file, rules, history=history, workspace=workspace)
-            tally = importer.run(events, done=done, checkpoint=bookmark.write)
+            tally = importer.run(
+                events, done=done, checkpoint=lambda done: bookmark.write(done, reported=refusals.keep())
+            )
         bookmark.remove()
     for line in () if desk.as_json else refusals.first:  # programs read the report
         click.echo(f"tally: {line}", err=True)
@@ -740,11 +743,17 @@ def _spooled(stream: IO[bytes], workspace: Path) -> Iterator[Path]:
 class Refusals:
     """The report of refused rows: a line each, in a file that exists only if there is one."""
 
-    def __init__(self, path: Path, *, again: bool) -> None:
-        """An import that goes on where it stopped (*again*) adds to what was refused before."""
+    def __init__(self, path: Path, *, again: bool, length: int | None = None) -> None:
+        """An import that goes on where it stopped (*again*) adds to what was refused before.
+
+        What stands behind *length* bytes was refused after the last checkpoint, and will be once more.
+        """
         self.path = path
         self.first: list[str] = []  #: some of them, for the terminal
         self.some = again and path.exists()
+        if self.some and length is not None:
+            os.truncate(path, min(length, path.stat().st_size))
+            self.some = path.stat().st_size > 0
         self._file: IO[bytes] | None = None
 
     def add(self, refusal: importing.Refusal) -> None:
@@ -756,6 +765,13 @@ class Refusals:
         if len(self.first) < 10:
             row = say("row {row}", row=refusal.row)
             self.first.append(f"{refusal.error.code}: {row}: {in_words(refusal.error)}")
+
+    def keep(self) -> int:
+        """Let what was written down outlive this process; how long the report is."""
+        if self._file is None:
+            return self.path.stat().st_size if self.some else 0
+        self._file.flush()
+        return self._file.tell()
 
     def __enter__(self) -> Refusals:
         return self
@@ -908,15 +924,23 @@ def play_demo(
 
 
 def set_the_stage(desk: Desk, path: Path, url: str | None, shows: Sequence[Show]) -> str:
-    """Write the demo's configuration, or add what is missing for *shows*; the first owner key of one that is new."""
+    """Write the demo's configuration, or add what is missing for *shows* and take another database; the first owner key of new
+    books.
+    """
     if not path.exists():
         return establish(path, "\n".join([demo.render_config(url), *(show.tables for show in shows)]), desk.installed())
     text = path.read_text("utf-8")
+    moved = re.sub(r"(?m)^database = .*$", lambda _: demo.database_line(url), text, count=1) if url else text
     missing = [show.tables for show in shows if show.title not in text.splitlines()]
-    if missing:
-        path.write_text("\n".join([text, *missing]), encoding="utf-8")
-        house.prepare(Desk(path, as_json=False).config(), installed=desk.installed())
-    return ""
+    if moved == text and not missing:
+        return ""
+    path.write_text("\n".join([moved, *missing]), encoding="utf-8")
+    found = Desk(path, as_json=False).config()
+    house.prepare(found, installed=desk.installed())
+    with house.build_house(found, installed=desk.installed()) as built, built.db.begin() as conn:
+        if keys.list_keys(conn, tenant=demo.TENANT):
+            return ""
+        return keys.create(conn, tenant=demo.TENANT, role="owner", name="first", now=house.now())[1]
 
 
 def _play(desk: Desk, path: Path, limit: int | None, shows: Sequence[Show], address: str) -> None:

@@ -152,7 +152,12 @@ def data_folder() -> Path:
 
 def render_config(database: str | None = None) -> str:
     """The demo's tally.toml."""
-    return CONFIG.format(database=f'database = "{database or "sqlite:///tally.db"}"')
+    return CONFIG.format(database=database_line(database or "sqlite:///tally.db"))
+
+
+def database_line(url: str) -> str:
+    """Where the demo's tally.toml says that the books are kept."""
+    return f'database = "{url}"'
 
 
 @attrs.frozen(kw_only=True)
@@ -172,18 +177,10 @@ def enrol_households(house: House, folder: Path, limit: int | None = None) -> in
     """Let every household of the data join that has not yet, as of its first purchase; how many were new."""
     import polars as pl
 
-    frame = pl.scan_parquet(folder / "transactions.parquet").select(
-        "household_id", "basket_id", "transaction_timestamp"
-    )
-    if limit is not None:
-        first = frame.select(pl.col("basket_id").unique(maintain_order=True)).head(limit)
-        frame = frame.join(first, on="basket_id", how="semi")
-    since = (
-        frame.group_by("household_id")
-        .agg(pl.col("transaction_timestamp").min().dt.epoch("us").alias("at"))
-        .sort("at", "household_id")
-    )
-    found = since.collect().rows()
+    at = pl.col("transaction_timestamp").min().dt.epoch("us").alias("at")
+    parts = [each.group_by("household_id").agg(at).collect() for each in _purchases(folder, limit)]
+    since = pl.concat(parts).group_by("household_id").agg(pl.col("at").min()).sort("at", "household_id")
+    found = since.rows()
     with house.db.begin() as conn:
         known = people.find(conn, house.secret, TENANT, [str(household) for household, _ in found])
         newcomers = [
@@ -235,15 +232,29 @@ def _money(folder: Path, limit: int | None) -> Mapping[str, Any]:
     """What the data itself says, counted apart from the house: to be compared with what the house says."""
     import polars as pl
 
-    frame = pl.scan_parquet(folder / "transactions.parquet").select("basket_id", "product_id", "sales_value")
-    if limit is not None:
-        first = frame.select(pl.col("basket_id").unique(maintain_order=True)).head(limit)
-        frame = frame.join(first, on="basket_id", how="semi")
     products = pl.scan_parquet(folder / "products.parquet").select("product_id", "department", "product_category")
     cents = (pl.col("sales_value") * 100).round().cast(pl.Int64)
     department, category = pl.col("department").fill_null(""), pl.col("product_category").fill_null("")
     earns = (department != "FUEL") & (category != "COUPON/MISC ITEMS")
-    sums = frame.join(products, on="product_id", how="left").select(
-        cents=cents.sum(), eligible_cents=cents.filter(earns).sum()
-    )
-    return sums.collect().row(0, named=True)
+    sums = [
+        each.join(products, on="product_id", how="left")
+        .select(cents=cents.sum(), eligible_cents=cents.filter(earns).sum())
+        .collect()
+        for each in _purchases(folder, limit)
+    ]
+    return pl.concat(sums).sum().row(0, named=True)
+
+
+def _purchases(folder: Path, limit: int | None) -> Iterator[pl.LazyFrame]:
+    """The lines of all baskets, or of the first *limit*, a part at a time: what polars has read at once it does not give back."""
+    import polars as pl
+
+    from .tabular import STRETCH
+
+    lines = pl.scan_parquet(folder / "transactions.parquet")
+    first = None
+    if limit is not None:
+        first = lines.select(pl.col("basket_id").unique(maintain_order=True)).head(limit).collect().lazy()
+    for start in range(0, int(lines.select(pl.len()).collect().item()), STRETCH):
+        part = lines.slice(start, STRETCH)
+        yield part if first is None else part.join(first, on="basket_id", how="semi")

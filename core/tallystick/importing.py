@@ -422,16 +422,25 @@ class Bookmark:
 
     def read(self) -> int:
         """How many events are done."""
-        try:
-            return int(msgspec.json.decode(self._path.read_bytes(), type=dict[str, int])["done"])
-        except (OSError, msgspec.MsgspecError, KeyError):
-            return 0
+        return self._said().get("done", 0)
 
-    def write(self, done: int) -> None:
+    @property
+    def reported(self) -> int | None:
+        """How long the report of refused rows was then; None if nobody said."""
+        return self._said().get("reported")
+
+    def _said(self) -> dict[str, int]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, int])
+        except (OSError, msgspec.MsgspecError):
+            return {}
+
+    def write(self, done: int, *, reported: int | None = None) -> None:
         """Remember; what was recorded after the last word is sent again and answers as a repeat."""
+        said = {"done": done} if reported is None else {"done": done, "reported": reported}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode({"done": done}))
+        fresh.write_bytes(msgspec.json.encode(said))
         fresh.replace(self._path)
 
     def remove(self) -> None:

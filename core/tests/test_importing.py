@@ -3,6 +3,8 @@
 import codecs
 import json
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -279,13 +281,42 @@ def test_an_interrupted_import_goes_on_where_it_stopped(shop, books, tmp_path, m
     with monkeypatch.context() as patch:
         write = __import__("tallystick.importing", fromlist=["Bookmark"]).Bookmark.write
         patch.setattr(
-            "tallystick.importing.Bookmark.write", lambda self, done: (power_cut(self, done), write(self, done))
+            "tallystick.importing.Bookmark.write",
+            lambda self, done, **more: (power_cut(self, done), write(self, done, **more)),
         )
         CliRunner().invoke(cli, ["import", "events.jsonl", "--history", "--enrol"])
     assert len(books()) == 40
     told = shop("import", "events.jsonl", "--history", "--enrol", "--json")
     assert (told["skipped"], told["repeated"], told["recorded"]) == (30, 10, 60)
     assert [id for id, _, _ in books()] == [str(n) for n in range(100)]
+
+
+KILLED = """
+import os
+from tallystick import importing
+from tallystick.cli import cli
+
+importing.BATCH, checkpoints, write = 10, [], importing.Bookmark.write
+
+def kill(bookmark, *done, **more):
+    checkpoints.append(done)
+    if len(checkpoints) == 4:
+        os._exit(9)
+    write(bookmark, *done, **more)
+
+importing.Bookmark.write = kill
+cli(["import", "events.jsonl", "--history", "--enrol"])
+"""
+
+
+def test_rows_that_a_killed_import_refused_stand_in_the_report_once(shop, books, tmp_path):
+    start = datetime(2025, 3, 1, tzinfo=UTC)
+    lines = [event(str(n), 0 if n % 5 else -1, (start + timedelta(minutes=n)).isoformat()) for n in range(100)]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(lines))
+    assert subprocess.run([sys.executable, "-c", KILLED], check=False).returncode == 9
+    told = shop("import", "events.jsonl", "--history", "--enrol", "--json", status=1)
+    assert (told["skipped"], told["repeated"], told["recorded"]) == (30, 8, 48)
+    assert [row for row, _, _ in refused(tmp_path, "events.jsonl")] == [n + 1 for n in range(0, 100, 5)]
 
 
 def test_days_end_as_history_is_played(shop, tmp_path):
