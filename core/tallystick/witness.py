@@ -165,7 +165,10 @@ def read_receipt(data: bytes) -> EntryReceipt:
 
 def check_receipt(receipt: EntryReceipt, key: VerifierKey) -> tuple[Record, Head]:
     """The record and the batch it stands in, if *key* signed that; raises ProofFailed at the first step that does not fit."""
-    (head,) = read_head(key.open(receipt.head))
+    listed = read_head(key.open(receipt.head))
+    if len(listed) != 1:
+        raise ProofFailed("the head of a receipt lists its batch alone")
+    head = listed[0]
     body = receipt.record.encode()
     try:
         root = root_from_path(leaf_hash(body), receipt.index, receipt.count, [_bytes(step) for step in receipt.path])
