@@ -83,33 +83,52 @@ class Table:
             )
         self._schema = self._looked_up(plain).collect_schema()
         self._group = mapping.group or "_row"
-        # what is asked about order needs no lookup, unless time or group come from one
-        asked = {*mapping.time.columns, *([mapping.group] if mapping.group else [])}
-        own = set(plain.collect_schema().names())
-        order = plain.select(sorted(asked)) if asked <= own else self._looked_up(plain)
-        self._asked = self._without_blanks(order, asked & own).with_columns(_time=self._time())
         self._plain = _Plain.of(self)
 
     # -- asked before anything is read ------------------------------------------------------------------------------
 
     def in_order(self) -> bool:
         """Whether times never go back and the rows of each event stand together."""
-        if self.rows > LOOKED_AT:
-            return False
-        time, group = pl.col("_time"), pl.col(self._group)
-        grouped = _together(group) if self.mapping.group else pl.lit(value=True)
-        back = (time < time.shift(1)).any().fill_null(value=False)
-        return bool(self._asked.select(~back & grouped).collect().item())
+        return self.rows <= LOOKED_AT and self._stands(by_time=True)
 
     def together(self) -> bool:
         """Whether the rows of each event stand together."""
-        if self.mapping.group is None:
-            return True
-        if self.rows > LOOKED_AT:
-            return False
-        return bool(self._asked.select(_together(pl.col(self._group))).collect().item())
+        return self.mapping.group is None or (self.rows <= LOOKED_AT and self._stands(by_time=False))
+
+    def _stands(self, *, by_time: bool) -> bool:
+        """Whether no value begins a run of equal groups twice, and if *by_time* no time goes back."""
+        begun: list[pl.Series] = []
+        last: pl.DataFrame | None = None
+        for _, part in self._stretches():
+            frame = self._order(part).collect()
+            rows = frame if last is None else pl.concat([last, frame])
+            times = rows.get_column("_time")
+            if by_time and (times < times.shift(1)).any():
+                return False
+            if self.mapping.group is not None:
+                groups = rows.get_column(self.mapping.group)
+                begins = groups.ne_missing(groups.shift(1)).slice(1)
+                begun += [groups.slice(1).filter(begins), *([groups.head(1)] if last is None else [])]
+            last = rows.tail(1)
+        return not begun or not pl.concat(begun).is_duplicated().any()
+
+    def _order(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """What is asked about order: it needs no lookup, unless time or group come from one."""
+        mapping = self.mapping
+        asked = {*mapping.time.columns, *([mapping.group] if mapping.group else [])}
+        own = set(rows.collect_schema().names())
+        found = rows.select(sorted(asked)) if asked <= own else self._looked_up(rows)
+        return self._without_blanks(found, asked & own).with_columns(_time=self._time())
 
     # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def _stretches(self) -> Iterator[tuple[int, pl.LazyFrame]]:
+        """The parts of the file that are read at once, each with how many rows are before it."""
+        if not self._by_stretch:
+            yield 0, self._file
+            return
+        for first in range(0, self.rows, STRETCH):
+            yield first, self._file.slice(first, STRETCH)
 
     def _looked_up(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """The columns that the mapping names: the file's own, and those of its lookups."""
@@ -125,9 +144,8 @@ class Table:
 
     def _batches(self) -> Iterator[pl.DataFrame]:
         """All rows in the file's order, up to ROWS of them at once."""
-        for first in range(0, self.rows, STRETCH) if self._by_stretch else (0,):
-            rows = self._file.slice(first, STRETCH) if self._by_stretch else self._file
-            rows = self._looked_up(rows).with_row_index("_row", offset=first + 1)
+        for first, part in self._stretches():
+            rows = self._looked_up(part).with_row_index("_row", offset=first + 1)
             rows = self._without_blanks(rows, self.mapping.columns)
             rows = rows.with_columns(_time=self._time(), _flaw=self._flaws())
             yield from rows.collect_batches(chunk_size=ROWS, maintain_order=True)
@@ -541,11 +559,6 @@ def _outside(value: pl.Expr, shape: Any) -> pl.Expr:
         case inspect.LiteralType(values=allowed):
             odd |= ~value.is_in(list(allowed))
     return odd
-
-
-def _together(group: pl.Expr) -> pl.Expr:
-    """Whether equal values stand together: there are as many runs as values."""
-    return group.ne_missing(group.shift(1)).slice(1).sum() + 1 == group.n_unique()
 
 
 def join(pieces: Sequence[Piece], list_name: str) -> bytes:

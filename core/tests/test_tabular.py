@@ -154,6 +154,34 @@ def test_events_are_whole_wherever_one_stretch_of_a_file_ends_and_the_next_begin
         assert [*Table(tmp_path / "rows.parquet", read_mapping(Document(MAPPING, "map.toml"), KINDS)).items()] == whole
 
 
+@pytest.mark.parametrize(
+    "receipts, minutes, together, in_order",
+    [
+        ("AABCC", "00123", True, True),
+        ("AABCC", "00121", True, False),
+        ("AABAC", "00123", False, False),
+        ("AB?C?", "00112", False, False),
+        ("A??BC", "01122", True, True),
+        ("?ABCD", "0?123", True, True),
+        ("ABCDE", "4?321", True, False),
+        ("A", "0", True, True),
+    ],
+)
+@pytest.mark.parametrize("stretch", [1, 2, 3, 100])
+def test_order_is_seen_across_the_ends_of_stretches(
+    tmp_path, monkeypatch, rules, receipts, minutes, together, in_order, stretch
+):
+    """A question mark is a cell without a value."""
+    monkeypatch.setattr(tabular, "STRETCH", stretch)
+    times = [None if minute == "?" else datetime(2025, 3, 1, 9, int(minute)) for minute in minutes]  # noqa: DTZ001
+    rows = [
+        {**PLAIN, "receipt": None if name == "?" else name, "at": at} for name, at in zip(receipts, times, strict=True)
+    ]
+    pl.DataFrame(rows, schema=SCHEMA).write_parquet(tmp_path / "rows.parquet")
+    read = Table(tmp_path / "rows.parquet", rules)
+    assert (read.together(), read.in_order()) == (together, in_order)
+
+
 # --- read by a process of its own ---------------------------------------------------------------------------------------
 
 
