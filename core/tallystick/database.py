@@ -397,6 +397,14 @@ def refusal(error: BaseException) -> Unavailable | None:
     return Unavailable("the database cannot store anything right now", retry_after=5) if exhausted else None
 
 
+def told(error: BaseException) -> str:
+    """What a server said that let nobody in (a wrong password, a pooler's no), for whoever runs the house; else empty."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if _sqlstate(cause) != "":
+        return ""
+    return " ".join(str(cause).split())
+
+
 def _sqlite_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits tell variants apart
 

@@ -73,7 +73,8 @@ def _look(what: str, look: Callable[[], Finding]) -> Finding:
         return Finding(what, ok=False, said=[error])
     except Exception as error:  # noqa: BLE001  a doctor who faints is no help
         refusal = database.refusal(error)
-        return Finding(what, ok=False, said=[refusal or Said(f"{type(error).__name__}: {error}")])
+        told = [Said(words)] if (words := database.told(error)) else []
+        return Finding(what, ok=False, said=[refusal or Said(f"{type(error).__name__}: {error}"), *told])
 
 
 def _python() -> Finding:

@@ -314,6 +314,14 @@ def test_the_doctor_says_what_to_do_in_the_language_of_the_user(shop, tmp_path):
     assert next(line for line in told if "数据库" in line) == f"BAD 数据库: {tmp_path / 'tally.db'} 中没有账本"
 
 
+@pytest.mark.parametrize("command", ["verify", "doctor", "db upgrade"])
+def test_a_server_that_lets_nobody_in_is_quoted(shop, monkeypatch, postgresql, command):
+    """A wrong password, a database that is not there, a pooler that will not have it: whoever runs the house must know which."""
+    url = f"postgresql://{postgresql.info.user}@/nowhere?host={postgresql.info.host}"
+    monkeypatch.setenv("TALLY__HOUSE__DATABASE", url)
+    assert 'database "nowhere" does not exist' in shop(*command.split(), status=1).output
+
+
 def test_settings_are_shown_as_toml_writes_them(shop, tmp_path):
     file = tmp_path / "points.toml"
     file.write_text(
