@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,7 +28,8 @@ from .events import CORE_KINDS
 from .intake import read_document
 from .ledger import moment
 from .manifest import Manifest
-from .probe import TENANT, Bench, corpus, find, project_of, set_up, settings_of
+from .probe import TENANT, Bench, asked, corpus, find, project_of, set_up, settings_of
+from .watchdog import Watchdog
 
 Level = Literal["none", "bronze", "silver", "gold", "platinum"]
 LEVELS: Final[tuple[Level, ...]] = ("none", "bronze", "silver", "gold", "platinum")
@@ -116,8 +117,11 @@ def certify(
             findings.append(Finding(check, "not run", f"only what belongs to {up_to} was asked"))
         elif findings and findings[0].state == "failed":
             findings.append(Finding(check, "not run", "the manifest comes first"))
+        elif desk.lost:
+            findings.append(Finding(check, "not run", "its hooks ended or hung the process that asked them"))
         else:
-            findings.append(_run(desk, check))
+            with Watchdog():
+                findings.append(_run(desk, check))
     return Certificate(name, installed[name].version, _level(findings), tuple(findings))
 
 
@@ -152,6 +156,7 @@ class _Desk:
     ) -> None:
         self.name, self.installed, self.path, self._postgresql = name, installed, path, postgresql
         self._probed: list[dict[str, Any]] = []
+        self.lost = False  #: whether nothing more can be asked
 
     @property
     def _plate(self) -> Manifest:
@@ -171,10 +176,7 @@ class _Desk:
         ]
         for reference in (*named, *(each.endpoint for each in plate.routes), *(page.endpoint for page in plate.pages)):
             discovery.load(reference, plugin=self.name)
-        plugin = config.make_plugin(self.installed[self.name], tenant.plugins[self.name], tenant.programme(1))
-        for hook in (hook for hook in vars(type(plugin)) if hook in house_hooks()):
-            if hook not in self._plate.hooks:
-                raise Failed(f"it implements {hook}, which plugin.toml does not list")
+        house.build_generation(tenant, 1, 0, self.installed)
 
     def imports(self) -> None:
         for seen in self._said(self._start("import", SEEDS[0]))["import"]:
@@ -233,8 +235,10 @@ class _Desk:
                 said, wrong = running.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 running.kill()
+                self.lost = True
                 raise Failed("it did not answer within a minute") from None
         if running.returncode:
+            self.lost = True
             raise Failed(wrong.strip().splitlines()[-1][:500] if wrong.strip() else f"exit status {running.returncode}")
         found: dict[str, Any] = json.loads(said.splitlines()[-1])
         return found
@@ -252,7 +256,7 @@ class _Desk:
         for mine, theirs in both:
             for call in (mine, theirs):
                 if call is not None:
-                    _quietly(call[3])
+                    asked(call[3])
         if one.answers() != alone or other.answers() != other_alone:
             raise Failed("it answers otherwise once another tenant was served")
 
@@ -427,20 +431,6 @@ def _alone(other: Installed, installed: Mapping[str, Installed]) -> list[Any]:
     if key not in _APART:
         _APART[key] = Bench(other.id, installed, set_up(other.id, installed)).answers()
     return _APART[key]
-
-
-def house_hooks() -> frozenset[str]:
-    """Names of all hooks."""
-    from .hookspecs import all_hooks
-
-    return frozenset(all_hooks())
-
-
-def _quietly(call: Callable[[], Any]) -> None:
-    try:
-        call()
-    except TallyError:
-        return
 
 
 def _keys(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -24,6 +24,7 @@ import msgspec
 
 from . import config, discovery, lane
 from .answers import Check
+from .breaker import Guard, Limits, ask
 from .config import Tenant
 from .discovery import Installed
 from .document import Document
@@ -32,6 +33,7 @@ from .errors import EffectRefused, PluginBroken, TallyError
 from .events import CORE_KINDS, Event, EventKind, Facts, Line, Purchase
 from .schema import plain
 from .situation import Balance, Chance, Member, Needs, Original, Situation
+from .watchdog import Overrun, Watchdog, absorb, fired
 
 #: The tenant everything is tried with; a file beside plugin.toml holds settings that make the plugin do something.
 TENANT: Final = "certified"
@@ -225,7 +227,7 @@ class Bench:
 
     def answers(self) -> list[Any]:
         """Every answer in order, as documents; a refusal is its code."""
-        return [_document(_ask(call)) for _, _, _, call in self.calls()]
+        return [_document(asked(call)) for _, _, _, call in self.calls()]
 
     def judge(self, hook: str, answer: Any, event: Event) -> tuple[str, str] | None:
         """(check, what is wrong) about one answer, or None."""
@@ -254,11 +256,29 @@ class Bench:
         return None
 
 
-def _ask(call: Callable[[], Any]) -> Any:
+def asked(call: Callable[[], Any]) -> Any:
+    """What *call* answers; the code of its refusal, or that the watchdog ended it."""
     try:
-        return call()
+        return _timely(call)
     except TallyError as refusal:
         return refusal.code
+    except Overrun:
+        absorb()
+        return "overrun"
+
+
+_GUARD: Final = Guard("", "", "", Limits(), time.monotonic)
+
+
+def _timely(call: Callable[[], Any]) -> Any:
+    """What *call* answers; ended by the watchdog, where there is one, if it takes too long."""
+    return ask(_GUARD, call, _as_it_is, None, ())
+
+
+def _as_it_is(answer: Any, _: Event | None) -> Any:
+    if fired:
+        absorb()
+    return answer
 
 
 def _document(answer: Any) -> Any:
@@ -345,10 +365,14 @@ def probe_hooks(name: str, path: Path | None) -> dict[str, Any]:
     for hook, event, situation, call in bench.calls():
         before = _view(event, situation)
         try:
-            answer = call()
+            answer = _timely(call)
         except TallyError:
             continue
-        except Exception as error:  # noqa: BLE001  a stranger's hook may raise anything
+        except Overrun:
+            absorb()
+            wrong.setdefault("budget", f"{hook} at {event.kind} was ended after 50 ms")
+            break  # what loops once loops again
+        except BaseException as error:  # noqa: BLE001  a stranger's hook may raise anything
             wrong.setdefault(
                 "tolerance", f"{hook} fails at {event.kind} of {'a member' if event.member else 'a guest'}: {error!r}"
             )
@@ -359,7 +383,7 @@ def probe_hooks(name: str, path: Path | None) -> dict[str, Any]:
         found = bench.judge(hook, answer, event)
         if found is not None:
             wrong.setdefault(*found)
-    if "tolerance" in wrong or "mutation" in wrong:
+    if {"tolerance", "mutation", "budget"} & wrong.keys():
         return {"wrong": wrong, "digest": ""}
     first, second = bench.answers(), bench.answers()
     if first != second:
@@ -369,7 +393,7 @@ def probe_hooks(name: str, path: Path | None) -> dict[str, Any]:
         calls = [*bench.calls()]
         seen.clear()  # needs and the making of situations are not what is looked at
         for _, _, _, call in calls:
-            _ask(call)
+            asked(call)
     if seen:
         wrong["purity"] = f"a pure hook does {seen[0]}"
     wrong |= _spend(bench) if not seen else {}
@@ -393,7 +417,7 @@ def _spend(bench: Bench) -> dict[str, str]:
 def _round(calls: Sequence[Callable[[], Any]]) -> int:
     started = time.thread_time_ns()
     for call in calls:
-        _ask(call)
+        asked(call)
     return time.thread_time_ns() - started
 
 
@@ -411,7 +435,9 @@ def main(task: str, name: str, path: str = "") -> None:
     """Run one task and print what came of it."""
     sys.dont_write_bytecode = True
     run = {"import": probe_import, "hooks": probe_hooks, "again": probe_again}[task]
-    sys.stdout.write(json.dumps(run(name, Path(path) if path else None)) + "\n")
+    with Watchdog():
+        found = run(name, Path(path) if path else None)
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

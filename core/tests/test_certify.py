@@ -128,3 +128,29 @@ def test_a_mutant_fails_exactly_the_check_made_for_it(tmp_path: Path, check: str
     assert found.failed == (check,), [each for each in found.findings if each.state == "failed"]
     assert found.level == LEVELS[LEVELS.index(CHECKS[check][0]) - 1] or CHECKS[check][0] == "gold"
     assert os.fspath(tmp_path) not in next(each.detail for each in found.findings if each.check == check)
+
+
+@pytest.mark.parametrize(
+    "check, file, new, says",
+    [
+        ("manifest", "hooks.py", "    @impl.react\n    def react(self, event, situation, outcome):\n        return ()\n\n", 'implements react; expected "react" in the hooks'),
+        ("manifest", "hooks.py", "    @hookimpl\n    def ern(self, event):\n        return ()\n\n", 'there is no hook ern; did you mean "earn"?'),
+        ("tolerance", "rules.py", "    raise SystemExit(3)\n", "earn fails at purchase.completed of a member: SystemExit(3)"),
+        ("tolerance", "rules.py", "    __import__('os')._exit(3)\n", "exit status 3"),
+        ("budget", "rules.py", "    while True:\n        pass\n", "earn at purchase.completed was ended after 50 ms"),
+    ],
+    ids=["a hook that is not listed", "no hook", "wants to end the process", "ends the process", "never ends"],
+)  # fmt: skip
+def test_whoever_misbehaves_badly_is_told_once_and_soon(
+    tmp_path: Path, check: str, file: str, new: str, says: str
+) -> None:
+    new_plugin("ruin", tmp_path / "ruin")
+    package = tmp_path / "ruin" / "tallystick_ruin"
+    stands = "    @impl.earn\n" if file == "hooks.py" else "    times = "
+    text = (package / file).read_text()
+    assert stands in text
+    text = text.replace(stands, new + stands, 1).replace("import impl", "import hookimpl, impl")
+    (package / file).write_text(text)
+    found = certify("ruin", tmp_path / "ruin", up_to="bronze")
+    assert found.failed == (check,), [each for each in found.findings if each.state == "failed"]
+    assert says in next(each.detail for each in found.findings if each.check == check)
