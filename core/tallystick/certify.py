@@ -266,6 +266,9 @@ class _Desk:
                 continue
             try:
                 apart = _alone(self.installed[other], self.installed)
+            except Exception:  # noqa: BLE001  it is broken by itself, which is nobody else's fault
+                continue
+            try:
                 beside = set_up(self.name, self.installed, plugins={other: settings_of(self.installed[other])})
             except (AssertionError, TallyError):
                 continue  # the two cannot run together, and say so

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,3 +155,14 @@ def test_whoever_misbehaves_badly_is_told_once_and_soon(
     found = certify("ruin", tmp_path / "ruin", up_to="bronze")
     assert found.failed == (check,), [each for each in found.findings if each.state == "failed"]
     assert says in next(each.detail for each in found.findings if each.check == check)
+
+
+def test_a_neighbour_that_is_broken_by_itself_is_not_held_against_anybody(tmp_path: Path, site: Any) -> None:
+    site.install(
+        "weed",
+        manifest='id = "weed"\napi = ">=1"\nsummary = "x"\nfactory = "tallystick_weed:Weed"\nhooks = ["earn"]\n',
+        code="class Weed:\n    def earn(self, event):\n        raise ValueError\n",
+    )
+    new_plugin("rose", tmp_path / "rose")
+    found = certify("rose", tmp_path / "rose", up_to="silver")
+    assert (found.level, found.failed) == ("silver", ())
