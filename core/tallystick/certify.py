@@ -266,7 +266,7 @@ class _Desk:
                 continue
             try:
                 apart = _alone(self.installed[other], self.installed)
-            except Exception:  # noqa: BLE001  it is broken by itself, which is nobody else's fault
+            except Exception:  # noqa: BLE001, S112  it is broken by itself, which is nobody else's fault
                 continue
             try:
                 beside = set_up(self.name, self.installed, plugins={other: settings_of(self.installed[other])})
