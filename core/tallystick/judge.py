@@ -466,6 +466,7 @@ class Judge:
             working.add_order(row)
         if working.merged:
             merging.follow(page)
+        page.name_versions(self.versions)
         sealed = self.seal(arrival, entry, event.member)
         if page.kept:  # it holds what plugins may know of a person
             page.kept = vault.seal(self._key(event.member), page.kept, page.name.encode())

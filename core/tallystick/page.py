@@ -544,6 +544,12 @@ class Page:
 
     # -- the record -------------------------------------------------------------------------------------------------
 
+    def name_versions(self, versions: Mapping[str, str]) -> None:
+        """Say of every step in which version its rule was asked; gains have theirs since they were weighed."""
+        for place, step in enumerate(self.steps):
+            if not step.version and (version := versions.get(plugin_of(step.rule))):
+                self.steps[place] = msgspec.structs.replace(step, version=version)
+
     def balances(self) -> dict[str, int]:
         """Posted balance per touched unit of the event's own member, after the event."""
         number, accounts = self.event.member, self.working.accounts

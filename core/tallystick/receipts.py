@@ -259,6 +259,8 @@ def sentence(step: Step, language: Language = "en") -> str:
     """One line of an explanation as a sentence."""
     effects, notes = _EFFECTS[language], _NOTES[language]
     amount = f"{abs(step.amount):,} {step.unit}".strip() if step.unit else ""
+    if step.effect == "expire" and not step.unit:  # a sweep is about many members, and its transfers say whose
+        return effects["sweep"].format(lots=f"{(step.data or {}).get('lots', 0):,}")
     said = effects.get(step.effect, effects[""]).format(rule=step.rule, amount=amount, effect=step.effect).rstrip()
     if not step.note:
         return said
@@ -278,6 +280,7 @@ _EFFECTS: Mapping[Language, Mapping[str, str]] = {
         "take_back": "{rule} took back {amount}",
         "give_back": "{rule} gave back {amount}",
         "expire": "{amount} expired",
+        "sweep": "{lots} lots that were due expired",
         "usable": "{rule} made a lot usable",
         "awaits": "a lot waits for something else now",
         "released": "{rule} was released",
@@ -296,6 +299,7 @@ _EFFECTS: Mapping[Language, Mapping[str, str]] = {
         "take_back": "{rule} 收回 {amount}",
         "give_back": "{rule} 退还 {amount}",
         "expire": "{amount} 已过期",
+        "sweep": "{lots} 个到期的积分批次已过期",
         "usable": "{rule} 使一个积分批次可用",
         "awaits": "一个积分批次改为等待另一件事",
         "released": "{rule} 已放行",

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, TypeGuard, TypeVar
+from math import lcm
+from typing import Any, Final, TypeGuard, TypeVar
 
 import msgspec
 
@@ -35,6 +36,9 @@ from .effects import (
 from .errors import EffectRefused
 from .ledger import Step, member_name
 from .situation import Rounding, Unit
+
+#: Whole numbers up to this are the same to every reader of JSON.
+_EXACT: Final = 1 << 53
 
 Gain = Grant | Bonus
 #: (counter, window) under which the core keeps what a cap has already let through
@@ -426,10 +430,14 @@ def _shares(grant: Grant) -> list[tuple[int | None, Fraction]]:
 
 
 def _line_weights(weights: Mapping[int, Fraction] | None) -> LineBasis | None:
-    # thousandths are enough to share a refund; a full return is exact whatever the weights are
+    """The parts as whole numbers in the same proportion: a return of some lines takes back exactly theirs."""
     if not weights:
         return None
-    return tuple((line, int(weight * 1000)) for line, weight in sorted(weights.items()))
+    scale = lcm(*[weight.denominator for weight in weights.values()])
+    whole = {line: weight.numerator * (scale // weight.denominator) for line, weight in weights.items()}
+    if max(whole.values()) > _EXACT:  # no reader of JSON would have them right, and money this odd is not seen
+        whole = {line: int(weight * 1000) for line, weight in weights.items()}
+    return tuple(sorted(whole.items()))
 
 
 def _trim(postings: Sequence[Posting], short: int) -> None:

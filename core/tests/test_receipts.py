@@ -131,6 +131,11 @@ def test_a_stored_record_gives_the_same_bytes_for_ever() -> None:
         (Step(rule="core.expire", effect="expire", unit="points", amount=-3), "3 points expired", "3 points 已过期"),
         (Step(rule="tiers.up", effect="tier"), "tiers.up set the tier", "tiers.up 设定等级"),
         (Step(rule="x.y", effect="new", note="odd {thing}"), "x.y: new (odd {thing})", "x.y：new（odd {thing}）"),
+        (
+            Step(rule="core.expire", effect="expire", data={"due": NOON, "lots": 1_200}),
+            "1,200 lots that were due expired",
+            "1,200 个到期的积分批次已过期",
+        ),
     ],
 )
 def test_a_step_is_a_sentence_in_both_languages(step: Step, english: str, chinese: str) -> None:

@@ -211,6 +211,15 @@ def test_a_line_in_thirds_takes_back_whole_points_where_they_are_whole(shop) -> 
     assert store.returns("R-1", lines=[{"line": 0, "amount": 100}, {"line": 1, "amount": 200}]) == -1
 
 
+def test_what_a_multiplier_added_comes_back_to_the_point(shop) -> None:  # type: ignore[no-untyped-def]
+    """9.99 earned 9 points and as many again: 1.11 of it come to one of each, whatever lines they stand on."""
+    store = shop(BASE + '[[earn]]\nname = "twice"\nkind = "multiply"\nfactor = "2"\n')
+    store.joins("ada")
+    assert store.buys("ada", 37, 74, 888, order="R-1") == 18
+    assert store.returns("R-1", lines=[{"line": 0, "amount": 37}, {"line": 1, "amount": 74}]) == -2
+    assert store.returns("R-1") == -16
+
+
 def test_what_comes_back_to_somebody_else_is_not_told_as_the_buyers(shop) -> None:  # type: ignore[no-untyped-def]
     """Ben paid for a part of Ada's order: its return says what each of them got and lost, and the receipt only what she did."""
     store = shop(EXPIRING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import threading
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -729,3 +730,20 @@ def test_points_that_wait_for_a_state_and_for_days_wait_for_both(shop: Open, sta
     assert store.usable("ada") == 100
     store.says("order.advanced", "", order="R-2", state="delivered")
     assert store.usable("ada") == 200
+
+
+def test_every_step_names_the_version_of_its_rule(shop: Open) -> None:
+    store = shop(BASE + REDEEM + "\n[gift]\n")
+    store.joins("ada", "ben")
+    data = {"order": "R-1", "currency": "USD", "lines": [{"sku": "S", "amount": 10_000}]}
+    records = [
+        store.says("purchase.completed", "ada", **data),
+        store.says("points.redeemed", "ada", points=10, order="R-1"),
+        store.says("points.gifted", "ada", to="ben", points=10),
+        store.says("points.adjusted", "ada", points=-10, reason="test", by="staff-1"),
+        store.says("purchase.refunded", "", order="R-1"),
+    ]
+    told = {step.effect: step.version for record in records for step in record.explanation}
+    assert told == dict.fromkeys(
+        ("grant", "spend", "move", "take_back", "give_back"), importlib.metadata.version("tallystick-points")
+    )
