@@ -181,7 +181,7 @@ def _place(engine: sa.Engine) -> _Place | None:
     if path is None or fcntl is None:
         return None
     try:
-        return _Place(path.with_name(f"{path.name}-next"))
+        return _Place(path)
     except OSError:
         return None
 
@@ -189,12 +189,28 @@ def _place(engine: sa.Engine) -> _Place | None:
 class _Place:
     """One connection's file of who is next.  Closed with the last who knows it, and then it holds nobody up."""
 
-    def __init__(self, path: Path) -> None:
-        self.file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    def __init__(self, books: Path) -> None:
+        self.books, self._was = books, _identity(books)
+        self.file = os.open(books.with_name(f"{books.name}-next"), os.O_CREAT | os.O_RDWR, 0o600)
+
+    def check(self) -> None:
+        """Raises Unavailable if what this connection has open is no longer what others would open."""
+        if _identity(self.books) != self._was:
+            raise Unavailable(
+                f"{self.books} was moved away or replaced: put it back, or start the house again", retry_after=60
+            )
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # it could not be opened
             os.close(self.file)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -214,6 +230,7 @@ def _next_to_write(conn: sa.Connection) -> Iterator[None]:
     if place is None:
         yield
         return
+    place.check()  # or what is recorded now would be gone with the last process that has the old file open
     deadline = time.monotonic() + PATIENCE_SECONDS / 2
     held = True
     while True:

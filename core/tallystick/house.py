@@ -577,7 +577,7 @@ class House:
         self.watchdog.stop()
         try:
             release_writer(self.db, *self.engine.lease)
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, Unavailable) as error:
             log.warning("the writer's row could not be given back; its lease ends by itself: %s", error)
         finally:
             self.db.dispose()
@@ -600,6 +600,8 @@ class House:
                 database.checkpoint(self.db)
             except sa.exc.DBAPIError as error:  # busy, or away for a while: in a second it is tried again
                 log.warning("the lease of the writer could not be kept yet: %s", error.orig)
+            except Unavailable as error:
+                log.warning("the lease of the writer could not be kept yet: %s", error)
             except Exception:
                 log.exception("the lease of the writer could not be kept")
 
@@ -609,6 +611,8 @@ class House:
                 self.run_jobs()
             except sa.exc.DBAPIError as error:  # what could not be done now is due again in a second
                 log.warning("work by the clock has to wait for the database: %s", error.orig)
+            except Unavailable as error:
+                log.warning("work by the clock has to wait for the database: %s", error)
             except BaseException:  # the till must not notice; and a plugin does not end this thread
                 log.exception("work by the clock failed")
 

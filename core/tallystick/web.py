@@ -457,6 +457,8 @@ class Desk:
                 conn.exec_driver_sql("SELECT 1")
         except Exception as error:  # noqa: BLE001  whatever it is, the answer is that the database cannot be asked
             checks["database"] = type(error).__name__
+        if database.missing_file(house.db):
+            checks["database"] = "gone"
         tenants = [*(house.tenants() if checks["database"] == "ok" else house.config.tenants).values()]
         broken = {name for tenant in tenants for name in tenant.left_out}
         for name, installed in house.installed.items():

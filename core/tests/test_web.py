@@ -209,6 +209,25 @@ def test_events_of_a_house_that_closes_are_refused_and_may_be_sent_again(town: T
     assert town.send(town.event(id="late")).status_code == 200
 
 
+def test_nothing_is_recorded_in_a_file_that_was_moved_away(town: Town, tmp_path: Path) -> None:
+    """It would be gone with the last process that has it open."""
+    town.send(town.event(id="first"))
+    books, away = tmp_path / "tally.db", tmp_path / "away.db"
+    books.rename(away)
+    refused = town.send(town.event(id="second"))
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert "moved away" in refused.json()["detail"]
+    ready = town.ask("GET", "/readyz", key=None)
+    assert (ready.status_code, ready.json()["checks"]["database"]) == (503, "gone")
+    assert not books.exists(), "nobody made another"
+    away.rename(books)
+    assert town.send(town.event(id="second")).status_code == 200
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(books.read_bytes())
+    copy.rename(books)
+    assert town.send(town.event(id="third")).status_code == 503
+
+
 # --- members --------------------------------------------------------------------------------------------------------
 
 
