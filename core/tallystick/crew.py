@@ -28,8 +28,8 @@ from .ledger import Head
 
 #: Fewer entries are looked at before others would have started.
 LARGE: Final = 50_000
-#: More do not help: the database hands out rows no faster.
-MOST: Final = 8
+#: Each takes some 60 MiB, and all that a year of a supermarket holds in memory is to stay below 500.
+MOST: Final = 4
 #: Entries of a piece; who is done with one takes the next.
 PIECE: Final = 10_000
 #: How often all may look before it is given up that they see the same.
@@ -197,6 +197,8 @@ def main() -> None:
             if asked == "look":
                 looking.close()
                 conn = looking.enter_context(database.reading(engine))
+                if conn.dialect.name == "sqlite":  # a page is read once, and need not be kept
+                    conn.exec_driver_sql("PRAGMA cache_size = -2048")
                 glance = Glance(conn, task["tenant"], task["word"], task["number"], expected)
                 answer = [*ends(conn).items()]
             elif asked == "end":
