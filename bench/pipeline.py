@@ -9,6 +9,7 @@ all), and pluggy's own dispatch (no guard, no check of the answers).  All rounds
 from __future__ import annotations
 
 import gc
+import inspect
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -126,10 +127,12 @@ def whole(pipeline: Pipeline) -> Callable[[], Any]:
 
 def bare(pipeline: Pipeline) -> Callable[[], Any]:
     """The same implementations, called by hand."""
-    bound = {hook: pipeline.implementations(hook) for hook in ("earn", "redeem", "review", "react")}
+    bound = {
+        hook: [inspect.unwrap(function) for _, function in pipeline.implementations(hook)]
+        for hook in ("earn", "redeem", "review", "react")
+    }
     functions = {
-        hook: [(f, f.__code__.co_varnames[1 : f.__code__.co_argcount]) for _, f in found]
-        for hook, found in bound.items()
+        hook: [(f, f.__code__.co_varnames[1 : f.__code__.co_argcount]) for f in found] for hook, found in bound.items()
     }
     names = {"event": "e", "situation": "s", "proposals": "p", "outcome": "o"}
     lines = ["def run():", "    o = {'points': 70}"]

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final, Protocol
@@ -496,6 +496,7 @@ def _through_pluggy(
 
 
 def _naming(function: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    @wraps(function)
     def call(**given: Any) -> Any:
         return function(**{name: given[name] for name in names})
 
