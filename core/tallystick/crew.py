@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from . import database
 from .glance import UNREADABLE, Differs, Glance, Piece, Seen, ends, pieces
-from .leaves import stream
+from .leaves import Terms, stream
 from .ledger import Head
 
 #: Fewer entries are looked at before others would have started.
@@ -69,16 +69,19 @@ def look(
 def _add_up(found: Iterable[tuple[Seen, Mapping[str, int]]]) -> Seen:
     batches = entries = transfers = 0
     sums: dict[tuple[str, str, str], int] = {}
+    terms: dict[Terms, int] = {}
     left: dict[str, int] = {}
     for seen, totals in found:
         batches, entries, transfers = batches + seen.batches, entries + seen.entries, transfers + seen.transfers
         for key, amount in seen.sums.items():
             sums[key] = sums.get(key, 0) + amount
+        for each, entry in seen.terms.items():
+            terms[each] = min(entry, terms.get(each, entry))
         for what, total in totals.items():
             left[what] = left.get(what, 0) + total
     if any(left.values()):
         raise Differs
-    return Seen(batches, entries, transfers, sums)
+    return Seen(batches, entries, transfers, sums, terms)
 
 
 class _Alone(Exception):
@@ -158,8 +161,8 @@ class _Hand:
         with suppress(IndexError):
             while True:
                 told(self._ask(todo.popleft()))
-        batches, entries, transfers, sums, totals = self._ask("end")
-        return Seen(batches, entries, transfers, {tuple(key): amount for key, amount in sums}), totals
+        *counts, sums, terms, totals = self._ask("end")
+        return Seen(*counts, *({tuple(key): n for key, n in each} for each in (sums, terms))), totals
 
     def _ask(self, what: object) -> Any:
         self._send(what)
@@ -202,8 +205,8 @@ def main() -> None:
                 glance = Glance(conn, task["tenant"], task["word"], task["number"], expected)
                 answer = [*ends(conn).items()]
             elif asked == "end":
-                *counts, sums = glance.seen
-                answer = [*counts, [*sums.items()], glance.totals]
+                *counts, sums, terms = glance.seen
+                answer = [*counts, [*sums.items()], [*terms.items()], glance.totals]
             else:
                 before = glance.seen.entries
                 try:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from .leaves import GENESIS, TERMS, Explained, Leaf, order_rows, read_leaves, read_term, shelves, stream
+from .leaves import GENESIS, TERMS, Explained, Leaf, Terms, order_rows, read_leaves, read_term, shelves, stream
 from .ledger import (
     BATCH_BITS,
     NEVER,
@@ -62,6 +62,7 @@ class Seen(NamedTuple):
     entries: int
     transfers: int
     sums: dict[tuple[str, str, str], int]  #: (tenant, unit, account) -> net amount, members together under "members"
+    terms: dict[Terms, int]  #: what judged, and an entry that says so
 
 
 class Piece(NamedTuple):
@@ -124,7 +125,7 @@ class Glance:
     ) -> None:
         self.conn, self.tenant, self.expected, self.progress = conn, tenant, expected, progress
         self.word, self.number = word, number
-        self.seen = Seen(0, 0, 0, {})
+        self.seen = Seen(0, 0, 0, {}, {})
         self.last = (0, GENESIS)  # number and chain of the batch before
         self.totals: dict[str, int] = {}  #: all zero if the journal and what follows from it agree
 
@@ -234,10 +235,12 @@ class Glance:
         deficit: dict[_Row, int] = {}
         moved: dict[tuple[str, str], int] = {}
         explained = isinstance(leaves[0], Explained)
+        terms = self.seen.terms
         for row, leaf in zip(rows, leaves, strict=True):
             entry, tenant = row[0], leaf.tenant
             if self.tenant is not None and self.tenant != tenant:
                 continue
+            terms.setdefault((tenant, leaf.generation, leaf.programme), entry)
             mine, others = leaf.member, set()
             claims.append((word, entry, tenant, leaf.source, leaf.id))
             fresh: list[str] = []

@@ -55,6 +55,10 @@ OrderRow = tuple[str, int, str, int, int, int, str]
 _Note = tuple[str, str, int, int, _State | None, _State]  # order, entry, member, value, how it was, how it is
 
 
+#: Tenant, generation, and the hash of its settings: what a record says it was judged by.
+Terms = tuple[str, int, str]
+
+
 class Leaf(Struct, gc=False):
     """What verification needs of a record; everything else in it is fixed by the leaf's hash alone."""
 
@@ -63,6 +67,8 @@ class Leaf(Struct, gc=False):
     id: str
     source: str
     received: int
+    generation: int = 0
+    programme: str = ""
     kind: str = ""
     member: str = ""
     facts: str = ""

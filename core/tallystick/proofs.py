@@ -36,6 +36,7 @@ from .leaves import (
     Leaf,
     OrderRow,
     Step,
+    Terms,
     order_rows,
     read_leaf,
     read_term,
@@ -182,7 +183,7 @@ def verify(
             _check_terms(conn, tenant, findings)
         _check_own(conn, tenant, findings)
         _check_members(conn, tenant, findings)
-        _check_programmes(conn, tenant, findings)
+        _check_programmes(conn, tenant, read.terms, findings)
     _check_sums(read.sums, findings)
     return Report(
         batches=read.batches,
@@ -587,6 +588,7 @@ class _Pass:
         self.add, self.add_lot, self.keys = adding.add, adding.add_lot, keys
         self.batches = self.entries = self.transfers = 0
         self.sums: dict[tuple[str, str, str], int] = {}
+        self.terms: dict[Terms, int] = {}
         self.expected: Mapping[int, Head] = {}
         self.last: dict[int, tuple[int, bytes]] = {}  #: writer -> number and chain of the batch before
 
@@ -724,6 +726,7 @@ class _Pass:
     def _post(self, leaf: Leaf, entry: int) -> None:
         tenant, keys, add = leaf.tenant, self.keys, self.add
         add((keys.claim, tenant, leaf.source, leaf.id, entry), 1)
+        self.terms.setdefault((tenant, leaf.generation, leaf.programme), entry)
         others: set[str] = set()
         fresh = set()
         for given in leaf.lots:
@@ -928,10 +931,13 @@ def _check_members(conn: sa.Connection, tenant: str | None, findings: _Findings)
         findings.add("member", f"{member_name(row.number)} is not what a member can be", tenant=row.tenant)
 
 
-def _check_programmes(conn: sa.Connection, tenant: str | None, findings: _Findings) -> None:
-    """Settings have the hash under which they judged, are numbered without a gap, and the last are in force."""
+def _check_programmes(
+    conn: sa.Connection, tenant: str | None, judged: Mapping[Terms, int], findings: _Findings
+) -> None:
+    """Settings have the hash under which they *judged*, are numbered without a gap, and the last are in force."""
     rows, of = tables.programme, tables.tenant
     last: dict[str, tuple[int, str]] = {}
+    kept: set[Terms] = set()
     query = sa.select(rows.c.tenant, rows.c.generation, rows.c.hash, rows.c.document)
     if tenant is not None:
         query = query.where(rows.c.tenant == tenant)
@@ -949,6 +955,11 @@ def _check_programmes(conn: sa.Connection, tenant: str | None, findings: _Findin
                 "programme", f"the settings of generation {row.generation} are not those that judged", tenant=row.tenant
             )
         last[row.tenant] = row.generation, row.hash
+        kept.add((row.tenant, row.generation, row.hash))
+    for terms, entry in sorted(judged.items(), key=itemgetter(1)):
+        if terms not in kept and terms[0] in last:  # where none are kept no event can be judged
+            message = f"the settings of generation {terms[1]} that are kept are not those that judged it"
+            findings.add("programme", message, entry, terms[0])
     in_force = {row.id: (row.generation, row.programme) for row in conn.execute(sa.select(of))}
     for name, end in last.items():
         if in_force.get(name) != end:

@@ -5,12 +5,13 @@ import random
 import sqlite3
 from collections.abc import Iterator
 
+import attrs
 import msgspec
 import pytest
 import sqlalchemy as sa
 
 from core.tests.books import TENANT, Books
-from tallystick import database, people, proofs, tables
+from tallystick import crew, database, people, proofs, tables
 from tallystick.errors import AliasTaken
 from tallystick.ledger import (
     Head,
@@ -457,6 +458,37 @@ def test_the_settings_that_judged_are_those_that_are_kept(books: Books, sql: str
     assert verify(books).ok
     meddle(books, sql)
     assert verify(books).findings == (Finding(code="programme", message=said, tenant=TENANT),)
+
+
+def test_settings_that_were_written_anew_are_not_those_that_judged(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a hash that fits them, too: each entry says what judged it."""
+    first = ""
+    for number, settings in ((1, SETTINGS), (2, "{}")):
+        digest = hashlib.sha256(settings.encode()).hexdigest()
+        meddle(
+            books,
+            "INSERT INTO programme (tenant, generation, hash, document, plugins, since)"
+            " VALUES (:tenant, :number, :digest, :document, '{}', 0)",
+            tenant=TENANT, number=number, digest=digest, document=settings,
+        )  # fmt: skip
+        meddle(books, "UPDATE tenant SET generation = :number, programme = :digest", number=number, digest=digest)
+        in_force = attrs.evolve(books.generation.programme, generation=number, hash=digest)
+        books.generation = attrs.evolve(books.generation, programme=in_force)
+        entries = [books.top_up(name, 30).record.entry for name in ("ann", "bob")]
+        first = first or entries[0]
+    assert verify(books).ok
+    changed = msgspec.json.encode({"unit": "acorns"}).decode()
+    digest = hashlib.sha256(changed.encode()).hexdigest()
+    meddle(
+        books, "UPDATE programme SET document = :text, hash = :digest WHERE generation = 1", text=changed, digest=digest
+    )
+    said = "the settings of generation 1 that are kept are not those that judged it"
+    found = (Finding(code="programme", message=said, entry=first, tenant=TENANT),)
+    assert verify(books).findings == found
+    monkeypatch.setattr(crew, "look", lambda *_: None)
+    assert verify(books).findings == found
 
 
 def test_rebuilding_leaves_other_tenants_alone(books: Books) -> None:
