@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -49,14 +49,35 @@ class PastAccount:
 def play(holder: str, records: Iterable[Record]) -> dict[str, PastAccount]:
     """The accounts of *holder* by unit after *records*, which come in the order in which they were received.
 
+    By the clock of whoever received it: where two clocks disagreed, what takes from a lot waits for what opened it.
+
     >>> play("m-000000000001", [])
     {}
     """
     accounts: dict[str, PastAccount] = {}
+    early: list[Record] = []
     for record in records:
-        _post(accounts, holder, record)
-        _change_terms(accounts, record)
+        early.append(record)
+        while (now := next((each for each in early if _follows(accounts, holder, each)), None)) is not None:
+            early.remove(now)
+            _post(accounts, holder, now)
+            _change_terms(accounts, now)
     return accounts
+
+
+def _follows(accounts: Mapping[str, PastAccount], holder: str, record: Record) -> bool:
+    """Whether all lots of *holder* that *record* takes from, adds to or releases are there."""
+    named = {
+        (transfer.unit, lot)
+        for transfer in record.transfers
+        for side, lot in ((transfer.debit, transfer.lot), (transfer.credit, transfer.into))
+        if lot and side == holder
+    }
+    for step in record.explanation:
+        if step.effect in {"usable", "awaits"} and step.data is not None and step.data["member"] == holder:
+            named.add((step.unit, step.data["lot"]))
+    named -= {(given.unit, given.lot) for given in record.lots}
+    return all(unit in accounts and lot in accounts[unit].lots for unit, lot in named)
 
 
 def _post(accounts: dict[str, PastAccount], holder: str, record: Record) -> None:

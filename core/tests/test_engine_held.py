@@ -8,6 +8,7 @@ import pytest
 from core.tests.lab import TENANT, Lab, verdict
 from tallystick import proofs
 from tallystick.effects import Bonus, Count, Emit, Grant, Put, SetTier, Spend, Take
+from tallystick.engine import Receipt
 from tallystick.errors import AlreadyDecided, Denied, InvalidEvent, Refused, UnknownEntry
 from tallystick.events import CORE_KINDS
 from tallystick.situation import Needs
@@ -583,3 +584,14 @@ def test_a_tier_that_was_set_meanwhile_is_not_turned_back(lab: Lab) -> None:
     lab.do("lab.did", "ann", amount=2)
     lab.release(held.entry)
     assert lab.own(f"m:{lab.names['ann']}")["tier:club"]["tier"] == "2"
+
+
+def test_another_writers_release_in_the_same_instant_is_played_after_what_it_releases(lab: Lab) -> None:
+    """By the clock neither was first, and the writer that released has the lower number."""
+    lab.puppet.on("review", verdict("hold"))
+    (held,) = lab.writer(2).record([lab.bought("ann", 5_000, "A")])
+    assert isinstance(held, Receipt)
+    lab.puppet.scripts.pop("review")
+    lab.release(held.record.entry)
+    assert lab.usable("ann") == 50
+    lab.check()

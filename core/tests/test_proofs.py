@@ -420,6 +420,18 @@ def test_who_was_merged_or_forgotten_is_what_a_member_can_be(books: Books) -> No
     assert "member" not in {finding.code for finding in verify(books).findings}
 
 
+def test_what_two_writers_record_in_one_instant_is_played_in_its_order(books: Books) -> None:
+    """Also if the second has the lower number: by the clock neither was first."""
+    second = books.writer(2)
+    books.record("shop.topped", "ann", engine=second, amount=50)
+    books.spend("ann", 50)
+    assert verify(books).ok
+    before = state(books)
+    with books.db.begin() as conn:
+        proofs.rebuild(conn, TENANT)
+    assert state(books) == before
+
+
 SETTINGS = msgspec.json.encode({"unit": "points"}).decode()
 
 
