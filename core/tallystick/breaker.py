@@ -176,8 +176,9 @@ class Guard:
     ) -> Any:
         """*call* the plugin where it may take its time: after the commit, by the clock, for the operator.
 
-        Raises :class:`SwitchedOff` while it is not time to try again, unless it is to be asked *anyway*.  Whatever else the plugin raises is counted and raised
-        as :class:`~tallystick.errors.PluginFailed`; a refusal by name is none of its failures, nor is what may come *through*.
+        Raises :class:`SwitchedOff` while it is not time to try again, unless it is to be asked *anyway*.  Whatever else the
+        plugin raises is counted and raised as :class:`~tallystick.errors.PluginFailed`; a refusal by name is none of its
+        failures, nor is what may come *through*.
         """
         if not self.ticks:
             self.ticks.append(Tick())

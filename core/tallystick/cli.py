@@ -182,16 +182,16 @@ def examine(desk: Desk) -> None:
     findings = doctor.examine(desk.config(), desk.installed())
     desk.answer(
         [{"what": each.what, "ok": each.ok, "detail": each.detail} for each in findings],
-        *(f"{'ok  ' if each.ok else 'BAD '}{say(each.what)}: {_told(each)}" for each in findings),
+        *(f"{'ok  ' if each.ok else 'BAD '}{say(each.what)}: {_finding(each)}" for each in findings),
     )
     if not all(each.ok for each in findings):
         click.get_current_context().exit(1)
 
 
-def _told(finding: doctor.Finding) -> str:
+def _finding(found: doctor.Finding) -> str:
     """What the doctor found, in the language of the user."""
     return "; ".join(
-        in_words(each) if isinstance(each, TallyError) else say(each.text, **each.words) for each in finding.said
+        in_words(each) if isinstance(each, TallyError) else say(each.text, **each.words) for each in found.said
     )
 
 
@@ -924,9 +924,7 @@ def play_demo(
 
 
 def set_the_stage(desk: Desk, path: Path, url: str | None, shows: Sequence[Show]) -> str:
-    """Write the demo's configuration, or add what is missing for *shows* and take another database; the first owner key of new
-    books.
-    """
+    """Write the demo's configuration, or add what *shows* need and take another database; new books' first owner key."""
     if not path.exists():
         return establish(path, "\n".join([demo.render_config(url), *(show.tables for show in shows)]), desk.installed())
     text = path.read_text("utf-8")

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from . import database
 from .glance import UNREADABLE, Differs, Glance, Piece, Seen, ends, pieces
+from .later import module_path
 from .leaves import Terms, stream
 from .ledger import Head
 
@@ -107,7 +108,7 @@ def _together(
         "expected": [[head.writer, head.number, head.chain.hex()] for head in expected.values()],
     }
     environ = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONPATH": module_path(),
         "PYTHONHASHSEED": str(secrets.randbelow(1 << 32)),  # they must hash alike: what one adds another takes away
     }
     done, lock = 0, Lock()

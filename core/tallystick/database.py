@@ -190,7 +190,7 @@ class _Place:
     """One connection's file of who is next.  Closed with the last who knows it, and then it holds nobody up."""
 
     def __init__(self, books: Path) -> None:
-        self.books, self._was = books, _identity(books)
+        self.books, self._was = books.absolute(), _identity(books)
         self.file = os.open(books.with_name(f"{books.name}-next"), os.O_CREAT | os.O_RDWR, 0o600)
 
     def check(self) -> None:
@@ -414,8 +414,8 @@ def refusal(error: BaseException) -> Unavailable | None:
     return Unavailable("the database cannot store anything right now", retry_after=5) if exhausted else None
 
 
-def told(error: BaseException) -> str:
-    """What a server said that let nobody in (a wrong password, a pooler's no), for whoever runs the house; else empty."""
+def server_said(error: BaseException) -> str:
+    """Why a server let nobody in (a wrong password, a pooler's no), for whoever runs the house; else empty."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     if _sqlstate(cause) != "":
         return ""

@@ -73,8 +73,12 @@ def _look(what: str, look: Callable[[], Finding]) -> Finding:
         return Finding(what, ok=False, said=[error])
     except Exception as error:  # noqa: BLE001  a doctor who faints is no help
         refusal = database.refusal(error)
-        told = [Said(words)] if (words := database.told(error)) else []
-        return Finding(what, ok=False, said=[refusal or Said(f"{type(error).__name__}: {error}"), *told])
+        words = database.server_said(error)
+        return Finding(
+            what,
+            ok=False,
+            said=[refusal or Said(f"{type(error).__name__}: {error}"), *([Said(words)] if words else [])],
+        )
 
 
 def _python() -> Finding:

@@ -43,6 +43,7 @@ from .discovery import Installed
 from .effects import EFFECTS, Effect
 from .errors import PluginBroken, Refused
 from .hookspecs import PURE, hookimpl
+from .later import module_path
 from .manifest import HOOKS
 from .situation import Chance, Needs, Programme
 from .watchdog import elsewhere, starved
@@ -308,7 +309,7 @@ class Worker:
         environ = {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "PYTHONHASHSEED") if name in os.environ}
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter
             [sys.executable, "-c", "from tallystick.lane import main; main()", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()], env={**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=[theirs.fileno()], env={**environ, "PYTHONPATH": module_path()},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()

@@ -1,7 +1,12 @@
-"""Modules that are imported when something of them is first used: who asks for help does not wait for a database."""
+"""Modules that are imported when something of them is first used: who asks for help does not wait for a database.
+
+And where a process that this one starts finds the same ones.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -23,3 +28,8 @@ class Later:
 def later(*names: str) -> tuple[Later, ...]:
     """A stand-in for each module named."""
     return tuple([Later(name) for name in names])
+
+
+def module_path() -> str:
+    """PYTHONPATH for a process that is to import what this one can."""
+    return os.pathsep.join(filter(None, sys.path))

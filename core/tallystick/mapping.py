@@ -285,22 +285,24 @@ def _sort(kind: Any) -> Sort | None:
 #: Marks of what is wrong with a row where a pointer does not say it: it has more cells than its file has columns; its time has
 #: no zone, and the mapping names none.
 TOO_LONG, NO_ZONE = "row", "zone"
-_SENTENCES: Final = {
-    TOO_LONG: (None, "the row has more cells than the file has columns; a text with commas needs quotation marks"),
-    NO_ZONE: ("/time", 'this time has no zone; say zone = "UTC" or another in the mapping'),
-    "/time": ("/time", "this is no time that there is; expected one such as 2026-11-21 10:15:00"),
-}
-_REASONS: Final = {TOO_LONG: "too_many_cells", NO_ZONE: "no_zone", "/time": "not_a_time"}
+#: By mark: reason, pointer and sentence.
+_FLAWS: Final = {
+    TOO_LONG: (
+        "too_many_cells", None, "the row has more cells than the file has columns; a text with commas needs quotation marks",
+    ),
+    NO_ZONE: ("no_zone", "/time", 'this time has no zone; say zone = "UTC" or another in the mapping'),
+    "/time": ("not_a_time", "/time", "this is no time that there is; expected one such as 2026-11-21 10:15:00"),
+}  # fmt: skip
 
 
 def flaw_at(mark: str) -> InvalidEvent:
     """What a row says that its event cannot, by its mark: a pointer to a number that is not whole, or one of those above."""
-    pointer, sentence = _SENTENCES.get(mark, (mark, "this is no whole number of the smallest unit"))
-    return InvalidEvent(sentence, pointer=pointer, reason=_REASONS.get(mark, "fraction"))
+    reason, pointer, sentence = _FLAWS.get(mark, ("fraction", mark, "this is no whole number of the smallest unit"))
+    return InvalidEvent(sentence, pointer=pointer, reason=reason)
 
 
 def mark_of(flaw: TallyError | None) -> str | None:
     """What :func:`flaw_at` makes this flaw of again; None: it has none, or one that the door will find by itself."""
     if flaw is None:
         return None
-    return next((mark for mark, reason in _REASONS.items() if flaw.details.get("reason") == reason), flaw.pointer)
+    return next((mark for mark, (reason, *_) in _FLAWS.items() if flaw.details.get("reason") == reason), flaw.pointer)

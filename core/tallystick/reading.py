@@ -21,6 +21,7 @@ import msgspec
 from .errors import InvalidConfig, Problem
 from .events import EventKind, Facts
 from .intake import claim_of
+from .later import module_path
 from .ledger import moment
 from .mapping import Item, Plain, RowMapping, flaw_at, mark_of
 
@@ -61,7 +62,7 @@ def read_beside(file: Path, mapping: RowMapping, *, too_long: frozenset[int] = f
     # of the kind, what makes facts; its words and examples stay here
     kind = EventKind(name=mapping.kind.name, facts=mapping.kind.facts, summary={}, example={})
     recipe = pickle.dumps((file, attrs.evolve(mapping, kind=kind), too_long))
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environ = os.environ | {"PYTHONPATH": module_path()}
     with subprocess.Popen(
         [sys.executable, "-c", "from tallystick.reading import main; main()"],
         env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

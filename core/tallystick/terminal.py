@@ -131,7 +131,7 @@ class Root(Group):
             refusal = None if _of_click(error) else database.refusal(error) or _of_the_system(error)
             if refusal is None:
                 raise
-            if words := database.told(error):
+            if words := database.server_said(error):
                 refusal.message = f"{refusal.message} ({words})"
             refuse(refusal)
         return ctx.exit(1)

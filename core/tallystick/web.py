@@ -452,13 +452,14 @@ class Desk:
     def _readiness(self) -> dict[str, Any]:
         house = self.house
         checks = {"database": "ok", "writer": "ok" if house.writer.running else "stopped"}
-        try:
-            with house.reading() as conn:
-                conn.exec_driver_sql("SELECT 1")
-        except Exception as error:  # noqa: BLE001  whatever it is, the answer is that the database cannot be asked
-            checks["database"] = type(error).__name__
-        if database.missing_file(house.db):
+        if database.missing_file(house.db):  # asking would make an empty one
             checks["database"] = "gone"
+        else:
+            try:
+                with house.reading() as conn:
+                    conn.exec_driver_sql("SELECT 1")
+            except Exception as error:  # noqa: BLE001  whatever it is, the answer is that the database cannot be asked
+                checks["database"] = type(error).__name__
         tenants = [*(house.tenants() if checks["database"] == "ok" else house.config.tenants).values()]
         broken = {name for tenant in tenants for name in tenant.left_out}
         for name, installed in house.installed.items():

@@ -104,6 +104,21 @@ def test_two_who_write_the_same_row_for_the_first_time_have_collided(database_ur
     db.dispose()
 
 
+def test_books_named_by_a_relative_path_are_the_same_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    db = database.connect("sqlite:///tally.db")
+    (tmp_path / "elsewhere").mkdir()
+    with db.begin() as conn:
+        conn.execute(sa.text("CREATE TABLE shelf (n INTEGER)"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with db.begin() as conn:
+        conn.execute(sa.text("INSERT INTO shelf VALUES (1)"))
+    db.dispose()
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
 WRITES_ONCE = """
 import sys
 import sqlalchemy as sa
